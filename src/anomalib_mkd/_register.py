@@ -1,0 +1,45 @@
+# Copyright (C) 2026 The anomalib-mkd authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""The names that we lend to anomalib, and how.
+
+Touched on the host: one attribute and one word in ``__all__`` per name, and two entries in the set
+``anomalib.models.ALLOWED_MODULES``, which let its configs import from our package and from nowhere else.
+"""
+
+import warnings
+from importlib import import_module
+
+#: Host module -> our module and the names that it lends. A further model or datamodule is one word here.
+LENT = {
+    "anomalib.models": ("anomalib_mkd.models", ("Mkd",)),
+    "anomalib.data": ("anomalib_mkd.data", ("Quickstart",)),
+}
+
+
+def host_reads_entry_points() -> bool:
+    """Say whether anomalib finds our models by itself through the entry points of group ``anomalib.models``.
+
+    No version does so yet. The day one does, its test goes here and nothing else changes: the hook then registers
+    nothing, and can be dropped together with the last version that needs it.
+    """
+    return False
+
+
+def register() -> None:
+    """Make our models and datamodules known to the host; called as the last statement of ``anomalib_mkd.models``."""
+    if host_reads_entry_points():
+        return
+    for host_name, (our_name, names) in LENT.items():
+        host, ours = import_module(host_name), import_module(our_name)
+        for name in names:
+            lent = getattr(ours, name)
+            if getattr(host, name, lent) is not lent:
+                msg = f"{host_name} has a {name} of its own, which stays. Ours is {our_name}.{name}."
+                warnings.warn(msg, RuntimeWarning, stacklevel=2)
+                continue
+            setattr(host, name, lent)
+            if name not in host.__all__:
+                host.__all__.append(name)
+    allowed: set[str] = getattr(import_module("anomalib.models"), "ALLOWED_MODULES", set())
+    allowed.update({"anomalib_mkd", "anomalib_mkd.models"})

@@ -1,0 +1,12 @@
+# Copyright (C) 2026 The anomalib-mkd authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""The models, registered with anomalib by whoever imports this package first: the hook or a user."""
+
+from anomalib_mkd._register import register
+
+from .mkd import Mkd
+
+__all__ = ["Mkd"]
+
+register()
