@@ -18,18 +18,23 @@ SWITCH = "ANOMALIB_MKD_AUTOLOAD"
 class AutoloadFinder:
     """Find ``anomalib.models`` as Python would, and register our models when it has been imported."""
 
+    busy = False
+
     @classmethod
     def find_spec(cls, name, path=None, target=None):
         """Return the true spec of ``anomalib.models``, and ``None`` for every other module."""
-        if name != HOST:
+        if name != HOST or cls.busy:
             return None
-        # Only the finders behind this one: a second plugin with a hook like this one cannot call us back.
-        for finder in sys.meta_path[sys.meta_path.index(cls) + 1 :]:
-            spec = finder.find_spec(name, path, target)
-            if spec is not None:
-                _register_after(spec.loader)
-                return spec
-        return None
+        from importlib.util import find_spec  # noqa: PLC0415  (not before anomalib is wanted)
+
+        cls.busy = True  # the search below asks this finder again
+        try:
+            spec = find_spec(name)
+        finally:
+            cls.busy = False
+        if spec is not None:
+            _register_after(spec.loader)
+        return spec
 
 
 def _register_after(loader):
@@ -39,7 +44,7 @@ def _register_after(loader):
     def exec_module(module):
         if module.__name__ != HOST:  # a zip importer is one loader for many modules
             return run(module)
-        vars(loader).pop("exec_module", None)
+        vars(loader).pop("exec_module", None)  # gone already if a second plugin works like this one
         run(module)  # an error of the host passes through; the finder stays for the next attempt
         sys.meta_path.remove(AutoloadFinder)
         return _register()
