@@ -59,7 +59,7 @@ def _register():
     except Exception as error:  # noqa: BLE001
         import warnings  # noqa: PLC0415
 
-        msg = f"anomalib_mkd could not register its models: {error!r}. anomalib works without; {SWITCH}=0 silences this."
+        msg = f"anomalib_mkd could not register its models: {error!r}. anomalib works without. {SWITCH}=0 hides this."
         warnings.warn(msg, RuntimeWarning, stacklevel=2)
 
 

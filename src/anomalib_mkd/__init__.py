@@ -16,7 +16,7 @@ __all__ = ["Mkd"]
 __version__ = "0.1.0"
 
 
-def __getattr__(name: str) -> Any:  # noqa: ANN401
+def __getattr__(name: str) -> Any:
     if name in __all__:
         return getattr(import_module("anomalib_mkd.models"), name)
     msg = f"module {__name__!r} has no attribute {name!r}"

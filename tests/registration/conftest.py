@@ -56,7 +56,10 @@ STUB_LEAVES = {
         class Quickstart(AnomalibDataModule): ...
         """,
 }
-REAL_FILES = (*HOOK_FILES, *(f"anomalib_mkd/{name}.py" for name in ("__init__", "__main__", "_register", "models/__init__")))
+REAL_FILES = (
+    *HOOK_FILES,
+    *(f"anomalib_mkd/{name}.py" for name in ("__init__", "__main__", "_register", "models/__init__")),
+)
 
 
 class Environment:

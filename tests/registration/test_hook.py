@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import zipfile
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -114,7 +113,9 @@ def test_start_file_names_the_same_door(stub: Environment) -> None:
     )
 
 
-@pytest.mark.parametrize("ours", ["import anomalib_mkd; anomalib_mkd.Mkd", "import anomalib_mkd.models", "import anomalib_mkd.data"])
+@pytest.mark.parametrize(
+    "ours", ["import anomalib_mkd; anomalib_mkd.Mkd", "import anomalib_mkd.models", "import anomalib_mkd.data"]
+)
 @pytest.mark.parametrize("switch", ["0", "1"])
 def test_our_import_may_come_first(stub: Environment, ours: str, switch: str) -> None:
     """The hook then fires while we are half loaded; with the hook off the import itself registers the models."""
@@ -154,15 +155,17 @@ def test_the_package_alone_is_light_and_lists_its_names(stub: Environment) -> No
 
 
 @pytest.mark.parametrize("part", ["anomalib_mkd/models/mkd/__init__.py", "anomalib_mkd/data/__init__.py"])
-@pytest.mark.parametrize("fault", ["raise ImportError('libfoo is missing')", "1 / 0"])
-def test_a_broken_plugin_is_one_warning(stub: Environment, part: str, fault: str) -> None:
+@pytest.mark.parametrize(
+    ("fault", "error"), [("raise ImportError('no libfoo')", "no libfoo"), ("1 / 0", "ZeroDivisionError")]
+)
+def test_a_broken_plugin_is_one_warning(stub: Environment, part: str, fault: str, error: str) -> None:
     """The host works, and the warning names the package, the error and the switch."""
     stub.write({part: fault})
     program = "import anomalib.data, anomalib.models as m; print(m.AnomalibModule.__name__)"
     result = stub.run(program, "-W", "always")
     assert result.stdout == "AnomalibModule\n"
     assert result.stderr.count("Warning: ") == 1
-    for word in ("RuntimeWarning: anomalib_mkd", "libfoo" if "libfoo" in fault else "ZeroDivisionError", "ANOMALIB_MKD_AUTOLOAD=0"):
+    for word in ("RuntimeWarning: anomalib_mkd", error, "ANOMALIB_MKD_AUTOLOAD=0"):
         assert word in result.stderr
     assert not stub.run(program, "-W", "always", ANOMALIB_MKD_AUTOLOAD="0").stderr
 
@@ -237,11 +240,13 @@ def test_a_missing_host_is_an_ordinary_error(stub: Environment) -> None:
 def test_two_plugins_of_this_kind_get_along(stub: Environment) -> None:
     """A second package that copied the hook is served as well."""
     hook = (stub.site / "_anomalib_mkd_autoload.py").read_text()
-    stub.write({
-        "_other_autoload.py": hook.replace("anomalib_mkd", "other"),
-        "other_autoload.pth": "import _other_autoload",
-        "other/models.py": "import anomalib.models as host\nhost.Other = 1\n",
-    })
+    stub.write(
+        {
+            "_other_autoload.py": hook.replace("anomalib_mkd", "other"),
+            "other_autoload.pth": "import _other_autoload",
+            "other/models.py": "import anomalib.models as host\nhost.Other = 1\n",
+        }
+    )
     stub.run("import anomalib.models as m; assert m.Mkd and m.Other", *QUIET)
 
 
@@ -252,7 +257,7 @@ def test_a_zipped_host(stub: Environment) -> None:
             archive.write(path, path.relative_to(stub.site))
             path.unlink()
     stub.write({"host.pth": str(stub.site / "host.zip")})
-    Path(stub.site / "anomalib").rename(stub.site / "unused")
+    (stub.site / "anomalib").rename(stub.site / "unused")
     stub.run("import anomalib.models as m; assert m.Mkd and '.zip' in m.__file__", *QUIET)
 
 
@@ -270,7 +275,7 @@ def test_spawned_workers_and_isolated_mode(stub: Environment) -> None:
 
 
 def test_the_module_registers_where_hooks_do_not_run(stub: Environment) -> None:
-    """``pip install --target`` and ``PYTHONPATH``: ``python -m anomalib_mkd`` is anomalib's command line with our names."""
+    """After ``pip install --target``, ``python -m anomalib_mkd`` is anomalib's command line with our names."""
     for name in ("pth", "start"):
         (stub.site / f"anomalib_mkd_autoload.{name}").unlink()
     assert stub.call(stub.python, *QUIET, "-m", "anomalib_mkd").stdout == "['Mkd']\n"
