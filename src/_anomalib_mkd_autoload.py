@@ -25,11 +25,11 @@ class AutoloadFinder:
         """Return the true spec of ``anomalib.models``, and ``None`` for every other module."""
         if name != HOST or cls.busy:
             return None
-        from importlib.util import find_spec  # noqa: PLC0415  (not before anomalib is wanted)
+        import importlib.util  # noqa: PLC0415  (not before anomalib is wanted)
 
         cls.busy = True  # the search below asks this finder again
         try:
-            spec = find_spec(name)
+            spec = importlib.util.find_spec(name)
         finally:
             cls.busy = False
         if spec is not None:
@@ -42,12 +42,13 @@ def _register_after(loader):
     run = loader.exec_module
 
     def exec_module(module):
-        if module.__name__ != HOST:  # a zip importer is one loader for many modules
-            return run(module)
-        vars(loader).pop("exec_module", None)  # gone already if a second plugin works like this one
+        is_host = module.__name__ == HOST  # a zip importer is one loader for many modules
+        if is_host:
+            vars(loader).pop("exec_module", None)  # gone already if a second plugin works like this one
         run(module)  # an error of the host passes through; the finder stays for the next attempt
-        sys.meta_path.remove(AutoloadFinder)
-        return _register()
+        if is_host and AutoloadFinder in sys.meta_path:
+            sys.meta_path.remove(AutoloadFinder)
+            _register()
 
     loader.exec_module = exec_module
 
@@ -59,7 +60,7 @@ def _register():
     except Exception as error:  # noqa: BLE001
         import warnings  # noqa: PLC0415
 
-        msg = f"anomalib_mkd could not register its models: {error!r}. anomalib works without. {SWITCH}=0 hides this."
+        msg = f"anomalib_mkd could not register its models: {error!r}. anomalib itself works. {SWITCH}=0 hides this."
         warnings.warn(msg, RuntimeWarning, stacklevel=2)
 
 
