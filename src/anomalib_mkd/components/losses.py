@@ -1,0 +1,80 @@
+# Copyright (C) 2026 The anomalib-mkd authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""What a student is trained on, and Mkd also judged by: weighted distances, summed over the levels of a pyramid."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from anomalib_mkd.types import Pyramid
+
+Distance: TypeAlias = Callable[[Tensor, Tensor], Tensor]
+"""``(teacher, student)``, both ``(N, C, H, W)``, to ``(N,)``: see :mod:`anomalib_mkd.functional`."""
+
+
+class PyramidLoss(nn.Module):
+    """Weighted sum of named distances over levels.
+
+    Args:
+        terms: Name of a term to its distance and its weight. Weights are kept as a buffer and travel with the
+            checkpoint.
+
+    Example:
+        >>> import torch
+        >>> from anomalib_mkd.functional import value_distance
+        >>> loss = PyramidLoss(value=(value_distance, 0.5))
+        >>> teacher, student = {"layer1": torch.ones(2, 3, 4, 4)}, {"layer1": torch.zeros(2, 3, 4, 4)}
+        >>> loss.per_image(teacher, student)
+        tensor([0.5000, 0.5000])
+    """
+
+    weights: Tensor
+
+    def __init__(self, **terms: tuple[Distance, float]) -> None:
+        super().__init__()
+        self.distances = {name: distance for name, (distance, _) in terms.items()}
+        self.register_buffer("weights", torch.tensor([weight for _, weight in terms.values()]))
+
+    def terms(self, teacher: Pyramid, student: Pyramid, layers: Sequence[str] | None = None) -> dict[str, Tensor]:
+        """Give each term, unweighted and summed over levels.
+
+        Args:
+            teacher: Features per level, ``(N, C_l, H_l, W_l)``.
+            student: Features per level, of the same shapes.
+            layers: Levels to sum over; ``None`` for all of the student's.
+
+        Returns:
+            Name of the term to ``(N,)``.
+
+        Raises:
+            ValueError: If teacher and student differ in shape at a level.
+        """
+        names = list(layers or student)
+        for name in names:
+            if teacher[name].shape != student[name].shape:
+                msg = (
+                    f"Expected teacher and student to agree at {name!r}, got {tuple(teacher[name].shape)} and "
+                    f"{tuple(student[name].shape)}. Build the student with the teacher's layers."
+                )
+                raise ValueError(msg)
+        return {
+            term: torch.stack([distance(teacher[name], student[name]) for name in names]).sum(dim=0)
+            for term, distance in self.distances.items()
+        }
+
+    def per_image(self, teacher: Pyramid, student: Pyramid, layers: Sequence[str] | None = None) -> Tensor:
+        """Give the weighted sum for each image, ``(N,)``; arguments as for :meth:`terms`."""
+        return torch.einsum("t,tn->n", self.weights, torch.stack(list(self.terms(teacher, student, layers).values())))
+
+    def forward(self, teacher: Pyramid, student: Pyramid) -> dict[str, Tensor]:
+        """Average over the batch.
+
+        Returns:
+            Each unweighted term under its name, detached, for the log; under ``"loss"`` the scalar to minimise.
+        """
+        means = torch.stack([term.mean() for term in self.terms(teacher, student).values()])
+        parts: Mapping[str, Tensor] = dict(zip(self.distances, means.detach(), strict=True))
+        return {**parts, "loss": self.weights @ means}

@@ -1,0 +1,83 @@
+# Copyright (C) 2026 The anomalib-mkd authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""What the torch models share: a frozen teacher, a student, and the door through which training goes."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+
+import torch
+from anomalib.data import InferenceBatch
+from torch import Tensor, nn
+
+from anomalib_mkd.components.backbone import MIN_SIZE, Teacher
+from anomalib_mkd.components.chain import Chain
+from anomalib_mkd.components.losses import PyramidLoss
+from anomalib_mkd.types import Pyramid
+
+
+class TeacherStudent(nn.Module, ABC):
+    """A teacher and a student, compared at the same layers.
+
+    Two doors instead of one with two return types: :meth:`pyramids` for training, ``forward`` for judging images,
+    whatever the mode. Only the second is exported, so parts that only training needs cannot leak into a graph.
+
+    Args:
+        teacher: The frozen network.
+        student: Images ``(N, 3, H, W)`` to a pyramid with the teacher's layers and shapes.
+        loss: What training minimises over the two pyramids.
+    """
+
+    def __init__(self, teacher: Teacher, student: nn.Module, loss: PyramidLoss) -> None:
+        super().__init__()
+        self.teacher = teacher
+        self.student = student
+        self.loss = loss
+
+    def learned_parameters(self) -> Iterator[nn.Parameter]:
+        """Give what an optimiser may change."""
+        return (parameter for parameter in self.parameters() if parameter.requires_grad)
+
+    def pyramids(self, images: Tensor, teacher: Pyramid | None = None) -> tuple[Pyramid, Pyramid]:
+        """Compute what the loss compares.
+
+        Args:
+            images: Pre-processed images ``(N, 3, H, W)``.
+            teacher: The teacher's features of these images, if they are known already.
+
+        Returns:
+            The teacher's and the student's pyramid.
+        """
+        self.check_images(images)
+        if teacher is None:
+            with torch.no_grad():
+                teacher = self.teacher(images)
+        return teacher, self.student(images)
+
+    def check_images(self, images: Tensor) -> None:
+        """Stop wrong input at the door; a graph being exported has no door.
+
+        Args:
+            images: Should be ``(N, 3, H, W)``, N > 0, with sides of at least 32 pixels and, unless the teacher is a
+                plain chain, which rounds as the student does, multiples of its deepest stride.
+
+        Raises:
+            ValueError: If they are not.
+        """
+        if torch.compiler.is_compiling():
+            return
+        multiple = 1 if isinstance(self.teacher.net, Chain) else max(self.teacher.strides.values())
+        shape = tuple(images.shape)
+        batched = len(shape) == 4 and shape[0] > 0 and shape[1] == 3
+        if batched and all(side >= MIN_SIZE and side % multiple == 0 for side in shape[2:]):
+            return
+        sides = f"H, W >= {MIN_SIZE}" + (f" and multiples of {multiple}" if multiple > 1 else "")
+        msg = (
+            f"Expected pre-processed images of shape (N, 3, H, W) with N > 0 and {sides}, got {shape}. "
+            "Give RGB images, and a pre-processor that resizes to such a size."
+        )
+        raise ValueError(msg)
+
+    @abstractmethod
+    def forward(self, images: Tensor) -> InferenceBatch:
+        """Judge images ``(N, 3, H, W)``: ``pred_score`` ``(N,)`` and ``anomaly_map`` ``(N, 1, H, W)``."""

@@ -1,0 +1,147 @@
+# Copyright (C) 2026 The anomalib-mkd authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Distances between a teacher's and a student's features, and the image operations that maps need.
+
+A distance takes ``(teacher, student)``, both ``(N, C, H, W)``, and gives one number per image, ``(N,)``. The mean
+over the batch is a training loss; left out, it is a score. The name says which axis was flattened into the compared
+vectors.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
+
+EPSILON = 1e-8
+"""Lower bound of a norm, the one that ``torch.nn.functional.cosine_similarity`` uses."""
+
+
+def value_distance(teacher: Tensor, student: Tensor) -> Tensor:
+    """Mean squared difference of all values of a level.
+
+    Source: MKD (Salehi et al., CVPR 2021), Eq. 1, before the mean over the batch.
+
+    Args:
+        teacher: Features ``(N, C, H, W)``.
+        student: Features ``(N, C, H, W)``.
+
+    Returns:
+        Distances ``(N,)``, at least 0, in squared units of the features.
+
+    Example:
+        >>> import torch
+        >>> teacher = torch.tensor([2.0, 2.0, 2.0, 2.0]).view(1, 1, 2, 2)
+        >>> student = torch.tensor([1.0, 2.0, 3.0, 4.0]).view(1, 1, 2, 2)
+        >>> value_distance(teacher, student)
+        tensor([1.5000])
+    """
+    return (student - teacher).square().mean(dim=(1, 2, 3))
+
+
+def flat_cosine_distance(teacher: Tensor, student: Tensor) -> Tensor:
+    """One minus the cosine of the two levels, each flattened to one vector per image.
+
+    Source: MKD (Salehi et al., CVPR 2021), Eq. 3, per level as ``1 - cos`` as in the authors' code.
+
+    Args:
+        teacher: Features ``(N, C, H, W)``.
+        student: Features ``(N, C, H, W)``.
+
+    Returns:
+        Distances ``(N,)`` in 0..2 (0..1 for features after a ReLU); 1 where a vector is zero.
+
+    Example:
+        >>> import torch
+        >>> teacher = torch.tensor([2.0, 2.0, 2.0, 2.0]).view(1, 1, 2, 2)
+        >>> student = torch.tensor([1.0, 2.0, 3.0, 4.0]).view(1, 1, 2, 2)
+        >>> flat_cosine_distance(teacher, student)
+        tensor([0.0871])
+    """
+    teacher, student = teacher.flatten(1), student.flatten(1)  # (N, C, H, W) -> (N, C*H*W)
+    dot = (teacher * student).sum(dim=1)
+    return 1 - dot / (teacher.norm(dim=1).clamp_min(EPSILON) * student.norm(dim=1).clamp_min(EPSILON))
+
+
+def gaussian_blur(maps: Tensor, sigma: float) -> Tensor:
+    """Blur maps as ``scipy.ndimage.gaussian_filter`` does: 4 sigma wide, borders mirrored with the edge pixel repeated.
+
+    anomalib's ``GaussianBlur2d`` mirrors without repeating the edge pixel and so differs by up to 0.02 (of a map in
+    0..1) within 16 pixels of the border; the papers' codes use scipy. Written with slices and convolutions, so that
+    it exports for any image size.
+
+    Args:
+        maps: Maps ``(N, 1, H, W)``.
+        sigma: Standard deviation in pixels; 0 leaves the maps as they are.
+
+    Returns:
+        Blurred maps ``(N, 1, H, W)``.
+
+    Example:
+        >>> import torch
+        >>> gaussian_blur(torch.ones(1, 1, 32, 32), sigma=4.0).allclose(torch.ones(1, 1, 32, 32))
+        True
+    """
+    radius = int(4.0 * sigma + 0.5)
+    if radius == 0:
+        return maps
+    offsets = torch.arange(-radius, radius + 1, dtype=maps.dtype, device=maps.device)
+    kernel = torch.exp(-0.5 * (offsets / sigma).square())
+    kernel = kernel / kernel.sum()
+    for dim, shape in ((2, (1, 1, -1, 1)), (3, (1, 1, 1, -1))):
+        before = maps.narrow(dim, 0, radius).flip(dim)
+        after = maps.narrow(dim, maps.shape[dim] - radius, radius).flip(dim)
+        maps = F.conv2d(torch.cat((before, maps, after), dim=dim), kernel.view(shape))
+    return maps
+
+
+def grey_opening(maps: Tensor) -> Tensor:
+    """Remove bright spots smaller than a 3x3 cross: erosion, then dilation.
+
+    Equal to opening every thresholded map with OpenCV's 3x3 ellipse, which is this cross. The cross is the union of a
+    3x1 and a 1x3 line, hence the pairs of poolings.
+
+    Args:
+        maps: Maps ``(N, 1, H, W)``.
+
+    Returns:
+        Opened maps ``(N, 1, H, W)``, nowhere above the input.
+
+    Example:
+        >>> import torch
+        >>> spot = torch.zeros(1, 1, 5, 5)
+        >>> spot[..., 2, 2] = 1
+        >>> grey_opening(spot).max()
+        tensor(0.)
+    """
+
+    def dilate(x: Tensor) -> Tensor:
+        return torch.maximum(F.max_pool2d(x, (3, 1), 1, (1, 0)), F.max_pool2d(x, (1, 3), 1, (0, 1)))
+
+    return dilate(-dilate(-maps))
+
+
+def stretch_to_percentile(maps: Tensor, percentile: float = 99.0) -> Tensor:
+    """Stretch each map on its own: its minimum to 0, its percentile to 1, clipped to 0..1.
+
+    The MKD authors' protocol for maps. ``torch.quantile`` does not export, a sorted top-k does; ``H`` and ``W`` must
+    therefore be static in an exported graph. A constant map becomes all zeros.
+
+    Args:
+        maps: Maps ``(N, 1, H, W)``.
+        percentile: In 0..100, linearly interpolated as by NumPy.
+
+    Returns:
+        Maps ``(N, 1, H, W)`` in 0..1.
+    """
+    flat = maps.flatten(1)  # (N, 1, H, W) -> (N, H*W)
+    position = percentile / 100 * (flat.shape[1] - 1)
+    lower = math.floor(position)
+    largest = flat.topk(flat.shape[1] - lower, dim=1).values  # descending: the last one is the value at `lower`
+    low_value = largest[:, -1]
+    high_value = largest[:, -2] if largest.shape[1] > 1 else low_value
+    top = low_value + (position - lower) * (high_value - low_value)
+    bottom = flat.amin(dim=1)
+    scaled = (flat - bottom[:, None]) / (top - bottom).clamp_min(1e-12)[:, None]
+    return scaled.clamp(0, 1).view_as(maps)

@@ -1,0 +1,230 @@
+# Copyright (C) 2026 The anomalib-mkd authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Mkd as an anomalib model."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from anomalib.data.transforms.utils import extract_transforms_by_type
+from anomalib.deploy import CompressionType
+from anomalib.metrics import Evaluator
+from anomalib.models.components import AnomalibModule
+from anomalib.post_processing import PostProcessor
+from anomalib.pre_processing import PreProcessor
+from anomalib.visualization import Visualizer
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torchvision.transforms.v2 import Compose, Normalize, Resize
+
+from anomalib_mkd.components.backbone import DEFAULT_BACKBONE, MIN_SIZE, Teacher, is_chain, resolve_backbone
+from anomalib_mkd.components.distillation_mixin import DistillationMixin
+from anomalib_mkd.models.mkd.torch_model import MkdModel
+
+
+class Mkd(DistillationMixin, AnomalibModule):
+    """Multiresolution knowledge distillation (Salehi et al., CVPR 2021).
+
+    A small student learns on normal images to copy a frozen teacher at several depths, in value and in direction.
+    What it fails to copy is the anomaly score; the gradient of that with respect to the image is the anomaly map.
+
+    Args:
+        backbone: Teacher, by timm's full name. A plain VGG is the paper's; any CNN that timm can tap works.
+        layers: Layers that the student learns. Default: pools 2 to 5 of a VGG, else the stages of stride 4, 8 and 16.
+        score_layers: Layers that score and map look at. Default: all but the shallowest.
+        student: "smaller" is 16 channels wide between the layers (the paper's best), "equal" as wide as the teacher.
+        value_weight: Weight of the value term beside the direction term. 0.5 is the authors' for MVTec AD, 0.01 for
+            small images; "auto" makes both terms equal on the untrained student (the paper's thought) and is kept in
+            the checkpoint.
+        direction_only: Leave the value term out of loss, score and map.
+        localization: How the map's gradient is taken: "gradients", "guided" (guided backpropagation through the
+            student) or "smooth_grad" (mean over 50 noisy copies; cannot be exported).
+        detach_teacher: Take the gradient through the student only (the paper's text) or through both networks (the
+            authors' code; plain VGGs only, twice the time).
+        map_scaling: "train_quantile" divides maps by the 99.9th percentile over normal training images;
+            "per_image_p99" is the paper's and stretches every map to the same peak, also that of a good part; "none"
+            leaves them.
+        sigma: Standard deviation of the map's Gaussian blur in pixels; 0 for none.
+        opening: Remove spots smaller than a 3x3 cross from the map.
+        learning_rate: Of Adam. 1e-3 is the paper's.
+        schedule: "one_cycle" lets the learning rate end at 0, so that the last weights are good weights; "constant"
+            is the paper's.
+        training_steps: Length of training where neither max_epochs nor max_steps is set, rounded up to whole epochs.
+            None leaves the length to Lightning.
+        cache_gigabytes: Memory for the teacher's features of the training images; 0 computes them in every step.
+        pre_trained: Start from the backbone's ImageNet weights.
+        weights: File with weights for the backbone, or "quickstart" for the small embedded teacher.
+        pre_processor: Default: 128 pixels without normalisation for VGGs and the embedded teacher (the paper's), else
+            256 pixels with ImageNet normalisation.
+        post_processor: Default: anomalib's.
+        evaluator: Default: anomalib's.
+        visualizer: Default: anomalib's.
+
+    Raises:
+        ValueError: If an argument is out of range, or two exclude each other.
+
+    Example:
+        >>> model = Mkd(weights="quickstart")
+        >>> sum(parameter.numel() for parameter in model.model.learned_parameters()) < 400_000
+        True
+    """
+
+    model: MkdModel
+    balanced: torch.Tensor
+
+    def __init__(
+        self,
+        backbone: str = DEFAULT_BACKBONE,
+        layers: Sequence[str] | None = None,
+        score_layers: Sequence[str] | None = None,
+        student: Literal["smaller", "equal"] = "smaller",
+        value_weight: float | Literal["auto"] = "auto",
+        direction_only: bool = False,
+        localization: Literal["gradients", "guided", "smooth_grad"] = "gradients",
+        detach_teacher: bool = True,
+        map_scaling: Literal["train_quantile", "none", "per_image_p99"] = "train_quantile",
+        sigma: float = 4.0,
+        opening: bool = True,
+        learning_rate: float = 1e-3,
+        schedule: Literal["one_cycle", "constant"] = "one_cycle",  # noqa: ARG002  # read from the hyper-parameters
+        training_steps: int | None = 300,
+        cache_gigabytes: float = 4.0,
+        pre_trained: bool = True,
+        weights: str | Path | None = None,
+        pre_processor: PreProcessor | bool = True,
+        post_processor: PostProcessor | bool = True,
+        evaluator: Evaluator | bool = True,
+        visualizer: Visualizer | bool = True,
+    ) -> None:
+        _check_arguments(value_weight, direction_only, learning_rate, training_steps, cache_gigabytes, sigma)
+        weights_name = None if weights is None else str(weights)
+        paper_input = is_chain(resolve_backbone(backbone, weights_name))
+        super().__init__(
+            pre_processor=self.configure_pre_processor(imagenet=not paper_input)
+            if pre_processor is True
+            else pre_processor,
+            post_processor=post_processor,
+            evaluator=evaluator,
+            visualizer=visualizer,
+        )
+        self.model = MkdModel(
+            Teacher(backbone, layers, pre_trained=pre_trained, weights=weights_name),
+            score_layers=score_layers,
+            student=student,
+            value_weight=0.0 if direction_only else 1.0 if value_weight == "auto" else value_weight,
+            localization=localization,
+            detach_teacher=detach_teacher,
+            map_scaling=map_scaling,
+            sigma=sigma,
+            opening=opening,
+        )
+        self.register_buffer("balanced", torch.tensor(direction_only or value_weight != "auto"))
+
+    @staticmethod
+    def configure_pre_processor(image_size: tuple[int, int] | None = None, imagenet: bool = False) -> PreProcessor:
+        """Configure the default pre-processor.
+
+        Args:
+            image_size: Height and width in pixels. Default: 128, or 256 with ImageNet normalisation.
+            imagenet: Whether images are normalised with ImageNet's mean and deviation; the paper's are left in 0..1.
+
+        Raises:
+            ValueError: If a side is under 32 pixels, where the deepest layers would be empty.
+        """
+        size = image_size or ((256, 256) if imagenet else (128, 128))
+        if min(size) < MIN_SIZE:
+            msg = f"Expected an image_size of at least {MIN_SIZE} pixels a side, got {size}. Choose a larger one."
+            raise ValueError(msg)
+        resize = Resize(size, antialias=True)
+        if not imagenet:
+            return PreProcessor(resize)
+        return PreProcessor(Compose([resize, Normalize(mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, 0.225])]))
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Configure Adam over the student, as the paper does."""
+        optimizer = torch.optim.Adam(self.model.learned_parameters(), lr=self.hparams["learning_rate"])
+        return self.scheduled(optimizer)
+
+    def on_train_start(self) -> None:
+        """Balance the two terms before the first step, unless a checkpoint brought the balance."""
+        super().on_train_start()
+        if not self.balanced:
+            batch = next(self.normal_batches())
+            self.model.train()
+            self.model.balance_terms(batch.image, self.teacher_pyramid(batch))
+            self.balanced.fill_(value=True)
+
+    def calibrate(self) -> None:
+        """Scale the map by normal images."""
+        self.model.calibrate_map(batch.image for batch in self.normal_batches())
+
+    def to_onnx(  # type: ignore[override]  # the host's signature, not Lightning's
+        self,
+        export_root: Path | str,
+        model_file_name: str = "model",
+        input_size: tuple[int, int] | None = None,
+        **kwargs: Any,
+    ) -> Path:
+        """Export score and exact gradient map as one graph.
+
+        Raises:
+            ValueError: If the map cannot be exported, or no size is known for it.
+        """
+        if self.model.localization == "smooth_grad":
+            msg = (
+                "Expected localization='gradients' or 'guided' for an export, got 'smooth_grad', which draws random "
+                "numbers. Load the checkpoint with one of the others; score and weights are the same."
+            )
+            raise ValueError(msg)
+        transform = getattr(self.pre_processor, "transform", None)
+        if not extract_transforms_by_type(transform, Resize) and min(input_size or (0, 0)) < MIN_SIZE:
+            msg = (
+                f"Expected an input_size of at least {MIN_SIZE} pixels a side, got {input_size}, and the pre-processor "
+                "has no Resize: the map needs a static size. Give input_size, or a pre-processor that resizes."
+            )
+            raise ValueError(msg)
+        return super().to_onnx(export_root, model_file_name=model_file_name, input_size=input_size, **kwargs)
+
+    def to_openvino(
+        self,
+        export_root: Path | str,
+        *args: Any,
+        compression_type: CompressionType | None = None,
+        **kwargs: Any,
+    ) -> Path:
+        """Export to OpenVINO in f32.
+
+        Raises:
+            ValueError: If a compression is asked for.
+        """
+        if compression_type is not None:
+            msg = (
+                f"Expected no compression_type for Mkd, got {compression_type}: the map is a gradient, and in "
+                "less than f32 the comparisons on its way (which pixel was a pool's maximum) come out differently. "
+                "Export without compression."
+            )
+            raise ValueError(msg)
+        return super().to_openvino(export_root, *args, **kwargs)
+
+
+def _check_arguments(
+    value_weight: float | str,
+    direction_only: bool,
+    learning_rate: float,
+    training_steps: int | None,
+    cache_gigabytes: float,
+    sigma: float,
+) -> None:
+    if value_weight != "auto" and not (isinstance(value_weight, (int, float)) and value_weight > 0):
+        msg = f"Expected value_weight > 0 or 'auto', got {value_weight!r}. To drop the value term, set direction_only."
+        raise ValueError(msg)
+    if direction_only and value_weight != "auto":
+        msg = f"Expected no value_weight beside direction_only=True, got {value_weight}. Set one of them."
+        raise ValueError(msg)
+    if learning_rate <= 0 or cache_gigabytes < 0 or sigma < 0 or (training_steps is not None and training_steps < 1):
+        msg = (
+            "Expected learning_rate > 0, cache_gigabytes >= 0, sigma >= 0 and training_steps >= 1 or None, got "
+            f"{learning_rate}, {cache_gigabytes}, {sigma} and {training_steps}. Correct the one that is out of range."
+        )
+        raise ValueError(msg)

@@ -1,0 +1,174 @@
+# Copyright (C) 2026 The anomalib-mkd authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""MKD: a small network must match a teacher in value and direction; the mismatch's gradient shows where it fails.
+
+Source: Salehi et al., "Multiresolution Knowledge Distillation for Anomaly Detection", CVPR 2021, arXiv 2011.11108.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Literal, cast
+
+import torch
+from anomalib.data import InferenceBatch
+from torch import Tensor
+
+from anomalib_mkd.components.backbone import Teacher
+from anomalib_mkd.components.chain import Chain
+from anomalib_mkd.components.teacher_student import TeacherStudent
+from anomalib_mkd.functional import gaussian_blur, grey_opening, stretch_to_percentile
+from anomalib_mkd.models.mkd.cloner import build_cloner
+from anomalib_mkd.models.mkd.localization import discrepancy_gradient, input_gradient, kept_steps
+from anomalib_mkd.models.mkd.loss import mkd_loss
+from anomalib_mkd.types import Pyramid
+
+SMOOTH_GRAD_COPIES = 50
+MAP_QUANTILE = 0.999
+TINY = 1e-12
+
+
+class MkdModel(TeacherStudent):
+    """Teacher, student, and the discrepancy between them with its gradient.
+
+    Args:
+        teacher: The frozen network.
+        score_layers: Layers that score and map look at; the loss looks at all of the teacher's.
+        student: ``"smaller"`` or ``"equal"``.
+        value_weight: Weight of the value term.
+        localization: How the gradient is taken.
+        detach_teacher: Whether the gradient goes through the student only, or through both networks.
+        map_scaling: What a map is divided by.
+        sigma: Standard deviation of the map's blur in pixels.
+        opening: Whether spots smaller than a 3x3 cross are removed from the map.
+
+    Shape:
+        Images ``(N, 3, H, W)`` to ``pred_score`` ``(N,)`` and ``anomaly_map`` ``(N, 1, H, W)``, both at least 0.
+
+    Raises:
+        ValueError: If a score layer is no layer, or the gradient shall go through a teacher that is no plain chain.
+    """
+
+    student: Chain
+    map_scale: Tensor
+
+    def __init__(
+        self,
+        teacher: Teacher,
+        *,
+        score_layers: Sequence[str] | None = None,
+        student: Literal["smaller", "equal"] = "smaller",
+        value_weight: float = 0.5,
+        localization: Literal["gradients", "guided", "smooth_grad"] = "gradients",
+        detach_teacher: bool = True,
+        map_scaling: Literal["train_quantile", "none", "per_image_p99"] = "train_quantile",
+        sigma: float = 4.0,
+        opening: bool = True,
+    ) -> None:
+        super().__init__(
+            teacher, build_cloner(teacher.blocks(), student, signed=teacher.signed), mkd_loss(value_weight)
+        )
+        self.score_layers = _score_layers(teacher.layers, score_layers)
+        if not detach_teacher and not isinstance(teacher.net, Chain):
+            msg = (
+                f"Expected detach_teacher=True with the backbone {teacher.backbone!r}, got False: the way back through "
+                "the teacher is written out for plain VGGs only. Choose a VGG, or detach the teacher."
+            )
+            raise ValueError(msg)
+        self.localization = localization
+        self.detach_teacher = detach_teacher
+        self.map_scaling = map_scaling
+        self.sigma = sigma
+        self.opening = opening
+        self.register_buffer("map_scale", torch.tensor(1.0))
+
+    def forward(self, images: Tensor) -> InferenceBatch:
+        """Give score and map of each image."""
+        self.check_images(images)
+        score, gradient = self.score_and_gradient(images)
+        smooth = self.localization == "smooth_grad"
+        strength = self._smoothed_strength(images) if smooth else self._strength(gradient)
+        anomaly_map = gaussian_blur(strength, self.sigma)
+        if self.opening:
+            anomaly_map = grey_opening(anomaly_map)
+        return InferenceBatch(pred_score=score, anomaly_map=anomaly_map / self.map_scale)
+
+    def score_and_gradient(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute the discrepancy over the score layers, ``(N,)``, and its gradient at the image, ``(N, 3, H, W)``."""
+        student, student_outputs = _trace(self.student, images)
+        if self.detach_teacher:
+            teacher = self.teacher(images)
+        else:
+            teacher, teacher_outputs = _trace(cast("Chain", self.teacher.net), images)
+        score = self.loss.per_image(teacher, student, self.score_layers)
+
+        value_weight = self.loss.weights[1]
+        arriving = {
+            name: discrepancy_gradient(teacher[name], student[name], value_weight) for name in self.score_layers
+        }
+        gradient = input_gradient(self.student, student_outputs, arriving, guided=self.localization == "guided")
+        if not self.detach_teacher:
+            arriving = {
+                name: discrepancy_gradient(student[name], teacher[name], value_weight) for name in self.score_layers
+            }
+            gradient = gradient + input_gradient(cast("Chain", self.teacher.net), teacher_outputs, arriving)
+        return score, gradient
+
+    def _strength(self, gradient: Tensor) -> Tensor:
+        """Reduce a gradient to how strongly each pixel acts, ``(N, 3, H, W)`` to ``(N, 1, H, W)``."""
+        strength = gradient.abs().sum(dim=1, keepdim=True)
+        return stretch_to_percentile(strength) if self.map_scaling == "per_image_p99" else strength
+
+    def _smoothed_strength(self, images: Tensor) -> Tensor:
+        """Average over noisy copies, with the noise of the authors' code, here with a fixed seed."""
+        generator = torch.Generator(images.device).manual_seed(0)
+        flat = images.flatten(1)
+        deviation = (0.05 / (flat.amax(1) - flat.amin(1)).clamp_min(TINY)).square().view(-1, 1, 1, 1)
+        total = torch.zeros_like(images[:, :1])
+        for _ in range(SMOOTH_GRAD_COPIES):
+            noise = torch.randn(images.shape, generator=generator, device=images.device, dtype=images.dtype)
+            total = total + self._strength(self.score_and_gradient(images + deviation * noise)[1])
+        mean = total / SMOOTH_GRAD_COPIES
+        return stretch_to_percentile(mean, 100.0) if self.map_scaling == "per_image_p99" else mean
+
+    @torch.no_grad()
+    def calibrate_map(self, normal_images: Iterable[Tensor]) -> None:
+        """Set the scale of the map: 1 is the 99.9th percentile over the pixels of normal images.
+
+        Args:
+            normal_images: Batches of pre-processed images ``(N, 3, H, W)``.
+        """
+        if self.map_scaling != "train_quantile":
+            return
+        self.map_scale.fill_(1.0)
+        pixels = torch.cat([self(images).anomaly_map.flatten() for images in normal_images])
+        rank = max(int(MAP_QUANTILE * pixels.numel()), 1)
+        self.map_scale.copy_(pixels.kthvalue(rank).values.clamp_min(torch.finfo(pixels.dtype).tiny))
+
+    @torch.no_grad()
+    def balance_terms(self, images: Tensor, teacher: Pyramid) -> None:
+        """Weigh the value term so that an untrained student errs as much in value as in direction.
+
+        Source: MKD (Salehi et al., CVPR 2021), Sec. 3.1, which wants both terms of one size on the untrained network.
+
+        Args:
+            images: Pre-processed normal images ``(N, 3, H, W)``.
+            teacher: The teacher's features of them.
+        """
+        terms = self.loss.terms(*self.pyramids(images, teacher))
+        self.loss.weights[1] = terms["direction"].mean() / terms["value"].mean().clamp_min(TINY)
+
+
+def _score_layers(layers: Sequence[str], score_layers: Sequence[str] | None) -> tuple[str, ...]:
+    """Choose all but the shallowest layer, as the authors' code does, or check what was asked for."""
+    if score_layers is None:
+        return tuple(layers[1:]) or tuple(layers)
+    if not score_layers or not set(score_layers) <= set(layers):
+        msg = f"Expected score_layers out of the layers {list(layers)}, got {list(score_layers)}."
+        raise ValueError(msg)
+    return tuple(name for name in layers if name in score_layers)
+
+
+def _trace(chain: Chain, images: Tensor) -> tuple[Pyramid, dict[int, Tensor]]:
+    """Run a chain, and keep what the way back needs."""
+    outputs = chain.trace(images, keep=kept_steps(chain) | set(chain.taps.values()))
+    return {name: outputs[index] for name, index in chain.taps.items()}, outputs

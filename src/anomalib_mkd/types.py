@@ -1,0 +1,15 @@
+# Copyright (C) 2026 The anomalib-mkd authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""The one data type that the parts of a model hand to each other.
+
+Legend for every shape in this package: ``N`` images in a batch, ``C`` channels, ``H`` and ``W`` pixels; with an index
+``C_l``, ``H_l``, ``W_l`` of level ``l``.
+"""
+
+from typing import TypeAlias
+
+from torch import Tensor
+
+Pyramid: TypeAlias = dict[str, Tensor]
+"""Layer name to features ``(N, C_l, H_l, W_l)``, shallow to deep."""
