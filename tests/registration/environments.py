@@ -79,7 +79,13 @@ class Environment:
         """Run a command that must end with the exit status ``code``."""
         inherited = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "ANOMALIB_MKD"))}
         result = subprocess.run(  # noqa: S603
-            command, env={**inherited, **variables}, cwd=self.root, capture_output=True, text=True, check=False
+            command,
+            env={**inherited, **variables},
+            cwd=self.root,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=600,
         )
         assert result.returncode == code, f"exit status {result.returncode}\n{result.stdout}\n{result.stderr}"
         return result
