@@ -1,0 +1,212 @@
+# Copyright (C) 2026 The anomalib-mkd authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Command line of the benchmark: ``python -m anomalib_mkd.benchmark accuracy|stability|selection|report``."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import jsonargparse
+
+ROOT = Path(__file__).resolve().parents[3]
+SHARED = Path(os.environ.get("ANOMALIB_MKD_SHARED") or ROOT.parent / "shared")
+DATA = ["mvtec/bottle", "mvtec/screw", "mpdd/metal_plate", "magnetic_tile/mt"]
+
+logger = logging.getLogger("anomalib_mkd.benchmark")
+
+
+def _prepare(shared: Path, threads: int, work: Path, *, needs_hub: bool) -> None:
+    """What must happen before torch and the hub's client are imported."""
+    work.mkdir(parents=True, exist_ok=True)
+    if work.name != "results":
+        (work / ".gitignore").write_text("*\n", encoding="utf-8")
+    if needs_hub and (shared / "weights" / "make_hf_cache.py").exists():
+        from anomalib_mkd.benchmark.hub import prepare_hub_cache  # noqa: PLC0415
+
+        prepare_hub_cache(shared, work)
+    import torch  # noqa: PLC0415
+
+    torch.set_num_threads(threads)
+
+
+def accuracy(
+    models: list[str] = ["Mkd", "Stfpm"],  # noqa: B006
+    weights: list[str] = ["resnet18.tv_in1k", "quickstart"],  # noqa: B006
+    variants: list[str] = ["default", "paper"],  # noqa: B006
+    data: list[str] = DATA,
+    seeds: list[int] = [0, 1, 2],  # noqa: B006
+    steps: int | None = None,
+    batch_size: int = 16,
+    threads: int = 2,
+    shared: Path = SHARED,
+    data_root: Path | None = None,
+    results: Path = ROOT / "results" / "accuracy.csv",
+    work: Path = ROOT / "results" / "work",
+    dry_run: bool = False,
+) -> None:
+    """Train and test models, and append one row per metric.
+
+    Runs that the file has are skipped, so the command resumes. Heat maps to look at go to the work folder.
+
+    Args:
+        models: Mkd, Stfpm (anomalib's, its own recipe: SGD 0.4).
+        weights: Teacher weights: resnet18.tv_in1k (from the shared folder), quickstart, or another timm name (hub).
+        variants: Presets of Mkd: default (protocol user), paper (protocol paper), random_teacher (untrained teacher).
+        data: Folders under the data root, in MVTec layout.
+        seeds: Seeds.
+        steps: Training steps; null means the model's own number (Stfpm: 100).
+        batch_size: Images per training step.
+        threads: Threads of torch.
+        shared: Folder with data and weights.
+        data_root: Folder of the data sets; null means the shared folder's.
+        results: CSV file to append to.
+        work: Folder for the weight cache and heat maps, ignored by git.
+        dry_run: Only list the runs.
+    """
+    _prepare(shared, threads, work, needs_hub="Stfpm" in models and not dry_run)
+    from anomalib_mkd.benchmark.accuracy import measure_run, plan  # noqa: PLC0415
+    from anomalib_mkd.benchmark.rows import commit, has_run  # noqa: PLC0415
+
+    source = commit()
+    runs = plan(models, weights, variants, data, seeds, steps, batch_size)
+    for number, run in enumerate(runs, start=1):
+        state = " (there)" if has_run(results, run.run_id) else ""
+        logger.info("run %d of %d: %s%s", number, len(runs), run.run_id, state)
+        if not dry_run:
+            measure_run(
+                run,
+                results=results,
+                shared=shared,
+                data_root=data_root or shared / "data",
+                pictures=work / "heat_maps",
+                source=source,
+            )
+
+
+def stability(
+    steps: int,
+    data: list[str] = ["mvtec/bottle", "mvtec/screw"],  # noqa: B006
+    seeds: list[int] = [0, 1, 2],  # noqa: B006
+    weights: str = "resnet18.tv_in1k",
+    checkpoints: int = 6,
+    batch_size: int = 16,
+    threads: int = 2,
+    shared: Path = SHARED,
+    data_root: Path | None = None,
+    results: Path = ROOT / "results" / "accuracy.csv",
+    work: Path = ROOT / "results" / "work",
+) -> None:
+    """Test single late checkpoints at a constant learning rate beside the weights that the user's recipe delivers.
+
+    The figures are reported only; nothing is chosen by them.
+
+    Args:
+        steps: Training steps of both.
+        data: Folders under the data root, in MVTec layout.
+        seeds: Seeds.
+        weights: Teacher weights.
+        checkpoints: Late checkpoints per training, evenly spaced over its last half.
+        batch_size: Images per training step.
+        threads: Threads of torch.
+        shared: Folder with data and weights.
+        data_root: Folder of the data sets; null means the shared folder's.
+        results: CSV file to append to; the user's runs in it are used.
+        work: Folder for temporary files, ignored by git.
+    """
+    _prepare(shared, threads, work, needs_hub=False)
+    from anomalib_mkd.benchmark.accuracy import Run, measure_stability  # noqa: PLC0415
+    from anomalib_mkd.benchmark.rows import commit  # noqa: PLC0415
+
+    source = commit()
+    for seed in seeds:
+        for name in data:
+            measure_stability(
+                Run("Mkd", "default", name, seed, weights, "user", steps, batch_size),
+                results=results,
+                shared=shared,
+                data_root=data_root or shared / "data",
+                checkpoints=checkpoints,
+                source=source,
+            )
+
+
+def selection(
+    candidates: dict[str, dict[str, Any]],
+    data: list[str] = ["mvtec/bottle", "mvtec/screw"],  # noqa: B006
+    seeds: list[int] = [0],  # noqa: B006
+    weights: str = "resnet18.tv_in1k",
+    steps: int | None = None,
+    batch_size: int = 16,
+    threads: int = 2,
+    shared: Path = SHARED,
+    data_root: Path | None = None,
+    results: Path = ROOT / "results" / "selection.csv",
+    work: Path = ROOT / "results" / "work",
+) -> None:
+    """Compare settings of Mkd on anomalies painted on held-out normal training images; no test image is read.
+
+    Args:
+        candidates: Arguments of Mkd by name, for example '{"auto": {"value_weight": "auto"}, "paper": {"value_weight":
+            0.5, "training_steps": 300, "batch_size": 64}}'.
+        data: Folders under the data root, in MVTec layout.
+        seeds: Seeds of the split, the defects and the training.
+        weights: Teacher weights.
+        steps: Training steps where a candidate gives none; null means the model's own number.
+        batch_size: Images per training step where a candidate gives none.
+        threads: Threads of torch.
+        shared: Folder with data and weights.
+        data_root: Folder of the data sets; null means the shared folder's.
+        results: CSV file to append to.
+        work: Folder for the painted images, ignored by git.
+    """
+    _prepare(shared, threads, work, needs_hub=False)
+    from anomalib_mkd.benchmark.selection import measure_candidates  # noqa: PLC0415
+
+    measure_candidates(
+        candidates,
+        data=data,
+        seeds=seeds,
+        weights=weights,
+        steps=steps,
+        batch_size=batch_size,
+        results=results,
+        shared=shared,
+        data_root=data_root or shared / "data",
+        work=work,
+    )
+
+
+def report(check: bool = False, root: Path = ROOT, results: Path | None = None) -> None:
+    """Bring the tables of README.md and docs/ up to date with the rows.
+
+    Args:
+        check: Write nothing; exit with status 1 if a document differs.
+        root: Root of the repository.
+        results: Folder of CSV files; null means the repository's.
+    """
+    from anomalib_mkd.benchmark.report import report as update  # noqa: PLC0415
+
+    changed = update(root, results or root / "results", check=check)
+    for path in changed:
+        logger.info("%s %s", "differs:" if check else "updated:", path)
+    if check and changed:
+        sys.exit(1)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run one command.
+
+    Args:
+        arguments: Words of the command line; the process's own if ``None``.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    jsonargparse.auto_cli([accuracy, stability, selection, report], args=arguments, prog="anomalib_mkd.benchmark")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,658 @@
+# Copyright (C) 2026 The anomalib-mkd authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Train and test one model on one data set, and write the metrics as rows.
+
+Metrics are anomalib's, on raw scores and maps: no post-processor stands between, since clamping would make ties. All
+normal training images train; nothing is validated, so no test image takes part in any choice.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from anomalib.callbacks import ModelCheckpoint
+from anomalib.data import Folder
+from anomalib.engine import Engine
+from anomalib.metrics import AUPRO, AUROC
+from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
+from PIL import Image
+from torch import Tensor
+
+from anomalib_mkd.benchmark.rows import Row, append_rows, commit, has_run, machine, versions
+
+if TYPE_CHECKING:
+    from anomalib.models.components import AnomalibModule
+
+logger = logging.getLogger(__name__)
+
+RESNET18 = "resnet18.tv_in1k"
+RESNET18_FILE = "resnet18_tv_in1k_layers1-3_f16.safetensors"
+
+PAPER: dict[str, Any] = {
+    "schedule": "constant",
+    "value_weight": 0.5,  # Salehi et al. 2021, authors' config for MVTec AD
+    "map_scaling": "per_image_p99",
+    "opening": True,
+    "sigma": 4.0,
+}
+"""What the paper's protocol changes; a plain VGG gets ``detach_teacher=False`` too, as in the authors' code."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What is trained and tested once.
+
+    Args:
+        model: ``Stfpm`` or ``Mkd``.
+        variant: Name of the preset.
+        data: Folder under the data root, for example ``mvtec/bottle``.
+        seed: Seed of everything.
+        weights: Teacher weights: a timm name, or ``quickstart``.
+        protocol: ``user``, ``paper`` or ``painted``.
+        steps: Training steps; ``None`` = the model's own number.
+        batch_size: Training batch.
+        arguments: Arguments of the model beyond those of the variant.
+    """
+
+    model: str
+    variant: str
+    data: str
+    seed: int
+    weights: str
+    protocol: str = "user"
+    steps: int | None = None
+    batch_size: int = 16
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def run_id(self) -> str:
+        """Readable name that tells this run from any other."""
+        steps = "auto" if self.steps is None else str(self.steps)
+        return (
+            f"{self.model}-{self.variant}-{self.protocol}-{self.weights}-{self.data.replace('/', '_')}"
+            f"-s{self.seed}-b{self.batch_size}-n{steps}"
+        ).lower()
+
+
+@dataclass(frozen=True)
+class Trained:
+    """How far a training went.
+
+    Args:
+        steps: Optimiser steps taken.
+        epochs: Passes over the training images.
+        seconds: Wall-clock time, with the reading of images and the caching of features.
+    """
+
+    steps: int
+    epochs: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Raw results for a test set of N images.
+
+    Args:
+        scores: Image scores, ``(N,)``.
+        labels: True = defective, ``(N,)``.
+        maps: Anomaly maps, ``(N, 1, H, W)``.
+        masks: True = defective pixel, ``(N, H, W)``.
+        paths: Image files, N of them.
+    """
+
+    scores: Tensor
+    labels: Tensor
+    maps: Tensor
+    masks: Tensor
+    paths: list[str]
+
+    def select(self, chosen: Tensor) -> Outputs:
+        """The images where ``chosen`` ``(N,)`` is true."""
+        paths = [path for path, keep in zip(self.paths, chosen.tolist(), strict=True) if keep]
+        return Outputs(self.scores[chosen], self.labels[chosen], self.maps[chosen], self.masks[chosen], paths)
+
+    @property
+    def subsets(self) -> list[str]:
+        """Defect type of each image (its folder's name)."""
+        return [Path(path).parent.name for path in self.paths]
+
+
+def folder_data(root: Path | str, data: str, batch_size: int, seed: int, workers: int = 0) -> Folder:
+    """The ``Folder`` data module of anomalib for a data set in MVTec layout, whatever the image format.
+
+    Args:
+        root: Data root.
+        data: Folder under it, with ``train/good``, ``test/<type>`` and ``ground_truth/<type>``.
+        batch_size: Training batch.
+        seed: Seed of anomalib's splits (none is made here).
+        workers: Loader processes.
+
+    Raises:
+        FileNotFoundError: If a needed folder is missing.
+        ValueError: If an image does not get its own mask.
+    """
+    base = Path(root) / data
+    for part in ("train/good", "test", "ground_truth"):
+        if not (base / part).is_dir():
+            msg = f"Expected the folder {part} in {base}, got none. Name a data set in MVTec layout and its data root."
+            raise FileNotFoundError(msg)
+    defects = sorted(path.name for path in (base / "test").iterdir() if path.is_dir() and path.name != "good")
+    datamodule = Folder(
+        name=data.replace("/", "_"),
+        root=base,
+        normal_dir="train/good",
+        normal_test_dir="test/good",
+        abnormal_dir=[f"test/{defect}" for defect in defects],
+        mask_dir=[f"ground_truth/{defect}" for defect in defects],
+        train_batch_size=batch_size,
+        eval_batch_size=8,
+        num_workers=workers,
+        val_split_mode="none",
+        seed=seed,
+    )
+    datamodule.setup()
+    samples = datamodule.test_data.samples
+    for image, mask in zip(samples["image_path"], samples["mask_path"], strict=True):
+        image_path, mask_path = Path(image), Path(mask)
+        if mask and (image_path.parent.name, image_path.stem) != (
+            mask_path.parent.name,
+            mask_path.stem.removesuffix("_mask"),
+        ):
+            msg = f"Expected the mask of {image}, got {mask}. Name a mask as its image, with or without _mask."
+            raise ValueError(msg)
+    return datamodule
+
+
+def model_arguments(run: Run, shared: Path) -> dict[str, Any]:
+    """Arguments of the model's constructor for a run.
+
+    Args:
+        run: The run.
+        shared: Folder with ``weights/``.
+
+    Raises:
+        ValueError: If the variant is unknown, or the model cannot have these weights.
+    """
+    if run.model == "Stfpm":
+        if run.variant != "anomalib" or run.weights == "quickstart":
+            msg = (
+                f"Expected variant 'anomalib' and a timm backbone for Stfpm, got {run.variant!r} and {run.weights!r}. "
+                "Stfpm compares layers of a ResNet."
+            )
+            raise ValueError(msg)
+        return {"backbone": run.weights, **run.arguments}
+    arguments: dict[str, Any] = {}
+    if run.weights == "quickstart":
+        arguments["weights"] = "quickstart"
+    else:
+        arguments["backbone"] = run.weights
+        if run.weights == RESNET18 and run.variant != "random_teacher":
+            arguments["weights"] = str(shared / "weights" / RESNET18_FILE)
+    if run.protocol == "paper":
+        arguments |= PAPER
+        if not run.weights.startswith("resnet"):
+            arguments["detach_teacher"] = False
+    if run.variant == "random_teacher":
+        arguments["pre_trained"] = False
+    if run.steps is not None:
+        arguments["training_steps"] = run.steps
+    return arguments | dict(run.arguments)
+
+
+def build_model(run: Run, shared: Path) -> AnomalibModule:
+    """The untrained model of a run, without post-processor, evaluator and visualizer.
+
+    Args:
+        run: The run.
+        shared: Folder with ``weights/``.
+
+    Raises:
+        ValueError: If the model is unknown.
+    """
+    off: dict[str, Any] = {"post_processor": False, "evaluator": False, "visualizer": False}
+    arguments = model_arguments(run, shared)
+    if run.model == "Stfpm":
+        from anomalib.models import Stfpm  # noqa: PLC0415  # after the hub's cache is set
+
+        return Stfpm(**arguments, **off)
+    if run.model == "Mkd":
+        from anomalib_mkd import Mkd  # noqa: PLC0415  # after the hub's cache is set
+
+        return Mkd(**arguments, **off)
+    msg = f"Expected model 'Mkd' or 'Stfpm', got {run.model!r}. Correct --models."
+    raise ValueError(msg)
+
+
+class StepLog(Callback):
+    """Log the step and the loss ten times per training, where no progress bar can be seen."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.last = -1
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Log if another tenth is done."""
+        del pl_module, batch, batch_idx
+        total = int(trainer.estimated_stepping_batches)
+        tenth = 10 * trainer.global_step // max(total, 1)
+        if tenth != self.last:
+            self.last = tenth
+            loss = outputs["loss"] if isinstance(outputs, Mapping) else outputs
+            logger.info("%s: step %d of %d, loss %.4f", self.name, trainer.global_step, total, float(loss))
+
+
+class OutputCollector(Callback):
+    """Keep scores, maps and truth of every test batch."""
+
+    def __init__(self) -> None:
+        self.batches: list[Outputs] = []
+
+    def on_test_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Store one batch."""
+        del trainer, pl_module, outputs, batch_idx, dataloader_idx
+        size = batch.anomaly_map.shape[-2:]
+        count = len(batch.image_path)
+        self.batches.append(
+            Outputs(
+                batch.pred_score.detach().cpu().float().reshape(count),
+                batch.gt_label.detach().cpu().bool().reshape(count),
+                batch.anomaly_map.detach().cpu().float().reshape(count, 1, *size),
+                batch.gt_mask.detach().cpu().bool().reshape(count, *size),
+                [str(path) for path in batch.image_path],
+            ),
+        )
+
+    def outputs(self) -> Outputs:
+        """All batches as one."""
+        return Outputs(
+            torch.cat([batch.scores for batch in self.batches]),
+            torch.cat([batch.labels for batch in self.batches]),
+            torch.cat([batch.maps for batch in self.batches]),
+            torch.cat([batch.masks for batch in self.batches]),
+            [path for batch in self.batches for path in batch.paths],
+        )
+
+
+def _engine(work: Path, callbacks: Sequence[Callback], **limits: Any) -> Engine:
+    """An engine that writes no checkpoint, validates nothing and draws a bar only on a terminal."""
+    return Engine(
+        default_root_dir=work,
+        accelerator="cpu",
+        devices=1,
+        logger=False,
+        enable_progress_bar=sys.stderr.isatty(),
+        enable_model_summary=False,
+        limit_val_batches=0,
+        callbacks=[ModelCheckpoint(dirpath=work, save_top_k=0), *callbacks],
+        **limits,
+    )
+
+
+def train(
+    model: AnomalibModule, datamodule: Folder, run: Run, work: Path, callbacks: Sequence[Callback] = ()
+) -> Trained:
+    """Train one model.
+
+    Args:
+        model: Untrained.
+        datamodule: Its data.
+        run: Gives the steps: Mkd limits itself, other models get ``max_steps``.
+        work: Folder for the engine's files.
+        callbacks: Further callbacks.
+    """
+    limits: dict[str, Any] = {}
+    if run.model != "Mkd":
+        limits = {"max_steps": run.steps or 100, "max_epochs": -1}
+    engine = _engine(work, [StepLog(run.run_id), *callbacks], **limits)
+    start = time.perf_counter()
+    engine.fit(model=model, datamodule=datamodule)
+    seconds = time.perf_counter() - start
+    steps = engine.trainer.global_step
+    return Trained(steps, steps / len(datamodule.train_dataloader()), seconds)
+
+
+def test_outputs(model: AnomalibModule, datamodule: Folder, work: Path) -> Outputs:
+    """Raw results of a trained model on the whole test set.
+
+    Args:
+        model: Trained.
+        datamodule: Its data.
+        work: Folder for the engine's files.
+    """
+    collector = OutputCollector()
+    _engine(work, [collector]).test(model=model, datamodule=datamodule, verbose=False)
+    return collector.outputs()
+
+
+test_outputs.__test__ = False  # type: ignore[attr-defined]  # not a test, though pytest would collect the name
+
+
+def measure(outputs: Outputs, protocol: str = "user") -> dict[tuple[str, str], float]:
+    """Metrics of a test set.
+
+    Args:
+        outputs: Raw results.
+        protocol: ``paper`` takes defective images only into the pixel AUROC.
+
+    Returns:
+        Value by (metric, subset): image AUROC, pixel AUROC and AUPRO (limit 0.3) of ``all``, and the image AUROC of
+        each defect type against all normal images.
+    """
+
+    def compute(metric: AUROC | AUPRO, outputs: Outputs) -> float:
+        batch: Any = SimpleNamespace(
+            scores=outputs.scores,
+            labels=outputs.labels,
+            maps=outputs.maps.squeeze(1),
+            masks=outputs.masks.int(),
+        )
+        metric.update(batch)
+        return float(metric.compute())
+
+    pixels = outputs.select(outputs.labels) if protocol == "paper" else outputs
+    values = {
+        ("image_AUROC", "all"): compute(AUROC(fields=["scores", "labels"]), outputs),
+        ("pixel_AUROC", "all"): compute(AUROC(fields=["maps", "masks"]), pixels),
+        ("AUPRO", "all"): compute(AUPRO(fields=["maps", "masks"], fpr_limit=0.3), outputs),
+    }
+    subsets = outputs.subsets
+    defective = dict(zip(subsets, outputs.labels.tolist(), strict=True))
+    for name in sorted(name for name, is_defect in defective.items() if is_defect):
+        chosen = torch.tensor([subset == name for subset in subsets]) | ~outputs.labels
+        values["image_AUROC", name] = compute(AUROC(fields=["scores", "labels"]), outputs.select(chosen))
+    return values
+
+
+def run_rows(
+    run: Run,
+    trained: Trained,
+    outputs: Outputs,
+    threads: int,
+    source: str,
+    extra: Mapping[tuple[str, str], float] | None = None,
+) -> list[Row]:
+    """Rows of a run.
+
+    Args:
+        run: The run.
+        trained: How far its training went.
+        outputs: Its raw results.
+        threads: Threads used.
+        source: Commit of the code.
+        extra: Further values by (metric, subset), for example times.
+    """
+    values = measure(outputs, run.protocol) | dict(extra or {})
+    return [
+        Row(
+            run_id=run.run_id,
+            model=run.model,
+            variant=run.variant,
+            data=run.data,
+            category=run.data.rsplit("/", 1)[-1],
+            subset=subset,
+            seed=run.seed,
+            metric=metric,
+            value=value,
+            epochs=trained.epochs,
+            image_size=outputs.maps.shape[-1],
+            precision="f32",
+            weights=run.weights,
+            protocol=run.protocol,
+            machine=machine(threads),
+            versions=versions(),
+            commit=source,
+        )
+        for (metric, subset), value in values.items()
+    ]
+
+
+def save_heat_maps(outputs: Outputs, folder: Path, count: int = 4) -> list[Path]:
+    """Pictures to look at: image, heat map and true mask side by side.
+
+    One scale serves all pictures of a run: from 0 to the larger of the 99.9th percentile over normal images and the
+    median peak of the defective ones.
+
+    Args:
+        outputs: Raw results.
+        folder: Where to write; created with a ``.gitignore`` of its own.
+        count: Defective images shown; one normal image joins them.
+
+    Returns:
+        The files written.
+    """
+    from matplotlib import colormaps  # noqa: PLC0415  # slow to import
+
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / ".gitignore").write_text("*\n", encoding="utf-8")
+    defective = torch.nonzero(outputs.labels).flatten().tolist()
+    normal = torch.nonzero(~outputs.labels).flatten().tolist()
+    places = np.linspace(0, len(defective) - 1, min(count, len(defective))).astype(int)
+    chosen = [*(defective[place] for place in places), *normal[:1]]
+    tops = [float(outputs.maps[defective].amax((1, 2, 3)).median())] if defective else [0.0]
+    if normal:
+        tops.append(float(np.quantile(outputs.maps[normal].numpy(), 0.999)))
+    top = max(*tops, 1e-12)
+    files = []
+    for index in chosen:
+        size = (outputs.maps.shape[-1], outputs.maps.shape[-2])
+        image = np.asarray(Image.open(outputs.paths[index]).convert("RGB").resize(size))
+        level = (outputs.maps[index, 0].numpy() / top).clip(0, 1)
+        heat = (colormaps["inferno"](level)[..., :3] * 255).astype(np.uint8)
+        mask = np.repeat(outputs.masks[index].numpy()[..., None], 3, axis=2).astype(np.uint8) * 255
+        path = Path(outputs.paths[index])
+        file = folder / f"{path.parent.name}_{path.stem}.png"
+        Image.fromarray(np.concatenate([image, heat, mask], axis=1)).save(file)
+        files.append(file)
+    return files
+
+
+def measure_run(
+    run: Run,
+    *,
+    results: Path,
+    shared: Path,
+    data_root: Path,
+    pictures: Path | None = None,
+    source: str | None = None,
+    build: Callable[[Run, Path], AnomalibModule] = build_model,
+) -> list[Row]:
+    """Train, test and append the rows of one run, unless the file has it.
+
+    Args:
+        run: The run.
+        results: CSV file.
+        shared: Folder with ``weights/``.
+        data_root: Folder that ``run.data`` lies under.
+        pictures: Folder for heat maps; none are drawn if ``None``.
+        source: Commit of the code; found if ``None``.
+        build: Makes the model.
+
+    Returns:
+        The new rows; none if the run was there.
+    """
+    if has_run(results, run.run_id):
+        logger.info("%s: there, skipped", run.run_id)
+        return []
+    source = source or commit()
+    seed_everything(run.seed, verbose=False)
+    work = Path(tempfile.mkdtemp(prefix="anomalib_mkd_"))
+    try:
+        datamodule = folder_data(data_root, run.data, run.batch_size, run.seed)
+        model = build(run, shared)
+        trained = train(model, datamodule, run, work)
+        start = time.perf_counter()
+        outputs = test_outputs(model, datamodule, work)
+        seconds = time.perf_counter() - start
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    extra = {("train_seconds", "all"): trained.seconds, ("test_seconds", "all"): seconds}
+    rows = run_rows(run, trained, outputs, torch.get_num_threads(), source, extra)
+    append_rows(results, rows)
+    if pictures is not None:
+        save_heat_maps(outputs, pictures / run.run_id)
+    summary = ", ".join(f"{row.metric} {row.value:.4f}" for row in rows if row.subset == "all")
+    logger.info("%s: %d steps, %s", run.run_id, trained.steps, summary)
+    return rows
+
+
+def plan(
+    models: Sequence[str],
+    weights: Sequence[str],
+    variants: Sequence[str],
+    data: Sequence[str],
+    seeds: Sequence[int],
+    steps: int | None,
+    batch_size: int,
+) -> list[Run]:
+    """All runs that the arguments span; the first seed of everything comes first.
+
+    Args:
+        models: Class names.
+        weights: Teacher weights.
+        variants: Presets of Mkd; Stfpm has one, ``anomalib``.
+        data: Folders under the data root.
+        seeds: Seeds.
+        steps: Training steps; ``None`` = the model's own (Stfpm: 100).
+        batch_size: Training batch.
+    """
+    runs: list[Run] = []
+    for seed in seeds:
+        for model in models:
+            for weight in weights:
+                if model == "Stfpm" and weight == "quickstart":
+                    continue
+                for variant in ("anomalib",) if model == "Stfpm" else variants:
+                    protocol = "paper" if variant == "paper" else "user"
+                    count = steps or 100 if model == "Stfpm" else steps
+                    runs += [Run(model, variant, name, seed, weight, protocol, count, batch_size) for name in data]
+    return runs
+
+
+class Snapshots(Callback):
+    """Keep the weights at given steps.
+
+    Args:
+        steps: Numbers of finished steps.
+    """
+
+    def __init__(self, steps: Sequence[int]) -> None:
+        self.steps = set(steps)
+        self.states: dict[int, dict[str, Tensor]] = {}
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: AnomalibModule,  # type: ignore[override]  # the only kind that runs here
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Copy the weights if this step is one of them."""
+        del outputs, batch, batch_idx
+        if trainer.global_step in self.steps and trainer.global_step not in self.states:
+            state = pl_module.model.state_dict()
+            self.states[trainer.global_step] = {name: value.detach().clone() for name, value in state.items()}
+
+
+def late_steps(steps: int, count: int) -> list[int]:
+    """Evenly spaced step numbers over the last half of a training, the last step included.
+
+    Args:
+        steps: Length of the training.
+        count: How many.
+
+    Example:
+        >>> late_steps(300, 6)
+        [175, 200, 225, 250, 275, 300]
+    """
+    return [steps - (count - 1 - index) * (steps // 2 // count) for index in range(count)]
+
+
+def measure_stability(
+    run: Run,
+    *,
+    results: Path,
+    shared: Path,
+    data_root: Path,
+    checkpoints: int = 6,
+    source: str | None = None,
+    build: Callable[[Run, Path], AnomalibModule] = build_model,
+) -> None:
+    """Single late checkpoints at a constant learning rate, beside the delivered weights of the user's recipe.
+
+    The test figures are reported only; nothing is chosen by them.
+
+    Args:
+        run: The run with the user's recipe; needs ``steps``.
+        results: CSV file.
+        shared: Folder with ``weights/``.
+        data_root: Folder that ``run.data`` lies under.
+        checkpoints: Number of late checkpoints.
+        source: Commit of the code; found if ``None``.
+        build: Makes the model.
+
+    Raises:
+        ValueError: If ``run.steps`` is missing.
+    """
+    if run.steps is None:
+        msg = "Expected a number of steps for the stability runs, got None. Pass --steps."
+        raise ValueError(msg)
+    source = source or commit()
+    measure_run(run, results=results, shared=shared, data_root=data_root, source=source, build=build)
+    steps = late_steps(run.steps, checkpoints)
+    last = dataclasses.replace(
+        run,
+        variant=f"constant_step{steps[-1]}",
+        arguments={**run.arguments, "schedule": "constant"},
+    )
+    if has_run(results, last.run_id):
+        logger.info("%s: there, skipped", last.run_id)
+        return
+    seed_everything(run.seed, verbose=False)
+    work = Path(tempfile.mkdtemp(prefix="anomalib_mkd_"))
+    try:
+        datamodule = folder_data(data_root, run.data, run.batch_size, run.seed)
+        model = build(last, shared)
+        snapshots = Snapshots(steps)
+        trained = train(model, datamodule, last, work, [snapshots])
+        per_epoch = trained.steps / trained.epochs
+        rows: list[Row] = []
+        for step, state in sorted(snapshots.states.items()):
+            model.model.load_state_dict(state)
+            single = dataclasses.replace(last, variant=f"constant_step{step}")
+            outputs = test_outputs(model, datamodule, work)
+            reached = Trained(step, step / per_epoch, trained.seconds)
+            rows += run_rows(single, reached, outputs, torch.get_num_threads(), source)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    append_rows(results, rows)
+    logger.info("%s: %d checkpoints tested", last.run_id, len(snapshots.states))

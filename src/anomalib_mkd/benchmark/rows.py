@@ -1,0 +1,297 @@
+# Copyright (C) 2026 The anomalib-mkd authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""The row of a result file, and reading and appending such rows safely.
+
+A run gives several rows (one per metric and subset) under one ``run_id``. All rows of a run reach the file together
+or not at all, so that a run found in the file is a finished run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import dataclasses
+import importlib.metadata
+import io
+import logging
+import os
+import platform
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+logger = logging.getLogger(__name__)
+
+CPU_FEATURES = {
+    "avx2": "AVX2",
+    "avx512f": "AVX-512",
+    "avx_vnni": "AVX-VNNI",
+    "avx512_vnni": "AVX512-VNNI",
+    "avx512_bf16": "AVX512-BF16",
+    "amx_bf16": "AMX-BF16",
+    "amx_int8": "AMX-INT8",
+    "asimd": "NEON",
+    "bf16": "BF16",
+    "i8mm": "I8MM",
+}
+"""Flags of ``/proc/cpuinfo`` that decide the speed of a network, and how a row names them."""
+
+VERSIONED = ("anomalib", "torch", "lightning", "timm", "openvino")
+"""Distributions whose versions a row records."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measured number.
+
+    Args:
+        run_id: Name of the run; the same run is never measured twice into one file.
+        model: Class name, for example ``Mkd``.
+        variant: Preset or ablation, for example ``default`` or ``paper``.
+        data: Folder under the data root, for example ``mvtec/bottle``.
+        category: Last part of ``data``.
+        subset: ``all``, or a defect type.
+        seed: Seed of the run.
+        metric: Name of the number, for example ``image_AUROC``.
+        value: The number, as a fraction for a metric, in seconds for a time.
+        epochs: Passes over the training images (may be a fraction).
+        image_size: Side of the square that the network saw, in pixels.
+        precision: For example ``f32``.
+        weights: Teacher weights: a timm name or ``quickstart``.
+        protocol: ``user``, ``paper`` or ``painted``.
+        machine: Processor, cores and features, see :func:`machine`.
+        versions: See :func:`versions`.
+        commit: See :func:`commit`.
+    """
+
+    run_id: str
+    model: str
+    variant: str
+    data: str
+    category: str
+    subset: str
+    seed: int
+    metric: str
+    value: float
+    epochs: float
+    image_size: int
+    precision: str
+    weights: str
+    protocol: str
+    machine: str
+    versions: str
+    commit: str
+
+
+COLUMNS = tuple(field.name for field in dataclasses.fields(Row))
+
+
+def _check_header(path: Path, header: Sequence[str]) -> None:
+    """Raise if ``header`` is not that of a result file."""
+    if tuple(header) != COLUMNS:
+        msg = (
+            f"Expected the columns {','.join(COLUMNS)} in {path}, got {','.join(header)}. "
+            "Move the file away, or write to another one."
+        )
+        raise ValueError(msg)
+
+
+def read_rows(path: Path | str) -> list[Row]:
+    """Rows of one file, in order; none if the file does not exist.
+
+    Args:
+        path: CSV file.
+
+    Raises:
+        ValueError: If the header is another one, or a line is incomplete or holds no number where one belongs.
+    """
+    path = Path(path)
+    if not path.exists():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        lines = csv.reader(file)
+        _check_header(path, next(lines, []))
+        rows = []
+        for cells in lines:
+            if len(cells) != len(COLUMNS):
+                msg = (
+                    f"Expected {len(COLUMNS)} cells in line {lines.line_num} of {path}, got {len(cells)}. "
+                    "Delete the line and run the benchmark again: it resumes."
+                )
+                raise ValueError(msg)
+            cell = dict(zip(COLUMNS, cells, strict=True))
+            try:
+                numbers = {
+                    "seed": int(cell["seed"]),
+                    "value": float(cell["value"]),
+                    "epochs": float(cell["epochs"]),
+                    "image_size": int(cell["image_size"]),
+                }
+            except ValueError as error:
+                msg = (
+                    f"Expected numbers for seed, value, epochs and image_size in line {lines.line_num} of {path}, "
+                    f"got {cell['seed']!r}, {cell['value']!r}, {cell['epochs']!r}, {cell['image_size']!r}. "
+                    "Delete the line and run the benchmark again: it resumes."
+                )
+                raise ValueError(msg) from error
+            rows.append(Row(**(cell | numbers)))  # type: ignore[arg-type]
+    return rows
+
+
+def read_folder(folder: Path | str) -> list[Row]:
+    """Rows of all result files of a folder; files with another header (quoted tables) are passed over.
+
+    Args:
+        folder: Folder of CSV files.
+    """
+    rows: list[Row] = []
+    for path in sorted(Path(folder).glob("*.csv")):
+        with path.open(newline="", encoding="utf-8") as file:
+            header = tuple(next(csv.reader(file), []))
+        if header[:1] == COLUMNS[:1]:
+            rows += read_rows(path)
+    return rows
+
+
+def has_run(path: Path | str, run_id: str) -> bool:
+    """Whether the file holds that run.
+
+    Args:
+        path: CSV file, which need not exist.
+        run_id: Name of the run.
+    """
+    return any(row.run_id == run_id for row in read_rows(path))
+
+
+def append_rows(path: Path | str, rows: Iterable[Row]) -> None:
+    """Add the rows of a run to a file, all or none.
+
+    The file is written anew beside the old one and takes its place in one step, under a lock, so neither a crash nor
+    a second process can leave half a row.
+
+    Args:
+        path: CSV file; created with its header, and its folder too.
+        rows: Rows of one run.
+
+    Raises:
+        ValueError: If the file has another header, or an incomplete line.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    with _locked(path.parent):
+        for row in (*read_rows(path), *rows):
+            cells = dataclasses.asdict(row)
+            cells["value"] = f"{row.value:.6g}"
+            cells["epochs"] = f"{row.epochs:.6g}"
+            writer.writerow([cells[name] for name in COLUMNS])
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(descriptor, "w", newline="", encoding="utf-8") as file:
+                file.write(",".join(COLUMNS) + "\n" + text.getvalue())
+                file.flush()
+                os.fsync(file.fileno())
+            Path(name).chmod(0o644)
+            Path(name).replace(path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold a lock on a folder where the system has one."""
+    try:
+        import fcntl  # noqa: PLC0415  # not on every system
+    except ImportError:
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def cpu_features(flags: Iterable[str]) -> list[str]:
+    """Names of the features among a processor's flags that decide the speed of a network.
+
+    Args:
+        flags: Flags as the system prints them.
+
+    Example:
+        >>> cpu_features(["fpu", "avx512f", "avx2"])
+        ['AVX2', 'AVX-512']
+    """
+    flags = set(flags)
+    return [name for flag, name in CPU_FEATURES.items() if flag in flags]
+
+
+def machine(threads: int | None = None, cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    """Processor, cores, threads used and features of this machine, found at run time.
+
+    Args:
+        threads: Threads that the run used; left out if ``None``.
+        cpuinfo: Where the system describes the processor.
+
+    Returns:
+        For example ``"AMD EPYC; 2 cores; 2 threads; AVX2"``.
+    """
+    name = platform.processor() or platform.machine()
+    features: list[str] = []
+    if cpuinfo.exists():
+        fields: dict[str, str] = {}
+        for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
+            key, _, value = line.partition(":")
+            fields.setdefault(key.strip().lower(), value.strip())
+        name = fields.get("model name", name)
+        features = cpu_features((fields.get("flags") or fields.get("features") or "").split())
+    parts = [name, f"{os.cpu_count()} cores"]
+    if threads is not None:
+        parts.append(f"{threads} thread{'s' if threads != 1 else ''}")
+    return "; ".join([*parts, " ".join(features) or "no known features"])
+
+
+def versions() -> str:
+    """Python and the packages that decide a number, for example ``"python=3.11.9 anomalib=2.7.0 ..."``."""
+    parts = [f"python={platform.python_version()}"]
+    for name in VERSIONED:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            parts.append(f"{name}={importlib.metadata.version(name)}")
+    return " ".join(parts)
+
+
+def commit(folder: Path | None = None) -> str:
+    """Short commit of the source tree, with ``-dirty`` if the package differs from it; ``unknown`` outside git.
+
+    Only the package's own files count: results and documents change while a benchmark runs.
+
+    Args:
+        folder: Folder of the package; by default the one that this file belongs to.
+    """
+    folder = folder or Path(__file__).resolve().parents[1]
+
+    def git(*arguments: str) -> str:
+        done = subprocess.run(  # noqa: S603
+            ["git", *arguments],  # noqa: S607
+            cwd=folder,
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+        return done.stdout.strip()
+
+    try:
+        head = git("rev-parse", "--short=10", "HEAD")
+        changed = git("status", "--porcelain", "--", ".")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return f"{head}-dirty" if changed else head

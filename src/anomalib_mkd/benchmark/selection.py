@@ -1,0 +1,262 @@
+# Copyright (C) 2026 The anomalib-mkd authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Choosing hyper-parameters without a test image, on anomalies painted on held-out normal training images.
+
+The held-out fifth of the training images is split in two: one half stays as it is, the other half gets painted
+defects. A candidate trains on the other four fifths and is measured on this painted set as on a real one.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw, ImageFilter
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+logger = logging.getLogger(__name__)
+
+HELD_OUT = 0.2
+"""Share of the normal training images that a candidate does not train on."""
+
+FloatArray = npt.NDArray[np.float32]
+Painter = Callable[[FloatArray, tuple[int, int], np.random.Generator, FloatArray], tuple[FloatArray, FloatArray]]
+
+
+def _soft_mask(draw: Callable[[ImageDraw.ImageDraw], None], size: tuple[int, int], blur: float) -> FloatArray:
+    """Opacity ``(H, W)`` of a drawn shape with soft edges, 0..1."""
+    picture = Image.new("L", (size[1], size[0]))
+    draw(ImageDraw.Draw(picture))
+    opacity: FloatArray = np.asarray(picture.filter(ImageFilter.GaussianBlur(blur)), dtype=np.float32) / np.float32(255)
+    return opacity
+
+
+def paint_scratch(
+    image: FloatArray,
+    centre: tuple[int, int],
+    rng: np.random.Generator,
+    other: FloatArray,
+) -> tuple[FloatArray, FloatArray]:
+    """Draw a thin bent line, lighter or darker than the surface.
+
+    Args:
+        image: ``(H, W, 3)``, 0..1.
+        centre: Row and column of its middle.
+        rng: Source of chance.
+        other: Another normal image (unused).
+
+    Returns:
+        The image and the opacity ``(H, W)``.
+    """
+    del other
+    height, width = image.shape[:2]
+    length = rng.uniform(0.04, 0.2) * height
+    angle, bend = rng.uniform(0, 2 * np.pi), rng.normal(0, 0.6)
+    points = []
+    for step in np.linspace(-0.5, 0.5, 12):
+        turn = angle + bend * step
+        points.append((centre[1] + length * step * np.cos(turn), centre[0] + length * step * np.sin(turn)))
+    line_width = int(rng.integers(1, 4))
+    opacity = _soft_mask(lambda draw: draw.line(points, fill=255, width=line_width), (height, width), 0.6)
+    shade = image.mean() + rng.choice([-1, 1]) * rng.uniform(0.15, 0.4)
+    alpha = opacity[..., None] * np.float32(rng.uniform(0.5, 0.95))
+    return image * (1 - alpha) + np.float32(np.clip(shade, 0, 1)) * alpha, opacity
+
+
+def paint_stain(
+    image: FloatArray,
+    centre: tuple[int, int],
+    rng: np.random.Generator,
+    other: FloatArray,
+) -> tuple[FloatArray, FloatArray]:
+    """Tint an irregular blob; arguments and result as for :func:`paint_scratch`."""
+    del other
+    height, width = image.shape[:2]
+    radius = rng.uniform(0.02, 0.07) * height
+    angles = np.linspace(0, 2 * np.pi, 14, endpoint=False)
+    radii = radius * rng.uniform(0.6, 1.3, len(angles))
+    points = [
+        (centre[1] + r * np.cos(angle), centre[0] + r * np.sin(angle)) for r, angle in zip(radii, angles, strict=True)
+    ]
+    opacity = _soft_mask(lambda draw: draw.polygon(points, fill=255), (height, width), rng.uniform(0.8, 2.5))
+    grey = np.ptp(image, axis=2).max() < 1e-3  # a grey image stays grey
+    shift = rng.uniform(-0.15, 0.15, 1 if grey else 3).astype(np.float32)
+    shift += np.sign(shift) * np.float32(0.05)
+    return np.clip(image + opacity[..., None] * shift, 0, 1), opacity
+
+
+def paint_patch(
+    image: FloatArray,
+    centre: tuple[int, int],
+    rng: np.random.Generator,
+    other: FloatArray,
+) -> tuple[FloatArray, FloatArray]:
+    """Paste a piece of another normal image, turned, where it does not belong; as :func:`paint_scratch`."""
+    height, width = image.shape[:2]
+    side = int(rng.uniform(0.05, 0.14) * height)
+    top = int(rng.integers(0, height - side))
+    left = int(rng.integers(0, width - side))
+    piece = np.rot90(other[top : top + side, left : left + side], k=int(rng.integers(1, 4)))
+    row = int(np.clip(centre[0] - side // 2, 0, height - side))
+    column = int(np.clip(centre[1] - side // 2, 0, width - side))
+    layer = image.copy()
+    layer[row : row + side, column : column + side] = piece
+    box = (column + 1, row + 1, column + side - 2, row + side - 2)
+    opacity = _soft_mask(lambda draw: draw.ellipse(box, fill=255), (height, width), 1.0)
+    # The mask marks what changed to the eye, small holes filled, not the whole ellipse.
+    difference = Image.fromarray((np.abs(layer - image).max(axis=2) > 0.05).astype(np.uint8))
+    changed = np.asarray(difference.filter(ImageFilter.MaxFilter(7)).filter(ImageFilter.MinFilter(5)))
+    alpha = opacity[..., None]
+    return image * (1 - alpha) + layer * alpha, opacity * changed
+
+
+PAINTERS: tuple[Painter, ...] = (paint_scratch, paint_stain, paint_patch)
+
+
+def _place(image: FloatArray, rng: np.random.Generator) -> tuple[int, int]:
+    """A pixel where something is to be seen, so that defects lie on the object more than on an empty background."""
+    grey = Image.fromarray((image.mean(axis=2) * 255).astype(np.uint8))
+    mean = np.asarray(grey.filter(ImageFilter.BoxBlur(6)), dtype=np.float64)
+    detail = np.abs(np.asarray(grey, dtype=np.float64) - mean)
+    picture = Image.fromarray(np.clip(detail * 4, 0, 255).astype(np.uint8)).filter(ImageFilter.BoxBlur(10))
+    weight = np.asarray(picture, dtype=np.float64) + 1
+    margin = max(1, image.shape[0] // 16)
+    inner = np.zeros_like(weight)
+    inner[margin:-margin, margin:-margin] = weight[margin:-margin, margin:-margin]
+    index = int(rng.choice(inner.size, p=inner.ravel() / inner.sum()))
+    return index // inner.shape[1], index % inner.shape[1]
+
+
+def paint(image: FloatArray, other: FloatArray, rng: np.random.Generator, kind: int) -> tuple[FloatArray, FloatArray]:
+    """Paint one to three defects of a kind.
+
+    Args:
+        image: ``(H, W, 3)``, 0..1.
+        other: Another normal image of the same size.
+        rng: Source of chance.
+        kind: Index into ``PAINTERS``.
+
+    Returns:
+        The painted image and its mask ``(H, W)``, 0 or 1 and not empty.
+    """
+    for _ in range(20):
+        painted, opacity = image, np.zeros(image.shape[:2], dtype=np.float32)
+        for _ in range(int(rng.integers(1, 4))):
+            painted, added = PAINTERS[kind](painted, _place(image, rng), rng, other)
+            opacity = np.maximum(opacity, added)
+        mask = ((opacity > 0.3) & (np.abs(painted - image).max(axis=2) > 0.02)).astype(np.float32)
+        if mask.sum() >= 12:  # pixels
+            return painted, mask
+    msg = "Expected to paint a visible defect, got none in 20 attempts. Use images with some brightness and detail."
+    raise ValueError(msg)
+
+
+def painted_data(source: Path, target: Path, seed: int) -> Path:
+    """Make a data set in MVTec layout from the normal training images of another one.
+
+    Args:
+        source: Data set whose ``train/good`` is used; nothing else of it is read.
+        target: Folder to write; kept as it is if a finished one is there.
+        seed: Decides which images are held out, and the defects.
+
+    Returns:
+        ``target``.
+
+    Raises:
+        ValueError: If there are fewer than ten images.
+    """
+    done = target / "done"
+    if done.exists():
+        return target
+    files = sorted(path for path in (source / "train" / "good").iterdir() if path.is_file())
+    if len(files) < 10:
+        msg = f"Expected at least 10 images in {source / 'train' / 'good'}, got {len(files)}. Name another data set."
+        raise ValueError(msg)
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(len(files))
+    held_out = [files[index] for index in order[: max(4, round(HELD_OUT * len(files)))]]
+    train = [files[index] for index in sorted(order[len(held_out) :])]
+    names = [painter.__name__.removeprefix("paint_") for painter in PAINTERS]
+    parts = ["train/good", "test/good", *(f"{top}/{name}" for top in ("test", "ground_truth") for name in names)]
+    for part in parts:
+        (target / part).mkdir(parents=True, exist_ok=True)
+    for path in train:
+        _copy(path, target / "train" / "good")
+    for path in held_out[::2]:
+        _copy(path, target / "test" / "good")
+    for number, path in enumerate(held_out[1::2]):
+        kind = number % len(PAINTERS)
+        other = _read(train[int(rng.integers(len(train)))])
+        image, mask = paint(_read(path), other, rng, kind)
+        picture = Image.fromarray((image * 255).round().clip(0, 255).astype(np.uint8))
+        picture.save(target / "test" / names[kind] / f"{path.stem}.png")
+        truth = Image.fromarray((mask * 255).astype(np.uint8))
+        truth.save(target / "ground_truth" / names[kind] / f"{path.stem}_mask.png")
+    done.write_text(f"seed {seed}\n", encoding="utf-8")
+    return target
+
+
+def _read(path: Path) -> FloatArray:
+    """Image ``(H, W, 3)``, 0..1."""
+    image: FloatArray = np.asarray(Image.open(path).convert("RGB"), dtype=np.float32) / np.float32(255)
+    return image
+
+
+def _copy(path: Path, folder: Path) -> None:
+    """Save as PNG, so that file format tells painted and clean images apart nowhere."""
+    Image.open(path).convert("RGB").save(folder / f"{path.stem}.png")
+
+
+def measure_candidates(
+    candidates: Mapping[str, Mapping[str, Any]],
+    *,
+    data: Sequence[str],
+    seeds: Sequence[int],
+    weights: str,
+    steps: int | None,
+    batch_size: int,
+    results: Path,
+    shared: Path,
+    data_root: Path,
+    work: Path,
+) -> None:
+    """Train and measure every candidate on painted data sets.
+
+    Args:
+        candidates: Arguments of Mkd by variant name; ``training_steps`` and ``batch_size`` among them override the
+            common ones.
+        data: Folders under the data root.
+        seeds: Seeds of the split, the defects and the training.
+        weights: Teacher weights.
+        steps: Training steps; ``None`` = the model's own.
+        batch_size: Training batch.
+        results: CSV file.
+        shared: Folder with ``weights/``.
+        data_root: Data root.
+        work: Folder for the painted data sets.
+    """
+    from anomalib_mkd.benchmark.accuracy import Run, measure_run  # noqa: PLC0415  # painting needs no torch
+
+    for seed in seeds:
+        for name in data:
+            painted_data(data_root / name, work / f"painted_s{seed}" / name, seed)
+            for variant, given in candidates.items():
+                arguments = dict(given)
+                run = Run(
+                    model="Mkd",
+                    variant=variant,
+                    data=name,
+                    seed=seed,
+                    weights=weights,
+                    protocol="painted",
+                    steps=arguments.pop("training_steps", steps),
+                    batch_size=arguments.pop("batch_size", batch_size),
+                    arguments=arguments,
+                )
+                measure_run(run, results=results, shared=shared, data_root=work / f"painted_s{seed}")

@@ -1,0 +1,169 @@
+# Copyright (C) 2026 The anomalib-mkd authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""One run on a tiny data set with a stub model: rows, resume, protocols, pictures."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import torch
+from anomalib import LearningType
+from anomalib.data import InferenceBatch
+from anomalib.models.components import AnomalibModule
+from PIL import Image
+from torch import nn
+
+from anomalib_mkd.benchmark import accuracy
+from anomalib_mkd.benchmark.accuracy import Outputs, Run, folder_data, late_steps, measure, measure_run, model_arguments
+from anomalib_mkd.benchmark.rows import read_rows
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+RUN = Run("Stub", "default", "toy/box", 0, "quickstart", steps=3, batch_size=2)
+
+
+class StubNetwork(nn.Module):
+    """Brightness is the map; one weight learns."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tiler = None
+        self.gain = nn.Parameter(torch.ones(1))
+
+    def forward(self, images: torch.Tensor) -> InferenceBatch:
+        anomaly_map = images.mean(1, keepdim=True) * self.gain.abs()
+        return InferenceBatch(pred_score=anomaly_map.amax((1, 2, 3)), anomaly_map=anomaly_map)
+
+
+class Stub(AnomalibModule):
+    """Smallest model that anomalib's engine can train and test."""
+
+    def __init__(self) -> None:
+        super().__init__(pre_processor=False, post_processor=False, evaluator=False, visualizer=False)
+        self.model = StubNetwork()
+
+    def training_step(self, batch: Any, *args: Any, **kwargs: Any) -> dict[str, torch.Tensor]:
+        del args, kwargs
+        return {"loss": self.model(batch.image).anomaly_map.mean()}
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), 0.01)
+
+    @property
+    def trainer_arguments(self) -> dict[str, Any]:
+        return {"num_sanity_val_steps": 0}
+
+    @property
+    def learning_type(self) -> LearningType:
+        return LearningType.ONE_CLASS
+
+
+def write(path: Path, square: bool) -> None:
+    image = np.full((32, 32, 3), 60, dtype=np.uint8)
+    if square:
+        image[8:16, 8:16] = 220
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(image).save(path)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    base = tmp_path / "data" / "toy" / "box"
+    for number in range(4):
+        write(base / "train" / "good" / f"{number}.jpg", square=False)
+    write(base / "test" / "good" / "0.jpg", square=False)
+    for name in ("dent", "stain"):
+        write(base / "test" / name / "0.jpg", square=True)
+        mask = np.zeros((32, 32), dtype=np.uint8)
+        mask[8:16, 8:16] = 255
+        (base / "ground_truth" / name).mkdir(parents=True)
+        Image.fromarray(mask).save(base / "ground_truth" / name / "0_mask.png")
+    return tmp_path / "data"
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning", "ignore::DeprecationWarning")
+def test_run_gives_rows_once(root: Path, tmp_path: Path) -> None:
+    results = tmp_path / "accuracy.csv"
+    built = []
+
+    def build(run: Run, shared: Path) -> Stub:
+        built.append((run, shared))
+        return Stub()
+
+    options: dict[str, Any] = {"results": results, "shared": tmp_path, "data_root": root, "build": build}
+    rows = measure_run(RUN, pictures=tmp_path / "pictures", source="abc", **options)
+    assert measure_run(RUN, **options) == []
+    assert len(built) == 1
+    # Pixels: the squares rank highest but for JPEG's edges.
+    values = {(row.metric, row.subset): row.value for row in rows}
+    assert values["image_AUROC", "all"] == 1
+    assert values["image_AUROC", "dent"] == values["image_AUROC", "stain"] == 1
+    assert values["pixel_AUROC", "all"] > 0.99
+    assert values["AUPRO", "all"] > 0.95
+    assert {row.epochs for row in rows} == {1.5}
+    assert {row.image_size for row in rows} == {32}
+    assert {(row.data, row.category, row.commit) for row in rows} == {("toy/box", "box", "abc")}
+    assert [row.run_id for row in read_rows(results)] == [RUN.run_id] * len(rows)
+    pictures = sorted((tmp_path / "pictures" / RUN.run_id).glob("*.png"))
+    assert [path.name for path in pictures] == ["dent_0.png", "good_0.png", "stain_0.png"]
+    assert Image.open(pictures[0]).size == (96, 32)
+    assert (pictures[0].parent / ".gitignore").read_text(encoding="utf-8") == "*\n"
+
+
+def test_training_images_all_train_and_no_test_image_validates(root: Path) -> None:
+    datamodule = folder_data(root, "toy/box", 2, 0)
+    assert len(datamodule.train_data) == 4
+    assert len(datamodule.test_data) == 3
+    assert not hasattr(datamodule, "val_data")
+
+
+def test_missing_folder_and_foreign_mask(root: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="Expected the folder train/good"):
+        folder_data(root, "toy/none", 2, 0)
+    masks = root / "toy" / "box" / "ground_truth" / "dent"
+    (masks / "0_mask.png").rename(masks / "10_mask.png")
+    with pytest.raises(ValueError, match="Expected the mask of"):
+        folder_data(root, "toy/box", 2, 0)
+
+
+def test_protocols_differ_in_the_pixels_that_count() -> None:
+    maps = torch.zeros(2, 1, 2, 2)
+    masks = torch.zeros(2, 2, 2, dtype=torch.bool)
+    maps[0, 0] = torch.tensor([[9.0, 1.0], [2.0, 3.0]])
+    masks[0, 0, 0] = True
+    maps[1, 0] = 10.0  # a normal image whose pixels are all above the defect
+    outputs = Outputs(torch.tensor([1.0, 0.0]), torch.tensor([True, False]), maps, masks, ["bad/0.png", "good/0.png"])
+    assert measure(outputs, "paper")["pixel_AUROC", "all"] == 1
+    assert measure(outputs, "user")["pixel_AUROC", "all"] == pytest.approx(3 / 7)
+    assert measure(outputs)["image_AUROC", "bad"] == 1
+
+
+def test_arguments_of_the_presets(tmp_path: Path) -> None:
+    paper = Run("Mkd", "paper", "toy/box", 0, "resnet18.tv_in1k", "paper", 200)
+    arguments = model_arguments(paper, tmp_path)
+    assert arguments["weights"] == str(tmp_path / "weights" / accuracy.RESNET18_FILE)
+    assert arguments["schedule"] == "constant"
+    assert arguments["training_steps"] == 200
+    assert "detach_teacher" not in arguments
+    quick = Run("Mkd", "paper", "toy/box", 0, "quickstart", "paper")
+    assert model_arguments(quick, tmp_path)["detach_teacher"] is False
+    assert model_arguments(Run("Mkd", "default", "toy/box", 0, "quickstart"), tmp_path) == {"weights": "quickstart"}
+    untrained = model_arguments(Run("Mkd", "random_teacher", "toy/box", 0, "vgg16.tv_in1k"), tmp_path)
+    assert untrained == {"backbone": "vgg16.tv_in1k", "pre_trained": False}
+    with pytest.raises(ValueError, match="Expected variant 'anomalib'"):
+        model_arguments(Run("Stfpm", "anomalib", "toy/box", 0, "quickstart"), tmp_path)
+
+
+def test_late_steps_end_with_the_last() -> None:
+    assert late_steps(100, 5) == [60, 70, 80, 90, 100]
+
+
+def test_plan_takes_the_first_seed_first() -> None:
+    runs = accuracy.plan(["Mkd", "Stfpm"], ["a", "quickstart"], ["default", "paper"], ["x/y"], [0, 1], None, 16)
+    assert [run.seed for run in runs] == [0] * 5 + [1] * 5
+    assert len({run.run_id for run in runs}) == 10
+    assert {run.steps for run in runs if run.model == "Stfpm"} == {100}

@@ -1,0 +1,149 @@
+# Copyright (C) 2026 The anomalib-mkd authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Tables say what the rows say, and the committed documents agree with the committed rows."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from anomalib_mkd.benchmark.report import EMPTY, MARKED, TABLES, documents, percent, render, report
+from anomalib_mkd.benchmark.rows import Row, append_rows, read_folder
+
+ROOT = Path(__file__).resolve().parents[3]
+DATA = ("mvtec/bottle", "mvtec/screw", "mpdd/metal_plate", "magnetic_tile/mt")
+
+
+def make_row(value: float, **changes: object) -> Row:
+    fields: dict[str, object] = {
+        "model": "Mkd",
+        "variant": "default",
+        "data": "mvtec/bottle",
+        "subset": "all",
+        "seed": 0,
+        "metric": "image_AUROC",
+        "epochs": 2.0,
+        "image_size": 128,
+        "precision": "f32",
+        "weights": "quickstart",
+        "protocol": "user",
+        "machine": "chip",
+        "versions": "v",
+        "commit": "c",
+    } | changes
+    fields["category"] = str(fields["data"]).rsplit("/", 1)[-1]
+    name = "-".join(str(fields[key]) for key in ("model", "variant", "weights", "data"))
+    return Row(run_id=f"{name}-s{fields['seed']}-b16-n300", value=value, **fields)  # type: ignore[arg-type]
+
+
+def four_categories() -> list[Row]:
+    return [
+        make_row(value + 0.01 * seed, data=data, seed=seed)
+        for data, value in zip(DATA, (0.9, 0.7, 0.8, 0.6), strict=True)
+        for seed in (0, 1, 2)
+    ]
+
+
+def test_accuracy_table_by_hand(tmp_path: Path) -> None:
+    lines = TABLES["image"](four_categories(), tmp_path).splitlines()
+    assert (
+        lines[0] == "| Model, protocol | Teacher | Steps x batch | Seeds | bottle | screw | metal_plate | mt | mean |"
+    )
+    assert lines[2] == (
+        "| Mkd, user | quick-start | 300 x 16 | 3 | 91.0 ± 1.0 | 71.0 ± 1.0 | 81.0 ± 1.0 | 61.0 ± 1.0 | 76.0 |"
+    )
+    assert TABLES["pixel"](four_categories(), tmp_path) == EMPTY
+
+
+def test_missing_categories_leave_blanks_and_no_mean(tmp_path: Path) -> None:
+    line = TABLES["image"]([make_row(0.9)], tmp_path).splitlines()[2]
+    assert line == "| Mkd, user | quick-start | 300 x 16 | 1 | 90.0 |  |  |  |  |"
+
+
+def test_stability_compares_the_same_length_only(tmp_path: Path) -> None:
+    rows = [make_row(value, variant=f"constant_step{step}") for step, value in ((250, 0.80), (300, 0.90))]
+    rows += [make_row(0.95), dataclasses.replace(make_row(0.1), run_id="mkd-default-s0-b16-n10")]
+    line = TABLES["stability"](rows, tmp_path).splitlines()[2]
+    assert line == (
+        "| bottle, image AUROC | quick-start | 1 | 85.0 ± 7.1 | 80.0 to 90.0 | 10.0 | 95.0 | 95.0 to 95.0 |"
+    )
+
+
+def test_selection_puts_the_best_first_and_test_rows_nowhere(tmp_path: Path) -> None:
+    rows = [
+        make_row(0.8, variant="worse", protocol="painted"),
+        make_row(0.9, variant="better", protocol="painted"),
+        make_row(1.0),
+    ]
+    lines = TABLES["selection"](rows, tmp_path).splitlines()[2:]
+    assert [line.split(" | ")[0] for line in lines] == ["| `better`", "| `worse`"]
+
+
+def test_quickstart_against_random(tmp_path: Path) -> None:
+    rows = [make_row(0.95), make_row(0.75, variant="random_teacher")]
+    text = TABLES["quickstart"](rows, tmp_path)
+    assert "| distilled from ResNet-18 | 1 | 95.0 |" in text
+    assert "| random weights | 1 | 75.0 |" in text
+
+
+def test_paper_means_are_the_published_ones() -> None:
+    lines = TABLES["paper"]([], ROOT / "results").splitlines()
+    assert len(lines) == 2 + 15 + 1
+    assert lines[-1] == "| mean | 87.74 | 90.71 |"
+
+
+def test_percent() -> None:
+    assert percent([0.5, 0.6]) == "55.0 ± 7.1"
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_every_table_is_empty_without_rows(name: str, tmp_path: Path) -> None:
+    assert TABLES[name]([], tmp_path) == EMPTY
+
+
+def test_documents_are_updated_then_agree(tmp_path: Path) -> None:
+    append_rows(tmp_path / "results" / "accuracy.csv", four_categories())
+    readme = tmp_path / "README.md"
+    readme.write_text("before\n\n<!-- table:image -->\nold\n<!-- /table -->\n\nafter\n", encoding="utf-8")
+    page = tmp_path / "docs" / "deep" / "page.md"
+    page.parent.mkdir(parents=True)
+    page.write_text("<!-- table:paper -->\n<!-- /table -->\n", encoding="utf-8")
+    assert report(tmp_path, tmp_path / "results", check=True) == [readme, page]
+    assert "old" in readme.read_text(encoding="utf-8")
+    assert report(tmp_path, tmp_path / "results") == [readme, page]
+    assert report(tmp_path, tmp_path / "results", check=True) == []
+    text = readme.read_text(encoding="utf-8")
+    assert "76.0" in text
+    assert text.startswith("before\n")
+    assert text.endswith("\nafter\n")
+
+
+def test_bad_markers_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="Expected a table among image, pixel"):
+        render("<!-- table:imagee -->\n<!-- /table -->\n", [], tmp_path)
+    with pytest.raises(ValueError, match="Expected 1 tables to end"):
+        render("<!-- table:image -->\n", [], tmp_path)
+
+
+def test_report_command_imports_no_torch(tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text("<!-- table:image -->\n<!-- /table -->\n", encoding="utf-8")
+    code = (
+        "import sys; from anomalib_mkd.benchmark.__main__ import main; main(sys.argv[1:]); "
+        "sys.exit(3 if 'torch' in sys.modules else 0)"
+    )
+    command = [sys.executable, "-c", code, "report", "--root", str(tmp_path)]
+    assert subprocess.run(command, check=False).returncode == 0  # noqa: S603
+    assert EMPTY in (tmp_path / "README.md").read_text(encoding="utf-8")
+
+
+def test_committed_documents_agree_with_committed_rows() -> None:
+    rows = read_folder(ROOT / "results")
+    for path in documents(ROOT):
+        text = path.read_text(encoding="utf-8")
+        if MARKED.search(text):
+            assert render(text, rows, ROOT / "results") == text, f"run python -m anomalib_mkd.benchmark report ({path})"
