@@ -7,7 +7,7 @@ Pool2, pool3 and pool4 learn ResNet-18's layer1, layer2 and layer3 through 1x1 h
 2x2. The heads are dropped, batch norm is folded into the convolutions, and every tap is scaled to a mean square of 1
 (ReLU and max-pooling let a factor through). What remains is a chain of Conv, ReLU and MaxPool that takes RGB in 0..1.
 
-Run from the repository root; about 25 minutes on 2 cores, resumed from the last checkpoint when interrupted::
+Run from the repository root; about 30 minutes on 2 cores, resumed from the last checkpoint when interrupted::
 
     python scripts/make_quickstart_teacher.py --shared ../shared
 """
@@ -286,6 +286,7 @@ def finish(args: argparse.Namespace, student: Student, target: Target, data: dic
     args.out.parent.mkdir(parents=True, exist_ok=True)
     partial = args.out.with_suffix(".partial")
     save_file(state, partial, metadata)
+    partial.chmod(0o644)
     partial.replace(args.out)
     logger.info("Wrote %s, %d bytes", args.out, args.out.stat().st_size)
     (args.work / "report.json").write_text(json.dumps(report, indent=1))
@@ -297,7 +298,7 @@ def main() -> None:
     parser.add_argument("--shared", type=Path, default=Path("../shared"), help="folder that holds weights/")
     parser.add_argument("--out", type=Path, default=Path("src/anomalib_mkd/weights/quickstart_teacher.safetensors"))
     parser.add_argument("--work", type=Path, default=Path("build/teacher"), help="pictures, checkpoint and report")
-    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--steps", type=int, default=1600)
     parser.add_argument("--pictures", type=int, default=6000)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
