@@ -31,7 +31,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer, seed_everythin
 from PIL import Image
 from torch import Tensor
 
-from anomalib_mkd.benchmark.rows import Row, append_rows, commit, has_run, machine, versions
+from anomalib_mkd.benchmark.rows import Row, append_rows, commit, has_run, machine, read_rows, versions
 
 if TYPE_CHECKING:
     from anomalib.models.components import AnomalibModule
@@ -558,15 +558,21 @@ def plan(
 
 
 class Snapshots(Callback):
-    """Keep the weights at given steps.
+    """Keep the weights at evenly spaced steps of the last half of a training.
 
     Args:
-        steps: Numbers of finished steps.
+        count: How many.
     """
 
-    def __init__(self, steps: Sequence[int]) -> None:
-        self.steps = set(steps)
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self.steps: set[int] = set()
         self.states: dict[int, dict[str, Tensor]] = {}
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Find the steps, now that the length of the training is known."""
+        del pl_module
+        self.steps = set(late_steps(int(trainer.estimated_stepping_batches), self.count))
 
     def on_train_batch_end(
         self,
@@ -628,31 +634,29 @@ def measure_stability(
         raise ValueError(msg)
     source = source or commit()
     measure_run(run, results=results, shared=shared, data_root=data_root, source=source, build=build)
-    steps = late_steps(run.steps, checkpoints)
-    last = dataclasses.replace(
-        run,
-        variant=f"constant_step{steps[-1]}",
-        arguments={**run.arguments, "schedule": "constant"},
-    )
-    if has_run(results, last.run_id):
-        logger.info("%s: there, skipped", last.run_id)
+    constant = dataclasses.replace(run, variant="constant_step", arguments={**run.arguments, "schedule": "constant"})
+    before, after = constant.run_id.split("constant_step")
+    if any(
+        row.run_id.startswith(f"{before}constant_step") and row.run_id.endswith(after) for row in read_rows(results)
+    ):
+        logger.info("%s: there, skipped", constant.run_id)
         return
     seed_everything(run.seed, verbose=False)
     work = Path(tempfile.mkdtemp(prefix="anomalib_mkd_"))
     try:
         datamodule = folder_data(data_root, run.data, run.batch_size, run.seed)
-        model = build(last, shared)
-        snapshots = Snapshots(steps)
-        trained = train(model, datamodule, last, work, [snapshots])
+        model = build(constant, shared)
+        snapshots = Snapshots(checkpoints)
+        trained = train(model, datamodule, constant, work, [snapshots])
         per_epoch = trained.steps / trained.epochs
         rows: list[Row] = []
         for step, state in sorted(snapshots.states.items()):
             model.model.load_state_dict(state)
-            single = dataclasses.replace(last, variant=f"constant_step{step}")
+            single = dataclasses.replace(constant, variant=f"constant_step{step}")
             outputs = test_outputs(model, datamodule, work)
             reached = Trained(step, step / per_epoch, trained.seconds)
             rows += run_rows(single, reached, outputs, torch.get_num_threads(), source)
     finally:
         shutil.rmtree(work, ignore_errors=True)
     append_rows(results, rows)
-    logger.info("%s: %d checkpoints tested", last.run_id, len(snapshots.states))
+    logger.info("%s: %d checkpoints tested", constant.run_id, len(snapshots.states))

@@ -17,11 +17,21 @@ from PIL import Image
 from torch import nn
 
 from anomalib_mkd.benchmark import accuracy
-from anomalib_mkd.benchmark.accuracy import Outputs, Run, folder_data, late_steps, measure, measure_run, model_arguments
+from anomalib_mkd.benchmark.accuracy import (
+    Outputs,
+    Run,
+    folder_data,
+    late_steps,
+    measure,
+    measure_run,
+    measure_stability,
+    model_arguments,
+)
 from anomalib_mkd.benchmark.rows import read_rows
 
 if TYPE_CHECKING:
     from pathlib import Path
+import dataclasses
 
 RUN = Run("Stub", "default", "toy/box", 0, "quickstart", steps=3, batch_size=2)
 
@@ -112,6 +122,31 @@ def test_run_gives_rows_once(root: Path, tmp_path: Path) -> None:
     assert [path.name for path in pictures] == ["dent_0.png", "good_0.png", "stain_0.png"]
     assert Image.open(pictures[0]).size == (96, 32)
     assert (pictures[0].parent / ".gitignore").read_text(encoding="utf-8") == "*\n"
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning", "ignore::DeprecationWarning")
+def test_stability_keeps_late_checkpoints_once(root: Path, tmp_path: Path) -> None:
+    built = []
+
+    def build(run: Run, shared: Path) -> Stub:
+        del shared
+        built.append(dict(run.arguments))
+        return Stub()
+
+    run = dataclasses.replace(RUN, steps=8)
+    for _ in range(2):
+        measure_stability(
+            run,
+            results=tmp_path / "a.csv",
+            shared=tmp_path,
+            data_root=root,
+            checkpoints=2,
+            source="abc",
+            build=build,
+        )
+    assert built == [{}, {"schedule": "constant"}]
+    rows = read_rows(tmp_path / "a.csv")
+    assert {(row.variant, row.epochs) for row in rows} == {("default", 4), ("constant_step6", 3), ("constant_step8", 4)}
 
 
 def test_training_images_all_train_and_no_test_image_validates(root: Path) -> None:
