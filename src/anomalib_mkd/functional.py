@@ -61,7 +61,8 @@ def flat_cosine_distance(teacher: Tensor, student: Tensor) -> Tensor:
     """
     teacher, student = teacher.flatten(1), student.flatten(1)  # (N, C, H, W) -> (N, C*H*W)
     dot = (teacher * student).sum(dim=1)
-    return 1 - dot / (teacher.norm(dim=1).clamp_min(EPSILON) * student.norm(dim=1).clamp_min(EPSILON))
+    norms: Tensor = teacher.norm(dim=1).clamp_min(EPSILON) * student.norm(dim=1).clamp_min(EPSILON)
+    return 1 - dot / norms
 
 
 def gaussian_blur(maps: Tensor, sigma: float) -> Tensor:
