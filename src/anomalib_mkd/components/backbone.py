@@ -63,7 +63,8 @@ class Teacher(nn.Module):
         ``(N, 3, H, W)`` in, a pyramid out.
 
     Raises:
-        ValueError: If backbone or layer is unknown, or the backbone gives no feature maps.
+        ValueError: If backbone or layer is unknown, the backbone gives no feature maps, or weights are given and not
+            wanted.
 
     Example:
         >>> teacher = Teacher("resnet18.tv_in1k", pre_trained=False)
@@ -82,6 +83,12 @@ class Teacher(nn.Module):
         weights: str | None = None,
     ) -> None:
         super().__init__()
+        if weights is not None and not pre_trained:
+            msg = (
+                f"Expected pre_trained=True beside weights, got pre_trained=False and weights={weights!r}. "
+                "Leave out one of them."
+            )
+            raise ValueError(msg)
         self.backbone = resolve_backbone(backbone, weights)
         self.weights = weights
         stages = _stages(self.backbone)
@@ -91,7 +98,7 @@ class Teacher(nn.Module):
         self.net = _build(self.backbone, self.layers, stages)
         self.requires_grad_(requires_grad=False)
         self.eval()
-        self.register_buffer("ready", torch.tensor(weights is None and not pre_trained))
+        self.register_buffer("ready", torch.tensor(not pre_trained))
         self.signed = self._probe()
 
     def _probe(self) -> bool:

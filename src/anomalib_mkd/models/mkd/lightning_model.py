@@ -53,6 +53,8 @@ class Mkd(DistillationMixin, AnomalibModule):
         training_steps: Length of training where neither max_epochs nor max_steps is set, rounded up to whole epochs.
             None leaves the length to Lightning.
         cache_gigabytes: Memory for the teacher's features of the training images; 0 computes them in every step.
+        student_precision: In which the student's forward and backward pass run in training: "auto" takes bf16 on CPUs
+            that compute in it (three times as fast) and f32 elsewhere. Weights, loss and inference are always f32.
         pre_trained: Start from the backbone's ImageNet weights.
         weights: File with weights for the backbone, or "quickstart" for the small embedded teacher.
         pre_processor: Default: 128 pixels without normalisation for VGGs and the embedded teacher (the paper's), else
@@ -90,6 +92,7 @@ class Mkd(DistillationMixin, AnomalibModule):
         schedule: Literal["one_cycle", "constant"] = "one_cycle",  # noqa: ARG002  # read from the hyper-parameters
         training_steps: int | None = 300,
         cache_gigabytes: float = 4.0,
+        student_precision: Literal["auto", "f32", "bf16"] = "auto",  # noqa: ARG002  # likewise
         pre_trained: bool = True,
         weights: str | Path | None = None,
         pre_processor: PreProcessor | bool = True,
