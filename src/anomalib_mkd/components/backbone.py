@@ -13,12 +13,14 @@ import logging
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
+from pickle import UnpicklingError  # only the error
 from typing import Any
 
 import timm
 import torch
 from huggingface_hub import get_session, hf_hub_url, try_to_load_from_cache
 from huggingface_hub.constants import HF_HUB_OFFLINE
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -371,7 +373,7 @@ def _pretrained_state(backbone: str, layers: Sequence[str], file: str | None) ->
             torch.manual_seed(0)
             try:
                 states.append(_create(backbone, **arguments, **pretrained).state_dict())
-            except (KeyError, RuntimeError, TypeError, ValueError) as error:
+            except (EOFError, KeyError, RuntimeError, SafetensorError, TypeError, UnpicklingError, ValueError) as error:
                 msg = f"Expected weights that fit {backbone!r}, got {file or 'a download'}, of which timm says: {error}"
                 raise RuntimeError(msg) from error
     random, loaded = states
