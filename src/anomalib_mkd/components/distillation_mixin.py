@@ -6,6 +6,7 @@
 import logging
 import math
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from torchvision.transforms.v2 import CenterCrop, Compose, Grayscale, Normalize, Resize, Transform
 
 from anomalib_mkd.components.feature_cache import FeatureCache
+from anomalib_mkd.components.item_cache import items_cached
 from anomalib_mkd.components.precision import student_autocast
 from anomalib_mkd.components.staged_export import staged
 from anomalib_mkd.components.teacher_student import TeacherStudent
@@ -44,6 +46,7 @@ class DistillationMixin(ExportMixin, LightningModule):
 
     model: TeacherStudent
     _cache: FeatureCache | None = None
+    _cached_items: ExitStack | None = None
     _calibrated_step: int | None = None
 
     @property
@@ -118,17 +121,25 @@ class DistillationMixin(ExportMixin, LightningModule):
         self._calibrated_step = None
 
     def on_train_start(self) -> None:
-        """Cache the teacher's features, unless an image may look different each time."""
+        """Cache images and the teacher's features, unless an image may look different each time."""
         loader: Any = self.trainer.train_dataloader
         augmentations = getattr(loader.dataset, "augmentations", Transform)
-        if self.hparams["cache_gigabytes"] and _is_fixed(augmentations):
-            self._cache = FeatureCache(int(self.hparams["cache_gigabytes"] * 2**30))
-        else:
+        if not self.hparams["cache_gigabytes"] or not _is_fixed(augmentations):
             logger.info("The teacher runs in every step: caching is off, or the images are augmented at random.")
+            return
+        half = int(self.hparams["cache_gigabytes"] * 2**30 / 2)
+        self._cache = FeatureCache(half)
+        if loader.num_workers == 0:  # a worker process would fill a cache of its own, and lose it after each epoch
+            self._cached_items = ExitStack()
+            self._cached_items.enter_context(items_cached(loader.dataset, half))
 
-    def on_fit_end(self) -> None:
-        """Free the cache, which must not be pickled with the model."""
+    def teardown(self, stage: str) -> None:
+        """Free the caches, which must not be pickled with the model; also after a training that was broken off."""
+        super().teardown(stage)
         self._cache = None
+        if self._cached_items is not None:
+            self._cached_items.close()
+            self._cached_items = None
 
     def teacher_pyramid(self, batch: Any) -> Pyramid:
         """Give the teacher's features of a batch, from the cache where possible."""

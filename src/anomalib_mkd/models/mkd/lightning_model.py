@@ -52,7 +52,8 @@ class Mkd(DistillationMixin, AnomalibModule):
             is the paper's.
         training_steps: Length of training where neither max_epochs nor max_steps is set, rounded up to whole epochs.
             None leaves the length to Lightning.
-        cache_gigabytes: Memory for the teacher's features of the training images; 0 computes them in every step.
+        cache_gigabytes: Memory for the training images and the teacher's features of them; 0 reads and computes them in
+            every step. Images are kept only where the data loader has no worker processes.
         student_precision: In which the student's forward and backward pass run in training: "auto" takes bf16 on CPUs
             that compute in it (three times as fast) and f32 elsewhere. Weights, loss and inference are always f32.
         pre_trained: Start from the backbone's ImageNet weights.
