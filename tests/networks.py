@@ -5,10 +5,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
 
 from anomalib_mkd.components.backbone import Teacher
+from anomalib_mkd.components.chain import Chain
+
+if TYPE_CHECKING:
+    from anomalib_mkd.components.teacher_student import TeacherStudent
 
 
 def pictures(count: int, height: int, width: int | None = None, *, seed: int = 0) -> Tensor:
@@ -37,3 +43,16 @@ def settle(network: nn.Module, seed: int = 0) -> None:
                 (step.running_var, 0.5, 2.0),
             ):
                 values.data = low + (high - low) * torch.rand(values.shape, generator=generator).to(values)
+
+
+def copy_teacher(model: TeacherStudent) -> None:
+    """Make an ``equal`` student compute what its teacher, a chain without biases, computes; in eval mode."""
+    assert isinstance(model.teacher.net, Chain)
+    assert isinstance(model.student, Chain)
+    sources = (step for step in model.teacher.net.steps if isinstance(step, nn.Conv2d))
+    for step in model.student.steps:
+        if isinstance(step, nn.Conv2d):
+            step.load_state_dict({"weight": next(sources).weight})
+        elif isinstance(step, nn.BatchNorm2d):
+            step.reset_parameters()
+            step.running_var.fill_(1 - step.eps)

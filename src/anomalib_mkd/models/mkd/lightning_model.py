@@ -18,6 +18,7 @@ from anomalib.visualization import Visualizer
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torchvision.transforms.v2 import Compose, Normalize, Resize
 
+from anomalib_mkd.components.arguments import check_choices
 from anomalib_mkd.components.backbone import DEFAULT_BACKBONE, MIN_SIZE, Teacher, is_chain, resolve_backbone
 from anomalib_mkd.components.distillation_mixin import DistillationMixin
 from anomalib_mkd.models.mkd.torch_model import MkdModel
@@ -112,6 +113,7 @@ class Mkd(DistillationMixin, AnomalibModule):
             evaluator=evaluator,
             visualizer=visualizer,
         )
+        check_choices(Mkd.__init__, self.hparams)
         self.model = MkdModel(
             Teacher(backbone, layers, pre_trained=pre_trained, weights=weights_name),
             score_layers=score_layers,
