@@ -43,6 +43,7 @@ RESNET18 = "resnet18.tv_in1k"
 RESNET18_FILE = "resnet18_tv_in1k_layers1-3_f16.safetensors"
 
 PAPER: dict[str, Any] = {
+    "learning_rate": 1e-3,
     "schedule": "constant",
     "value_weight": 0.5,  # Salehi et al. 2021, authors' config for MVTec AD
     "map_scaling": "per_image_p99",

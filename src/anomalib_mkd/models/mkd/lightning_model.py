@@ -48,7 +48,7 @@ class Mkd(DistillationMixin, AnomalibModule):
             leaves them.
         sigma: Standard deviation of the map's Gaussian blur in pixels; 0 for none.
         opening: Remove spots smaller than a 3x3 cross from the map.
-        learning_rate: Of Adam. 1e-3 is the paper's.
+        learning_rate: Of Adam, at its highest. 1e-3 is the paper's, at a constant rate and for far more steps.
         schedule: "one_cycle" lets the learning rate end at 0, so that the last weights are good weights; "constant"
             is the paper's.
         training_steps: Length of training where neither max_epochs nor max_steps is set, rounded up to whole epochs.
@@ -90,7 +90,7 @@ class Mkd(DistillationMixin, AnomalibModule):
         map_scaling: Literal["train_quantile", "none", "per_image_p99"] = "train_quantile",
         sigma: float = 4.0,
         opening: bool = True,
-        learning_rate: float = 1e-3,
+        learning_rate: float = 3e-3,
         schedule: Literal["one_cycle", "constant"] = "one_cycle",  # noqa: ARG002  # read from the hyper-parameters
         training_steps: int | None = 300,
         cache_gigabytes: float = 4.0,
