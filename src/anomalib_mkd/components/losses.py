@@ -67,7 +67,9 @@ class PyramidLoss(nn.Module):
 
     def per_image(self, teacher: Pyramid, student: Pyramid, layers: Sequence[str] | None = None) -> Tensor:
         """Give the weighted sum for each image, ``(N,)``; arguments as for :meth:`terms`."""
-        return torch.einsum("t,tn->n", self.weights, torch.stack(list(self.terms(teacher, student, layers).values())))
+        terms = torch.stack(list(self.terms(teacher, student, layers).values()))  # terms x (N,) -> (T, N)
+        # no matrix product: OpenVINO may compute in bf16 whatever lies before one, and a score is 1 minus almost 1
+        return (self.weights[:, None] * terms).sum(dim=0)
 
     def forward(self, teacher: Pyramid, student: Pyramid) -> dict[str, Tensor]:
         """Average over the batch.
