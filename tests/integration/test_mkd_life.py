@@ -59,7 +59,7 @@ def life(tmp_path_factory: pytest.TempPathFactory) -> Life:
     data = make_data(
         folder / "pictures", picture_size=128, train_images=20, test_good=20, per_defect=2, train_batch_size=8
     )
-    module = Mkd(weights="quickstart", training_steps=STEPS, learning_rate=3e-3)
+    module = Mkd(weights="quickstart", training_steps=STEPS)
     engine = make_engine(folder / "results")
     engine.fit(module, datamodule=data)
     return Life(engine, module, data, next(folder.rglob("*.ckpt")))

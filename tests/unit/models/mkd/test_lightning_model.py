@@ -71,8 +71,8 @@ def test_size_and_normalisation_are_an_argument() -> None:
     assert tiny(pre_processor=False).pre_processor is None
 
 
-def test_adam_learns_the_student_at_the_papers_rate() -> None:
-    model = tiny(schedule="constant")
+def test_adam_learns_the_student_and_nothing_else() -> None:
+    model = tiny(schedule="constant", learning_rate=1e-3)
     optimizer = model.configure_optimizers()
     assert isinstance(optimizer, torch.optim.Adam)
     (group,) = optimizer.param_groups
@@ -112,7 +112,7 @@ def test_a_path_names_weights_as_a_string_does(tmp_path: Path) -> None:
         ({"value_weight": 0.5, "direction_only": True}, r"no value_weight beside direction_only=True, got 0\.5"),
         ({"learning_rate": 0.0}, r"learning_rate > 0.*got 0\.0, "),
         ({"training_steps": 0}, r"training_steps >= 1 or None, got .* and 0\."),
-        ({"cache_gigabytes": -1.0}, r"cache_gigabytes >= 0.*got 0\.001, -1\.0"),
+        ({"cache_gigabytes": -1.0}, r"cache_gigabytes >= 0.*got .*, -1\.0"),
         ({"sigma": -4.0}, r"sigma >= 0.*-4\.0"),
         ({"layers": ["pool9"]}, r"out of \['pool1', .*'pool5'\], got \['pool9'\]"),
         ({"score_layers": ["pool1"]}, r"score_layers out of the layers .*, got \['pool1'\]"),
