@@ -3,19 +3,13 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 # Sets up a virtual environment of its own (once), then checks and tests the project; ends at the first failure.
-# Arguments go to pytest: `scripts/test.sh -m "not slow"`. PYTHON names the interpreter to start from.
+# Arguments go to pytest: `scripts/test.sh -m "not slow"`.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+. scripts/environment.sh
+make_environment .venv-test "[dev]"
 
-venv=.venv-test
-stamp=$venv/.installed
-if [[ ! -e $stamp || pyproject.toml -nt $stamp || constraints.txt -nt $stamp ]]; then
-    "${PYTHON:-python3}" -m venv "$venv"
-    "$venv/bin/python" -m pip install --disable-pip-version-check -c constraints.txt -e ".[dev]"
-    touch "$stamp"
-fi
-
-PATH="$PWD/$venv/bin:$PATH"
+PATH="$PWD/.venv-test/bin:$PATH"
 ruff check
 ruff format --check
 mypy

@@ -492,7 +492,9 @@ def make_dataset(root: Path | str, recipe: Recipe) -> Path:
     partial = final.with_name(f".{recipe.category}.{os.getpid()}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:
-        for split, label, index in tqdm(recipe.shots(), f"Drawing {recipe.category}", len(recipe), unit="picture"):
+        for split, label, index in tqdm(
+            recipe.shots(), f"Drawing {recipe.category}", len(recipe), unit="picture", mininterval=1
+        ):
             _write(partial, recipe, split, label, index)
         (partial / MANIFEST).write_text(json.dumps(asdict(recipe), indent=2) + "\n", encoding="utf-8")
         try:

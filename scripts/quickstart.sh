@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# Copyright (C) 2026 The anomalib-mkd authors
+# SPDX-License-Identifier: Apache-2.0
+#
+# Sets up a virtual environment of its own (once), then trains, tests and exports a model on pictures that it draws.
+# Arguments go to the program: `scripts/quickstart.sh --data FOLDER`, `scripts/quickstart.sh --help`.
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+. "$here/environment.sh"
+make_environment .venv ""
+exec "$here/../.venv/bin/python" -m anomalib_mkd.quickstart "$@"

@@ -1,0 +1,90 @@
+# Copyright (C) 2026 The anomalib-mkd authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Command line of the first run: ``python -m anomalib_mkd.quickstart``."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import tempfile
+import warnings
+from pathlib import Path
+
+import jsonargparse
+from jsonargparse.typing import NonNegativeInt, PositiveInt  # noqa: TC002  # jsonargparse resolves the signature
+
+logger = logging.getLogger("anomalib_mkd.quickstart")
+
+OURS = ("anomalib_mkd.quickstart", "anomalib_mkd.benchmark")  # loggers whose words reach the screen
+NEXT = """
+Next, your own parts: make a folder with pictures of good parts in train/good, other good ones in test/good and bad ones
+in test/<defect> (masks, if you have them, in ground_truth/<defect>), and run this again with --data FOLDER.
+"""
+
+
+def quickstart(
+    data: str = "washer",
+    output: Path = Path("quickstart_results"),
+    steps: PositiveInt = 300,
+    batch_size: PositiveInt = 16,
+    seed: NonNegativeInt = 0,
+) -> None:
+    """Train Mkd with the embedded teacher, test it, draw heat maps, export to OpenVINO and compare the answers.
+
+    Nothing is downloaded. Each run makes a new folder, so an interrupted one is simply started again.
+
+    Args:
+        data: "washer", "fabric" or "metal", which are drawn, or a folder in MVTec AD's layout: train/good, test/good,
+            test/<defect> and, where there are masks, ground_truth/<defect>.
+        output: Folder for results.
+        steps: Training steps, rounded up to whole passes over the pictures.
+        batch_size: Pictures per training step.
+        seed: Seed of the training.
+    """
+    logger.info("[1/5] Loading anomalib and the pictures.")
+    from anomalib_mkd.quickstart.run import open_data, run  # noqa: PLC0415  # takes seconds, which --help need not
+
+    warnings.simplefilter("ignore")  # again: some libraries set filters of their own
+    try:
+        check_output(output)
+        pictures = open_data(data, int(batch_size), int(seed))  # plain numbers: they end up in the checkpoint
+        pictures.prepare_data()
+    except (OSError, ValueError) as error:
+        sys.exit(str(error))
+    summary = run(pictures, output, int(steps), int(seed))
+    logger.info("\nMkd on %s:\n%s\n%s", data, summary, NEXT)
+
+
+def check_output(output: Path) -> None:
+    """Make sure that results can be written.
+
+    Args:
+        output: Folder for results, made if it does not exist.
+
+    Raises:
+        OSError: If they cannot.
+    """
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=output).close()
+    except OSError as error:
+        msg = f"Expected a folder that can be written as --output, got '{output}' ({error}). Choose another one."
+        raise type(error)(msg) from error
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run.
+
+    Args:
+        arguments: Words of the command line; the process's own if ``None``.
+    """
+    handler = logging.StreamHandler(sys.stdout)
+    handler.addFilter(lambda record: record.name.startswith(OURS) or record.levelno >= logging.ERROR)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[handler])
+    warnings.simplefilter("ignore")  # advice of the libraries below is for those who call them
+    jsonargparse.auto_cli(quickstart, as_positional=False, args=arguments, prog="anomalib_mkd.quickstart")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,92 @@
+# Copyright (C) 2026 The anomalib-mkd authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""What a user sees of the first run: help, errors, and (slowly) the whole of it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from anomalib_mkd.data import Recipe, make_dataset
+from anomalib_mkd.quickstart.__main__ import main
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def refusal(*arguments: str | Path) -> str:
+    with pytest.raises(SystemExit) as end:
+        main([str(argument) for argument in arguments])
+    return str(end.value)
+
+
+def test_help_is_quick_and_names_the_data(capsys: pytest.CaptureFixture[str]) -> None:
+    assert refusal("--help") == "0"
+    text = " ".join(capsys.readouterr().out.split())
+    assert '"washer", "fabric" or "metal", which are drawn, or a folder in MVTec AD\'s layout' in text
+    code = "import sys, anomalib_mkd.quickstart.__main__; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)  # noqa: S603
+
+
+def test_output_that_is_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    for output in (file, file / "below"):
+        message = refusal("--output", output)
+        assert message.startswith(f"Expected a folder that can be written as --output, got '{output}'")
+        assert message.endswith("Choose another one.")
+
+
+def test_data_that_is_not_there(tmp_path: Path) -> None:
+    message = refusal("--output", tmp_path, "--data", tmp_path / "nothing")
+    assert message.startswith("Expected fabric, metal, washer or a folder as --data, got '")
+    assert message.endswith("nothing', which does not exist. Correct the path.")
+
+
+def test_data_of_another_layout(tmp_path: Path) -> None:
+    message = refusal("--output", tmp_path, "--data", tmp_path)
+    assert message.startswith("Expected pictures of good parts to learn from in '")
+
+
+@pytest.mark.parametrize("argument", ["--steps", "--batch_size"])
+def test_numbers_out_of_range(argument: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert refusal(argument, "0") == "2"
+    assert f"{argument.removeprefix('--')}" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("masks", "runs"), [(True, ("v0", "v1")), (False, ("v0",))])
+def test_the_whole_run_on_an_own_folder(tmp_path: Path, masks: bool, runs: tuple[str, ...]) -> None:
+    """Also started twice, as after an interruption; on the screen are our own words and nobody else's."""
+    own = make_dataset(tmp_path, Recipe("metal", picture_size=64, train_images=6, test_good=2, per_defect=1))
+    if not masks:
+        (own / "ground_truth").rename(tmp_path / "away")
+    command = [sys.executable, "-m", "anomalib_mkd.quickstart", "--data", "metal_parts", "--steps", "2"]
+    own.rename(tmp_path / "metal_parts")
+    results = tmp_path / "quickstart_results" / "Mkd" / "metal_parts"
+    for run in runs:
+        done = subprocess.run(  # noqa: S603
+            command,
+            cwd=tmp_path,
+            env={**os.environ, "HF_HUB_OFFLINE": "1"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert not done.stderr
+        lines = done.stdout.splitlines()
+        assert [line[:5] for line in lines if line.startswith("[")] == [f"[{stage}/5]" for stage in range(1, 6)]
+        starts = {line[2:22].strip() for line in lines if line.startswith("  ")}
+        assert {"image AUROC", "training", "torch", "OpenVINO", "the same answer", "machine", "heat maps"} <= starts
+        assert ({"pixel AUROC", "AUPRO"} <= starts) == masks
+        assert "Next, your own parts" in done.stdout
+        assert "Warning" not in done.stdout
+        assert len(list((results / run / "images").rglob("*.png"))) == 5
+        assert (results / run / "weights" / "openvino" / "model.xml").exists()
+        assert (results / run / "weights" / "lightning" / "model.ckpt").exists()
