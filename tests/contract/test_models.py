@@ -277,6 +277,14 @@ def test_pickles_before_and_after_training(case: Case, trained: Trained) -> None
 # -------------------------------------------------------------------------------------------------------------- export
 
 
+def test_a_photo_is_resized_for_an_export_as_it_is_for_a_test(case: Case) -> None:
+    module, photos = case.build(post_processor=False), pictures(2, 150, 220)
+    expected = judged(module.model, module.pre_processor.transform(photos))
+    for name, value in judged(module, photos).items():
+        scale = expected[name].abs().max().item()
+        torch.testing.assert_close(value, expected[name], rtol=1e-3, atol=1e-3 * scale)
+
+
 @pytest.mark.slow
 def test_nothing_that_only_training_needs_is_exported(case: Case, tmp_path: Path) -> None:
     module = case.build()

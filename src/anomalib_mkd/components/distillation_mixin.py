@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from anomalib import LearningType
+from anomalib.data import InferenceBatch
 from anomalib.models.components.base.export_mixin import ExportMixin
 from anomalib.pre_processing import PreProcessor
 from lightning.pytorch import Callback, LightningModule
@@ -21,6 +22,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from torchvision.transforms.v2 import CenterCrop, Compose, Grayscale, Normalize, Resize, Transform
 
+from anomalib_mkd.components.export_transform import exportable
 from anomalib_mkd.components.feature_cache import FeatureCache
 from anomalib_mkd.components.item_cache import items_cached
 from anomalib_mkd.components.precision import student_autocast
@@ -257,6 +259,19 @@ class DistillationMixin(ExportMixin, LightningModule):
             )
             raise ValueError(msg)
         super().on_load_checkpoint(checkpoint)
+
+    def forward(self, batch: torch.Tensor, *args: Any, **kwargs: Any) -> InferenceBatch:
+        """Judge photos ``(N, 3, H, W)`` in 0..1 as testing does; what is exported.
+
+        anomalib's own version resizes without antialiasing.
+        """
+        del args, kwargs
+        pre_processor: Any = self.pre_processor
+        if isinstance(pre_processor, PreProcessor) and pre_processor.transform:
+            pre_processor = exportable(pre_processor.transform)
+        post_processor: Any = self.post_processor
+        prediction: InferenceBatch = self.model(pre_processor(batch) if pre_processor else batch)
+        return post_processor(prediction) if post_processor else prediction
 
     def to_torch(self, export_root: Path | str, model_file_name: str = "model") -> Path:
         """Export as anomalib does, without half-written files."""
