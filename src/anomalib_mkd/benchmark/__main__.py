@@ -115,7 +115,7 @@ def stability(
         threads: Threads of torch.
         shared: Folder with data and weights.
         data_root: Folder of the data sets; null means the shared folder's.
-        results: CSV file to append to; the user's runs in it are used.
+        results: CSV file to append to.
         work: Folder for temporary files, ignored by git.
     """
     _prepare(shared, threads, work, needs_hub=False)
@@ -126,7 +126,7 @@ def stability(
     for seed in seeds:
         for name in data:
             measure_stability(
-                Run("Mkd", "default", name, seed, weights, "user", steps, batch_size),
+                Run("Mkd", "delivered", name, seed, weights, "user", steps, batch_size),
                 results=results,
                 shared=shared,
                 data_root=data_root or shared / "data",

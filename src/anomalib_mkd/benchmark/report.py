@@ -183,7 +183,7 @@ def _stability(rows: Sequence[Row], folder: Path) -> str:
             delivered = {
                 row.seed: row.value
                 for row in own
-                if row.variant == "default"
+                if row.variant == "delivered"
                 and row.protocol == "user"
                 and row.run_id.rsplit("-", 2)[1] + row.run_id.rsplit("-", 2)[2] in plans
             }

@@ -67,7 +67,8 @@ def test_missing_categories_leave_blanks_and_no_mean(tmp_path: Path) -> None:
 
 def test_stability_compares_the_same_length_only(tmp_path: Path) -> None:
     rows = [make_row(value, variant=f"constant_step{step}") for step, value in ((250, 0.80), (300, 0.90))]
-    rows += [make_row(0.95), dataclasses.replace(make_row(0.1), run_id="mkd-default-s0-b16-n10")]
+    delivered = make_row(0.95, variant="delivered")
+    rows += [delivered, dataclasses.replace(delivered, value=0.1, run_id="mkd-delivered-s0-b16-n10"), make_row(0.2)]
     line = TABLES["stability"](rows, tmp_path).splitlines()[2]
     assert line == (
         "| bottle, image AUROC | quick-start | 1 | 85.0 ± 7.1 | 80.0 to 90.0 | 10.0 | 95.0 | 95.0 to 95.0 |"
@@ -147,3 +148,8 @@ def test_committed_documents_agree_with_committed_rows() -> None:
         text = path.read_text(encoding="utf-8")
         if MARKED.search(text):
             assert render(text, rows, ROOT / "results") == text, f"run python -m anomalib_mkd.benchmark report ({path})"
+
+
+def test_every_table_stands_in_a_document() -> None:
+    text = "".join(path.read_text(encoding="utf-8") for path in documents(ROOT))
+    assert {match["name"] for match in MARKED.finditer(text)} == set(TABLES)
