@@ -3,8 +3,9 @@
 
 """Data: folders of any image format, and a seeded generator that needs no download."""
 
+from anomalib_mkd.data.category_post_processor import CategoryPostProcessor
 from anomalib_mkd.data.mvtec_folder import MVTecFolder
 from anomalib_mkd.data.quickstart import Quickstart
 from anomalib_mkd.data.synthetic import Recipe, make_dataset
 
-__all__ = ["MVTecFolder", "Quickstart", "Recipe", "make_dataset"]
+__all__ = ["CategoryPostProcessor", "MVTecFolder", "Quickstart", "Recipe", "make_dataset"]
