@@ -21,6 +21,7 @@ from lightning.pytorch import Callback
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
+from torchmetrics import MeanMetric
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from anomalib.metrics import AnomalibMetric, Evaluator
     from anomalib.visualization import ImageVisualizer
     from lightning.pytorch import LightningModule, Trainer
+
+    from anomalib_mkd.data.raw_predictions import RawPredictions
 
 logger = logging.getLogger(__name__)
 
@@ -116,21 +119,28 @@ class CategoryEvaluator(Callback):
     """Stands in for the model's evaluator: its metrics once per category.
 
     Logs ``<metric>/<category>``, and their mean under the metric's own name. A category for which a metric has no value
-    is left out of the mean, with a warning.
+    is left out of the mean, with a warning. Metrics take scores and maps from before post-processing.
 
     Args:
         original: The model's evaluator.
+        raw: Callback of the same trainer that comes before the post-processor.
         categories: Names of the categories.
         categories_of: Batch of N images to their N categories; None where an image belongs to none.
     """
 
     def __init__(
-        self, original: Evaluator, categories: Sequence[str], categories_of: Callable[[Any], Sequence[str | None]]
+        self,
+        original: Evaluator,
+        raw: RawPredictions,
+        categories: Sequence[str],
+        categories_of: Callable[[Any], Sequence[str | None]],
     ) -> None:
         self.original = original
+        self.raw = raw
         self.categories = categories
         self.categories_of = categories_of
         self._metrics: CategoryMetrics
+        self._attributes: dict[str, str] = {}
         self._values: dict[str, dict[str | None, Tensor]] = {}
         self._told: set[tuple[str, str]] = set()
 
@@ -141,12 +151,12 @@ class CategoryEvaluator(Callback):
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin with empty metrics."""
         del trainer
-        self._begin(self.original.val_metrics, pl_module.device)
+        self._begin(self.original.val_metrics, pl_module)
 
     def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin with empty metrics."""
         del trainer
-        self._begin(self.original.test_metrics, pl_module.device)
+        self._begin(self.original.test_metrics, pl_module)
 
     def on_validation_batch_end(
         self,
@@ -188,24 +198,30 @@ class CategoryEvaluator(Callback):
         if trainer.is_global_zero and trainer.test_loop.verbose:
             Console().print(results_table(self._values))
 
-    def _begin(self, metrics: Any, device: torch.device) -> None:
+    def _begin(self, metrics: Any, module: LightningModule) -> None:
+        attributes = {id(part): attribute for attribute, part in module.named_modules()}
+        self._attributes = {metric.name: attributes[id(metric)] for metric in metrics}
         # None: an engine that once got this datamodule may be given another loader's images
-        self._metrics = CategoryMetrics(metrics, [*self.categories, None], device)
+        self._metrics = CategoryMetrics(metrics, [*self.categories, None], module.device)
 
     def _update(self, batch: Any) -> None:
-        for category, part in split_batch(batch, self.categories_of(batch)):
+        for category, part in split_batch(self.raw.put_into(batch), self.categories_of(batch)):
             self._metrics.update(category, part)
 
     def _log(self, trainer: Trainer, module: LightningModule) -> None:
         self._values = self._metrics.compute(lambda met: trainer.strategy.reduce(met, reduce_op="sum"))
         for name, values in self._values.items():
             results = {f"{name}/{category}": value for category, value in values.items() if category is not None}
-            if values:
-                results[name] = _mean(values)
             for key, value in results.items():
                 module.log(key, value, sync_dist=True)
-                if trainer.barebones:  # where logging is off; anomalib's evaluator does the same
-                    trainer.callback_metrics[key] = trainer.logged_metrics[key] = value
+            if values:  # a metric, as the evaluator logs one under this name in the trainer's other runs
+                results[name] = _mean(values)
+                mean = MeanMetric().to(module.device)
+                mean.update(results[name].to(module.device))
+                module.log(name, mean, metric_attribute=self._attributes[name])
+            if trainer.barebones:  # where logging is off; anomalib's evaluator does the same
+                trainer.callback_metrics.update(results)
+                trainer.logged_metrics.update(results)
         self._tell_what_is_missing()
 
     def _tell_what_is_missing(self) -> None:
@@ -223,7 +239,7 @@ class CategoryEvaluator(Callback):
 
 
 def _mean(values: dict[str | None, Tensor]) -> Tensor:
-    return torch.stack(list(values.values())).float().mean()
+    return torch.stack([*values.values()]).float().mean()
 
 
 def results_table(values: dict[str, dict[str | None, Tensor]]) -> Table:

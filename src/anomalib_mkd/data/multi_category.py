@@ -21,6 +21,7 @@ from anomalib_mkd.data.category_datamodules import build_datamodules, name_datam
 from anomalib_mkd.data.category_post_processor import CategoryPostProcessor
 from anomalib_mkd.data.category_results import CategoryEvaluator, CategoryVisualizer
 from anomalib_mkd.data.joined import CategoryBatchSampler, JoinedDataset
+from anomalib_mkd.data.raw_predictions import RawPredictions
 
 if TYPE_CHECKING:
     from lightning.pytorch import Callback
@@ -193,7 +194,7 @@ class MultiCategory(AnomalibDataModule):
         """Let every datamodule add the model's resizing, the same object where the augmentations are the same."""
         for datamodule in self.datamodules.values():
             datamodule.trainer = self.trainer
-            datamodule._update_augmentations()  # noqa: SLF001
+            datamodule._update_augmentations()  # noqa: SLF001  # the step of anomalib's own setup
         for subset in SUBSETS:
             made: dict[int, Transform | None] = {}
             for name, part in self._parts(subset).items():
@@ -253,17 +254,20 @@ class MultiCategory(AnomalibDataModule):
             model.post_processor = CategoryPostProcessor.of(own)
             others[id(own)] = model.post_processor
         if model.evaluator is not None:
-            others[id(model.evaluator)] = CategoryEvaluator(model.evaluator, self.categories, self.categories_of)
+            raw = RawPredictions()
+            trainer.callbacks.insert(0, raw)
+            others[id(model.evaluator)] = CategoryEvaluator(model.evaluator, raw, self.categories, self.categories_of)
         if isinstance(model.visualizer, ImageVisualizer):
             others[id(model.visualizer)] = CategoryVisualizer(model.visualizer, self.categories_of)
         trainer.callbacks[:] = [others.get(id(callback), callback) for callback in trainer.callbacks]
 
     def _stand_back(self) -> None:
         """Give the trainer the model's own callbacks back: its next data may know no categories."""
-        trainer: Any = self.trainer
-        trainer.callbacks[:] = [
+        callbacks: list[Any] = getattr(self.trainer, "callbacks", [])
+        callbacks[:] = [
             callback.original if isinstance(callback, (CategoryEvaluator, CategoryVisualizer)) else callback
-            for callback in trainer.callbacks
+            for callback in callbacks
+            if not isinstance(callback, RawPredictions)
         ]
 
     def teardown(self, stage: str) -> None:

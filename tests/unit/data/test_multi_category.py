@@ -6,11 +6,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
 import torch
 from anomalib.data import MPDD, AnomalibDataModule, Folder, MVTecAD, UCSDped, Visa, get_datamodule
+from lightning.pytorch.trainer.states import TrainerFn
 from omegaconf import OmegaConf
 from torchvision.transforms.v2 import RandomHorizontalFlip, Resize
 
@@ -251,3 +253,16 @@ def test_arguments_that_exclude_each_other(root: Path) -> None:
         MultiCategory(datamodules=[one], seed=3, root=root)
     with pytest.raises(ValueError, match="thresholds='global' or 'category', got 'both'"):
         MultiCategory(datamodules=[one], thresholds="both")
+
+
+def test_thresholds_per_category_need_one_process(root: Path) -> None:
+    data = MultiCategory(categories=["nut"], root=root, num_workers=0, thresholds="category")
+    data.trainer = SimpleNamespace(world_size=2, callbacks=[], lightning_module=None)
+    with pytest.raises(ValueError, match=r"one process for thresholds='category', got 2\. Set devices=1"):
+        data.setup(TrainerFn.FITTING)
+
+
+def test_a_datamodule_without_a_trainer_can_be_torn_down(root: Path) -> None:
+    data = ready(categories=["nut"], root=root)
+    data.teardown("fit")
+    assert len(data.test_data) == 4
