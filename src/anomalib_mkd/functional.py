@@ -79,6 +79,9 @@ def gaussian_blur(maps: Tensor, sigma: float) -> Tensor:
     Returns:
         Blurred maps ``(N, 1, H, W)``.
 
+    Raises:
+        ValueError: If the maps are narrower than half of the kernel, which then mirrors more than there is.
+
     Example:
         >>> import torch
         >>> gaussian_blur(torch.ones(1, 1, 32, 32), sigma=4.0).allclose(torch.ones(1, 1, 32, 32))
@@ -87,6 +90,12 @@ def gaussian_blur(maps: Tensor, sigma: float) -> Tensor:
     radius = int(4.0 * sigma + 0.5)
     if radius == 0:
         return maps
+    if min(maps.shape[2:]) < radius:
+        msg = (
+            f"Expected maps of at least {radius} pixels a side for sigma={sigma}, got {tuple(maps.shape[2:])}. "
+            "Choose a smaller sigma, or larger images."
+        )
+        raise ValueError(msg)
     offsets = torch.arange(-radius, radius + 1, dtype=maps.dtype, device=maps.device)
     kernel = torch.exp(-0.5 * (offsets / sigma).square())
     kernel = kernel / kernel.sum()

@@ -31,6 +31,7 @@ from PIL import Image
 from torch import Tensor
 
 from anomalib_mkd.benchmark.rows import Row, append_rows, commit, has_run, machine, read_rows, versions
+from anomalib_mkd.components.precision import uses_bf16
 from anomalib_mkd.data import MVTecFolder
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ PAPER: dict[str, Any] = {
     "map_scaling": "per_image_p99",
     "opening": True,
     "sigma": 4.0,
+    "student_precision": "f32",
 }
 """What the paper's protocol changes; a plain VGG gets ``detach_teacher=False`` too, as in the authors' code."""
 
@@ -96,11 +98,13 @@ class Trained:
         steps: Optimiser steps taken.
         epochs: Passes over the training images.
         seconds: Wall-clock time, with the reading of images and the caching of features.
+        precision: ``f32``, or ``bf16-train`` where the student's passes ran in bf16. Inference is always f32.
     """
 
     steps: int
     epochs: float
     seconds: float
+    precision: str = "f32"
 
 
 @dataclass(frozen=True)
@@ -181,19 +185,15 @@ def model_arguments(run: Run, shared: Path) -> dict[str, Any]:
             )
             raise ValueError(msg)
         return {"backbone": run.weights, **run.arguments}
-    arguments: dict[str, Any] = {}
-    if run.weights == "quickstart":
-        arguments["weights"] = "quickstart"
-    else:
-        arguments["backbone"] = run.weights
-        if run.weights == RESNET18 and run.variant != "random_teacher":
-            arguments["weights"] = str(shared / "weights" / RESNET18_FILE)
+    arguments: dict[str, Any] = {"backbone": run.weights}
+    if run.variant == "random_teacher":
+        arguments["pre_trained"] = False
+    elif run.weights == RESNET18:
+        arguments["weights"] = str(shared / "weights" / RESNET18_FILE)
     if run.protocol == "paper":
         arguments |= PAPER
         if not run.weights.startswith("resnet"):
             arguments["detach_teacher"] = False
-    if run.variant == "random_teacher":
-        arguments["pre_trained"] = False
     if run.steps is not None:
         arguments["training_steps"] = run.steps
     return arguments | dict(run.arguments)
@@ -323,7 +323,8 @@ def train(
     engine.fit(model=model, datamodule=datamodule)
     seconds = time.perf_counter() - start
     steps = engine.trainer.global_step
-    return Trained(steps, steps / len(datamodule.train_dataloader()), seconds)
+    bf16 = uses_bf16(model.device, model.hparams.get("student_precision", "f32"))
+    return Trained(steps, steps / len(datamodule.train_dataloader()), seconds, "bf16-train" if bf16 else "f32")
 
 
 def test_outputs(model: AnomalibModule, datamodule: Folder, work: Path) -> Outputs:
@@ -410,7 +411,7 @@ def run_rows(
             value=value,
             epochs=trained.epochs,
             image_size=outputs.maps.shape[-1],
-            precision="f32",
+            precision=trained.precision,
             weights=run.weights,
             protocol=run.protocol,
             machine=machine(threads),
@@ -640,7 +641,7 @@ def measure_stability(
             model.model.load_state_dict(state)
             single = dataclasses.replace(constant, variant=f"constant_step{step}")
             outputs = test_outputs(model, datamodule, work)
-            reached = Trained(step, step / per_epoch, trained.seconds)
+            reached = dataclasses.replace(trained, steps=step, epochs=step / per_epoch)
             rows += run_rows(single, reached, outputs, torch.get_num_threads(), source)
     finally:
         shutil.rmtree(work, ignore_errors=True)

@@ -13,12 +13,14 @@ import logging
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
+from pickle import UnpicklingError  # only the error
 from typing import Any
 
 import timm
 import torch
 from huggingface_hub import get_session, hf_hub_url, try_to_load_from_cache
 from huggingface_hub.constants import HF_HUB_OFFLINE
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -63,7 +65,8 @@ class Teacher(nn.Module):
         ``(N, 3, H, W)`` in, a pyramid out.
 
     Raises:
-        ValueError: If backbone or layer is unknown, or the backbone gives no feature maps.
+        ValueError: If backbone or layer is unknown, the backbone gives no feature maps, or weights are given and not
+            wanted.
 
     Example:
         >>> teacher = Teacher("resnet18.tv_in1k", pre_trained=False)
@@ -82,6 +85,12 @@ class Teacher(nn.Module):
         weights: str | None = None,
     ) -> None:
         super().__init__()
+        if weights is not None and not pre_trained:
+            msg = (
+                f"Expected pre_trained=True beside weights, got pre_trained=False and weights={weights!r}. "
+                "Leave out one of them."
+            )
+            raise ValueError(msg)
         self.backbone = resolve_backbone(backbone, weights)
         self.weights = weights
         stages = _stages(self.backbone)
@@ -91,7 +100,7 @@ class Teacher(nn.Module):
         self.net = _build(self.backbone, self.layers, stages)
         self.requires_grad_(requires_grad=False)
         self.eval()
-        self.register_buffer("ready", torch.tensor(weights is None and not pre_trained))
+        self.register_buffer("ready", torch.tensor(not pre_trained))
         self.signed = self._probe()
 
     def _probe(self) -> bool:
@@ -364,7 +373,7 @@ def _pretrained_state(backbone: str, layers: Sequence[str], file: str | None) ->
             torch.manual_seed(0)
             try:
                 states.append(_create(backbone, **arguments, **pretrained).state_dict())
-            except (KeyError, RuntimeError, TypeError, ValueError) as error:
+            except (EOFError, KeyError, RuntimeError, SafetensorError, TypeError, UnpicklingError, ValueError) as error:
                 msg = f"Expected weights that fit {backbone!r}, got {file or 'a download'}, of which timm says: {error}"
                 raise RuntimeError(msg) from error
     random, loaded = states

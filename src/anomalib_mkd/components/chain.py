@@ -30,17 +30,15 @@ def is_step(step: nn.Module) -> bool:
 
 
 class Block(NamedTuple):
-    """One block of a chain: 3x3 convolutions and, at its end, 2x2 max-pools.
+    """One block of a chain: 3x3 convolutions and, at its end, a 2x2 max-pool.
 
     Attributes:
         widths: Output channels of each convolution.
         tap: Name under which the end of the block is given out, or ``None``.
-        pools: How many times the block halves the resolution at its end.
     """
 
     widths: tuple[int, ...]
     tap: str | None
-    pools: int = 1
 
 
 class Chain(nn.Module):
@@ -115,7 +113,7 @@ def build_chain(blocks: Sequence[Block], *, bias: bool, batch_norm: bool = False
             if not (signed and last and block.tap):
                 steps.append(nn.ReLU())  # not in place: the localisation reads every output again
             channels = width
-        steps.extend(nn.MaxPool2d(2) for _ in range(block.pools))
+        steps.append(nn.MaxPool2d(2))
         if block.tap:
             taps[block.tap] = len(steps) - 1
     return Chain(steps, taps)

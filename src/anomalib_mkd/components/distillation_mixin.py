@@ -6,6 +6,7 @@
 import logging
 import math
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from torch.optim.lr_scheduler import LambdaLR
 from torchvision.transforms.v2 import CenterCrop, Compose, Grayscale, Normalize, Resize, Transform
 
 from anomalib_mkd.components.feature_cache import FeatureCache
+from anomalib_mkd.components.item_cache import items_cached
+from anomalib_mkd.components.precision import student_autocast
 from anomalib_mkd.components.staged_export import staged
 from anomalib_mkd.components.teacher_student import TeacherStudent
 from anomalib_mkd.types import Pyramid
@@ -37,12 +40,13 @@ class DistillationMixin(ExportMixin, LightningModule):
     """Training, checkpoints and export of a :class:`TeacherStudent`; goes before ``AnomalibModule`` among the bases.
 
     It has no ``__init__``, so that hyper-parameters are collected from the model's own signature, and it reads
-    ``training_steps``, ``cache_gigabytes`` and ``schedule`` from there. No base of ours may derive from
-    ``AnomalibModule``: anomalib lists its direct subclasses as models and no others.
+    ``training_steps``, ``cache_gigabytes``, ``schedule`` and ``student_precision`` from there. No base of ours may
+    derive from ``AnomalibModule``: anomalib lists its direct subclasses as models and no others.
     """
 
     model: TeacherStudent
     _cache: FeatureCache | None = None
+    _cached_items: ExitStack | None = None
     _calibrated_step: int | None = None
 
     @property
@@ -117,17 +121,25 @@ class DistillationMixin(ExportMixin, LightningModule):
         self._calibrated_step = None
 
     def on_train_start(self) -> None:
-        """Cache the teacher's features, unless an image may look different each time."""
+        """Cache images and the teacher's features, unless an image may look different each time."""
         loader: Any = self.trainer.train_dataloader
         augmentations = getattr(loader.dataset, "augmentations", Transform)
-        if self.hparams["cache_gigabytes"] and _is_fixed(augmentations):
-            self._cache = FeatureCache(int(self.hparams["cache_gigabytes"] * 2**30))
-        else:
+        if not self.hparams["cache_gigabytes"] or not _is_fixed(augmentations):
             logger.info("The teacher runs in every step: caching is off, or the images are augmented at random.")
+            return
+        half = int(self.hparams["cache_gigabytes"] * 2**30 / 2)
+        self._cache = FeatureCache(half)
+        if loader.num_workers == 0:  # a worker process would fill a cache of its own, and lose it after each epoch
+            self._cached_items = ExitStack()
+            self._cached_items.enter_context(items_cached(loader.dataset, half))
 
-    def on_fit_end(self) -> None:
-        """Free the cache, which must not be pickled with the model."""
+    def teardown(self, stage: str) -> None:
+        """Free the caches, which must not be pickled with the model; also after a training that was broken off."""
+        super().teardown(stage)
         self._cache = None
+        if self._cached_items is not None:
+            self._cached_items.close()
+            self._cached_items = None
 
     def teacher_pyramid(self, batch: Any) -> Pyramid:
         """Give the teacher's features of a batch, from the cache where possible."""
@@ -149,7 +161,12 @@ class DistillationMixin(ExportMixin, LightningModule):
             RuntimeError: If the loss is not finite.
         """
         del args, kwargs
-        parts = self.model.loss(*self.model.pyramids(batch.image, self.teacher_pyramid(batch)))
+        teacher = self.teacher_pyramid(batch)
+        images = batch.image.contiguous(memory_format=torch.channels_last)  # up to twice as fast on CPUs
+        with student_autocast(images.device, self.hparams["student_precision"]):
+            teacher, student = self.model.pyramids(images, teacher)
+        student = {name: features.float() for name, features in student.items()}  # sums of squares need f32
+        parts = self.model.loss(teacher, student)
         loss: torch.Tensor = parts.pop("loss")
         if not torch.isfinite(loss):
             msg = (

@@ -35,10 +35,6 @@ class FeatureCache:
         self.used_bytes = 0
         self._pyramids: dict[str, Pyramid] = {}
 
-    def __len__(self) -> int:
-        """Count the images kept."""
-        return len(self._pyramids)
-
     def get(self, paths: Sequence[str], device: torch.device | str = "cpu") -> Pyramid | None:
         """Give the features of a batch as floats.
 
@@ -69,11 +65,6 @@ class FeatureCache:
             if self.used_bytes + size <= self.max_bytes:
                 self._pyramids[path] = kept
                 self.used_bytes += size
-
-    def clear(self) -> None:
-        """Forget everything."""
-        self._pyramids.clear()
-        self.used_bytes = 0
 
 
 def _compact(features: Tensor) -> Tensor:

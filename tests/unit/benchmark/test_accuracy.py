@@ -186,7 +186,7 @@ def test_arguments_of_the_presets(tmp_path: Path) -> None:
     assert "detach_teacher" not in arguments
     quick = Run("Mkd", "paper", "toy/box", 0, "quickstart", "paper")
     assert model_arguments(quick, tmp_path)["detach_teacher"] is False
-    assert model_arguments(Run("Mkd", "default", "toy/box", 0, "quickstart"), tmp_path) == {"weights": "quickstart"}
+    assert model_arguments(Run("Mkd", "default", "toy/box", 0, "quickstart"), tmp_path) == {"backbone": "quickstart"}
     untrained = model_arguments(Run("Mkd", "random_teacher", "toy/box", 0, "vgg16.tv_in1k"), tmp_path)
     assert untrained == {"backbone": "vgg16.tv_in1k", "pre_trained": False}
     with pytest.raises(ValueError, match="Expected variant 'anomalib'"):

@@ -1,0 +1,67 @@
+# Copyright (C) 2026 The anomalib-mkd authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Every configuration file trains two batches through anomalib's command line, with the embedded teacher."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from anomalib.cli.cli import AnomalibCLI
+
+from anomalib_mkd import Mkd
+from anomalib_mkd.data import Recipe, make_dataset
+
+ROOT = Path(__file__).resolve().parents[2]
+MODELS = sorted((ROOT / "configs" / "model").glob("*.yaml"))
+DATA = sorted((ROOT / "configs" / "data").glob("*.yaml"))
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore"),  # the command line turns on everything that the libraries have to say
+]
+
+
+def train(tmp_path: Path, model: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> AnomalibCLI:
+    monkeypatch.chdir(tmp_path)
+    folder = {"folder": "my_parts", "quickstart": "quickstart"}[data.stem]
+    recipe = Recipe("washer", picture_size=64, train_images=6, test_good=1, per_defect=1)
+    drawn = make_dataset(tmp_path / "datasets" / "quickstart", recipe)
+    if folder == "my_parts":
+        drawn.rename(tmp_path / "datasets" / folder)
+    tiny = ["--data.picture_size=64", "--data.train_images=6", "--data.test_good=1", "--data.per_defect=1"]
+    return AnomalibCLI(
+        [
+            "fit",
+            f"--config={model}",
+            "--model.weights=quickstart",
+            f"--data={data}",
+            *(tiny if data.stem == "quickstart" else []),
+            "--data.train_batch_size=2",
+            "--trainer.accelerator=cpu",
+            "--trainer.max_epochs=1",
+            "--trainer.limit_train_batches=2",
+            "--trainer.logger=false",
+            "--trainer.enable_progress_bar=false",
+        ],
+    )
+
+
+@pytest.mark.parametrize("model", MODELS, ids=lambda path: path.stem)
+def test_model(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cli = train(tmp_path, model, DATA[-1], monkeypatch)
+    assert isinstance(cli.model, Mkd)
+    assert cli.engine.trainer.global_step == 2
+
+
+@pytest.mark.parametrize("data", DATA, ids=lambda path: path.stem)
+def test_data(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cli = train(tmp_path, MODELS[0], data, monkeypatch)
+    assert cli.engine.trainer.global_step == 2
+    assert "/train/good/" in cli.datamodule.val_data.samples.image_path.iloc[0].replace("\\", "/")
+
+
+def test_the_users_preset_is_the_class(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cli = train(tmp_path, ROOT / "configs" / "model" / "mkd.yaml", DATA[-1], monkeypatch)
+    assert dict(cli.model.hparams) == dict(Mkd(weights="quickstart").hparams)
