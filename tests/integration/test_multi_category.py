@@ -212,7 +212,13 @@ def test_the_model_sees_no_category(root: Path, tmp_path: Path, monkeypatch: pyt
     seen = []
     model, run = mkd(visualizer=False), engine(tmp_path)
     step = model.training_step
-    monkeypatch.setattr(model, "training_step", lambda batch, *a, **k: (seen.append(batch), step(batch, *a, **k))[1])
+
+    def watched_step(batch: Any, *arguments: Any, **named: Any) -> Any:
+        seen.append(batch)
+        assert model._cache is not None  # the images are known to be fixed, whatever their category
+        return step(batch, *arguments, **named)
+
+    monkeypatch.setattr(model, "training_step", watched_step)
     run.fit(model, datamodule=multi(root))
     assert sum(len(batch) for batch in seen) == 12
     for batch in seen:
