@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,8 @@ from anomalib_mkd.data import Recipe, make_dataset
 ROOT = Path(__file__).resolve().parents[2]
 MODELS = sorted((ROOT / "configs" / "model").glob("*.yaml"))
 DATA = sorted((ROOT / "configs" / "data").glob("*.yaml"))
+# where each data configuration expects pictures, besides those that are drawn anyway
+FOLDERS = {"folder": ["my_parts"], "multi_category": ["my_parts/bottle", "my_parts/screw"], "quickstart": []}
 
 pytestmark = [
     pytest.mark.slow,
@@ -25,11 +28,10 @@ pytestmark = [
 
 def train(tmp_path: Path, model: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> AnomalibCLI:
     monkeypatch.chdir(tmp_path)
-    folder = {"folder": "my_parts", "quickstart": "quickstart"}[data.stem]
     recipe = Recipe("washer", picture_size=64, train_images=6, test_good=1, per_defect=1)
     drawn = make_dataset(tmp_path / "datasets" / "quickstart", recipe)
-    if folder == "my_parts":
-        drawn.rename(tmp_path / "datasets" / folder)
+    for folder in FOLDERS[data.stem]:
+        shutil.copytree(drawn, tmp_path / "datasets" / folder)
     tiny = ["--data.picture_size=64", "--data.train_images=6", "--data.test_good=1", "--data.per_defect=1"]
     return AnomalibCLI(
         [

@@ -46,6 +46,7 @@ STUB_LEAVES = {
     "anomalib_mkd/data/__init__.py": """\
         from anomalib.data import AnomalibDataModule
 
+        class MultiCategory(AnomalibDataModule): ...
         class Quickstart(AnomalibDataModule): ...
         """,
 }

@@ -24,7 +24,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from anomalib.callbacks import ModelCheckpoint
-from anomalib.data import Folder
 from anomalib.engine import Engine
 from anomalib.metrics import AUPRO, AUROC
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
@@ -33,8 +32,10 @@ from torch import Tensor
 
 from anomalib_mkd.benchmark.rows import Row, append_rows, commit, has_run, machine, read_rows, versions
 from anomalib_mkd.components.precision import uses_bf16
+from anomalib_mkd.data import MVTecFolder
 
 if TYPE_CHECKING:
+    from anomalib.data import Folder
     from anomalib.models.components import AnomalibModule
 
 logger = logging.getLogger(__name__)
@@ -137,7 +138,7 @@ class Outputs:
 
 
 def folder_data(root: Path | str, data: str, batch_size: int, seed: int, workers: int = 0) -> Folder:
-    """The ``Folder`` data module of anomalib for a data set in MVTec layout, whatever the image format.
+    """The data module of a data set in MVTec layout, without validation images.
 
     Args:
         root: Data root.
@@ -150,35 +151,20 @@ def folder_data(root: Path | str, data: str, batch_size: int, seed: int, workers
         FileNotFoundError: If a needed folder is missing.
         ValueError: If an image does not get its own mask.
     """
-    base = Path(root) / data
-    for part in ("train/good", "test", "ground_truth"):
-        if not (base / part).is_dir():
-            msg = f"Expected the folder {part} in {base}, got none. Name a data set in MVTec layout and its data root."
-            raise FileNotFoundError(msg)
-    defects = sorted(path.name for path in (base / "test").iterdir() if path.is_dir() and path.name != "good")
-    datamodule = Folder(
-        name=data.replace("/", "_"),
-        root=base,
-        normal_dir="train/good",
-        normal_test_dir="test/good",
-        abnormal_dir=[f"test/{defect}" for defect in defects],
-        mask_dir=[f"ground_truth/{defect}" for defect in defects],
+    datamodule = MVTecFolder(
+        root,
+        data,
         train_batch_size=batch_size,
         eval_batch_size=8,
         num_workers=workers,
         val_split_mode="none",
         seed=seed,
     )
+    for part in ("test/good", "ground_truth"):
+        if not (Path(root) / data / part).is_dir():
+            msg = f"Expected the folder {part} in {Path(root) / data}, got none. Name a data set that has it."
+            raise FileNotFoundError(msg)
     datamodule.setup()
-    samples = datamodule.test_data.samples
-    for image, mask in zip(samples["image_path"], samples["mask_path"], strict=True):
-        image_path, mask_path = Path(image), Path(mask)
-        if mask and (image_path.parent.name, image_path.stem) != (
-            mask_path.parent.name,
-            mask_path.stem.removesuffix("_mask"),
-        ):
-            msg = f"Expected the mask of {image}, got {mask}. Name a mask as its image, with or without _mask."
-            raise ValueError(msg)
     return datamodule
 
 

@@ -1,9 +1,12 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Data that needs no download: a seeded generator and its datamodule."""
+"""Data: folders of any image format, several categories as one, and a seeded generator that needs no download."""
 
+from anomalib_mkd.data.category_post_processor import CategoryPostProcessor
+from anomalib_mkd.data.multi_category import MultiCategory
+from anomalib_mkd.data.mvtec_folder import MVTecFolder
 from anomalib_mkd.data.quickstart import Quickstart
 from anomalib_mkd.data.synthetic import Recipe, make_dataset
 
-__all__ = ["Quickstart", "Recipe", "make_dataset"]
+__all__ = ["CategoryPostProcessor", "MVTecFolder", "MultiCategory", "Quickstart", "Recipe", "make_dataset"]

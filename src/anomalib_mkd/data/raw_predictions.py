@@ -1,0 +1,85 @@
+# Copyright (C) 2026 The anomalib-mkd authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Scores and maps before post-processing clamps them, in a range that torchmetrics takes as it is."""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, Any
+
+import torch
+from anomalib.post_processing import PostProcessor
+from lightning.pytorch import Callback
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from lightning.pytorch import LightningModule, Trainer
+
+
+def soften(values: Tensor | None, post_processor: Any, kind: str) -> Tensor | None:
+    """Normalise as anomalib does, but with soft ends: every order is kept, where clamping at 0 and 1 makes ties.
+
+    One range for several categories leaves many scores of one of them beyond an end, all equal: its AUROC would be 0.5
+    whatever the model knows. Raw scores are no way out, since torchmetrics takes numbers outside 0..1 for logits, and
+    its sigmoid ties large ones.
+
+    Args:
+        values: Raw scores or maps, of any shape.
+        post_processor: The model's; one of another kind than anomalib's, or without statistics, scales nothing.
+        kind: "image" or "pixel".
+
+    Returns:
+        Values between 0 and 1, with 0.5 at the threshold; None for None.
+
+    Example:
+        >>> soften(torch.tensor([-9.0, 0.0, 1.0, 3.0, 1000.0]), None, "image")
+        tensor([0.0500, 0.5000, 0.7500, 0.8750, 0.9995])
+    """
+    if values is None:
+        return None
+    if isinstance(post_processor, PostProcessor):
+        low, high, threshold = (getattr(post_processor, f"{kind}_{name}") for name in ("min", "max", "threshold"))
+        centre = torch.where(torch.isnan(threshold), (low + high) / 2, threshold)
+        if high > low:
+            values = (values - centre) / (high - low)
+    return 0.5 + 0.5 * values / (1 + values.abs())
+
+
+class RawPredictions(Callback):
+    """Keeps what the model predicted last; goes before the callback that post-processes it in place."""
+
+    def __init__(self) -> None:
+        self.pred_score: Tensor | None = None
+        self.anomaly_map: Tensor | None = None
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Keep the predictions of a batch."""
+        del trainer, outputs, batch_idx, dataloader_idx
+        post_processor = getattr(pl_module, "post_processor", None)
+        self.pred_score = soften(batch.pred_score, post_processor, "image")
+        self.anomaly_map = soften(batch.anomaly_map, post_processor, "pixel")
+
+    def on_test_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Keep the predictions of a batch."""
+        self.on_validation_batch_end(trainer, pl_module, outputs, batch, batch_idx, dataloader_idx)
+
+    def put_into(self, batch: Any) -> Any:
+        """Give a copy of the batch, labels and masks as they are, with these scores and maps."""
+        return copy.copy(batch).update(pred_score=self.pred_score, anomaly_map=self.anomaly_map)

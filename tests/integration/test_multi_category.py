@@ -1,0 +1,453 @@
+# Copyright (C) 2026 The anomalib-mkd authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""One model on several categories through anomalib's engine: our model, and anomalib's own."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+from anomalib.data import AnomalibDataModule
+from anomalib.deploy import ExportType, OpenVINOInferencer
+from anomalib.engine import Engine
+from anomalib.metrics import AUPRO, AUROC, Evaluator
+from anomalib.models import Patchcore, Stfpm
+from anomalib.models.components.feature_extractors import timm as feature_extractors
+from anomalib.pipelines.benchmark.job import BenchmarkJob
+from anomalib.post_processing import PostProcessor
+from anomalib.pre_processing import PreProcessor
+from sklearn.metrics import roc_auc_score
+from torchvision.transforms.v2 import Resize
+
+from anomalib_mkd import Mkd
+from anomalib_mkd.data import CategoryPostProcessor, MultiCategory, MVTecFolder
+from tests.category_folders import draw_category
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from anomalib.models.components import AnomalibModule
+
+REPOSITORY = Path(__file__).parents[2]
+METRICS = ("image_AUROC", "image_F1Score", "pixel_AUROC", "pixel_F1Score")
+SHARED = Path(os.environ.get("ANOMALIB_MKD_SHARED") or REPOSITORY.parent / "shared")
+NOISE = (
+    "ignore:.*does not have many workers:UserWarning",
+    "ignore:.isinstance.treespec, LeafSpec.. is deprecated:FutureWarning",
+    "ignore:Found .* in eval mode at the start of training:UserWarning",
+    "ignore:The dirpath has changed:UserWarning",
+    "ignore:You called .self.log.'train_loss'.*no logger:UserWarning",
+    "ignore:'pin_memory' argument is set as true:UserWarning",  # of anomalib's predict
+    "ignore:Trying to infer the `batch_size` from an ambiguous collection:UserWarning",  # in Stfpm
+    "ignore:Argument embeddings is deprecated:DeprecationWarning",  # of Patchcore, by Patchcore
+    "ignore:.*returned `None` from `training_step`:UserWarning",
+    "ignore:`training_step` returned `None`:UserWarning",
+    "ignore:`LightningModule.configure_optimizers` returned `None`:UserWarning",
+)
+
+pytestmark = [pytest.mark.filterwarnings(noise) for noise in NOISE]
+
+
+def small() -> PreProcessor:
+    return PreProcessor(Resize((64, 64), antialias=True))
+
+
+def mkd(**parts: Any) -> Mkd:
+    return Mkd(weights="quickstart", training_steps=4, pre_processor=small(), **parts)
+
+
+def patchcore(**parts: Any) -> Patchcore:
+    return Patchcore("resnet18", ["layer1"], pre_trained=False, pre_processor=small(), num_neighbors=1, **parts)
+
+
+def stfpm(**parts: Any) -> Stfpm:
+    """Without the download of the teacher's weights, for which anomalib has no switch."""
+    create = feature_extractors.timm.create_model
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(feature_extractors.timm, "create_model", lambda *a, **k: create(*a, **{**k, "pretrained": False}))
+        return Stfpm(pre_processor=small(), **parts)
+
+
+def engine(folder: Path, **arguments: Any) -> Engine:
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    return Engine(default_root_dir=folder, accelerator="cpu", devices=1, max_epochs=1, **quiet, **arguments)
+
+
+def multi(root: Path, **arguments: Any) -> MultiCategory:
+    """Two categories of different size, format and number of images."""
+    small = {"train_batch_size": 3, "eval_batch_size": 3, "num_workers": 0}
+    return MultiCategory(**{"categories": ["bolt", "nut"], "root": root, **small, **arguments})
+
+
+def single(root: Path, category: str) -> MVTecFolder:
+    return MVTecFolder(root, category, train_batch_size=3, eval_batch_size=3, num_workers=0)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("categories")
+    draw_category(folder / "bolt", train=10, defects={"dent": 2, "stain": 1})
+    draw_category(folder / "nut", suffix=".png", size=48, mode="L")
+    return folder
+
+
+def callback_names(engine: Engine) -> list[str]:
+    return [type(callback).__name__ for callback in engine.trainer.callbacks]
+
+
+def alone_on(model: AnomalibModule, root: Path, category: str, folder: Path) -> dict[str, float]:
+    """What a model scores on one category: F1 by anomalib, AUROC by scikit-learn on raw scores and maps."""
+    data = single(root, category)
+    (results,) = engine(folder).test(model, datamodule=data, verbose=False)
+    model.eval()
+    scores, labels, maps, masks = [], [], [], []
+    for batch in data.test_dataloader():
+        images, truth = model.pre_processor.transform(batch.image, batch.gt_mask)
+        with torch.no_grad():
+            predictions = model.model(images)
+        scores += predictions.pred_score.flatten().tolist()
+        labels += batch.gt_label.tolist()
+        maps += predictions.anomaly_map.flatten().tolist()
+        masks += truth.flatten().tolist()
+    return {**results, "image_AUROC": roc_auc_score(labels, scores), "pixel_AUROC": roc_auc_score(masks, maps)}
+
+
+# ------------------------------------------------------------------------------------------------------ every model
+
+
+@pytest.mark.parametrize("build", [mkd, patchcore, stfpm])
+def test_results_per_category_and_their_mean(
+    build: Callable[[], AnomalibModule], root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, run = build(), engine(tmp_path)
+    (results,) = run.train(model, datamodule=multi(root))
+    assert set(results) == {*METRICS, *(f"{name}/{category}" for name in METRICS for category in ("bolt", "nut"))}
+    for name in METRICS:
+        assert results[name] == pytest.approx((results[f"{name}/bolt"] + results[f"{name}/nut"]) / 2)
+    rows = [line.replace("│", " ").split() for line in capsys.readouterr().out.splitlines()]
+    for row in ("bolt", "nut", "mean"):
+        suffix = "" if row == "mean" else f"/{row}"
+        assert [row, *(f"{results[name + suffix]:.4f}" for name in METRICS)] in rows
+    for category in ("bolt", "nut"):
+        alone = alone_on(model, root, category, tmp_path)
+        for name in METRICS:
+            assert alone[name] == pytest.approx(results[f"{name}/{category}"], abs=1e-6), (category, name)
+
+
+def test_heat_maps_lie_in_a_folder_per_category(root: Path, tmp_path: Path) -> None:
+    run = engine(tmp_path)
+    run.train(patchcore(), datamodule=multi(root))
+    images = tmp_path / "Patchcore" / "MultiCategory" / "v0" / "images"
+    found = sorted(str(path.relative_to(images)) for path in images.rglob("*.*"))
+    assert found == [
+        *("bolt/dent/000.jpg", "bolt/dent/001.jpg", "bolt/good/000.jpg", "bolt/good/001.jpg", "bolt/stain/000.jpg"),
+        *("nut/dent/000.png", "nut/dent/001.png", "nut/good/000.png", "nut/good/001.png"),
+    ]
+
+
+def test_the_trainer_gets_the_models_callbacks_back(root: Path, tmp_path: Path) -> None:
+    """So the same engine can go on with data that knows no categories, and the other way round."""
+    model, run = patchcore(visualizer=False), engine(tmp_path)
+    run.fit(model, datamodule=multi(root))
+    assert "Evaluator" in callback_names(run)
+    assert "CategoryEvaluator" not in callback_names(run)
+    (alone,) = run.test(model, datamodule=single(root, "bolt"))
+    assert set(alone) == set(METRICS)
+    (both,) = run.test(model, datamodule=multi(root))
+    assert both["image_F1Score/bolt"] == pytest.approx(alone["image_F1Score"])
+    (alone_again,) = run.test(model, datamodule=single(root, "nut"))
+    assert set(alone_again) == set(METRICS)
+
+
+def test_also_after_an_error(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        msg = "no test today"
+        raise RuntimeError(msg)
+
+    model, run = patchcore(), engine(tmp_path)
+    monkeypatch.setattr(model, "test_step", fail)
+    with pytest.raises(RuntimeError, match="no test today"):
+        run.train(model, datamodule=multi(root))
+    assert callback_names(run).count("Evaluator") == callback_names(run).count("ImageVisualizer") == 1
+    assert not [name for name in callback_names(run) if name.startswith("Category")]
+
+
+def test_the_users_own_metrics(root: Path, tmp_path: Path) -> None:
+    """While training too; and a checkpoint that does not tell what data it was trained on."""
+    evaluator = Evaluator(
+        val_metrics=[AUROC(fields=["pred_score", "gt_label"], prefix="image_")],
+        test_metrics=[AUPRO(fields=["anomaly_map", "gt_mask"])],
+    )
+    model, run = mkd(evaluator=evaluator, visualizer=False), engine(tmp_path)
+    plain = list(mkd(evaluator=evaluator).state_dict())
+    run.fit(model, datamodule=multi(root, val_split_mode="same_as_test"))
+    logged = run.trainer.callback_metrics
+    assert logged["image_AUROC"] == (logged["image_AUROC/bolt"] + logged["image_AUROC/nut"]) / 2
+    assert list(torch.load(run.best_model_path, weights_only=True)["state_dict"]) == plain
+    (results,) = run.test(model, datamodule=multi(root))
+    assert set(results) == {"AUPRO", "AUPRO/bolt", "AUPRO/nut"}
+
+
+def test_without_evaluator_and_visualizer(root: Path, tmp_path: Path) -> None:
+    model, run = mkd(evaluator=False, visualizer=False, post_processor=False), engine(tmp_path)
+    assert run.train(model, datamodule=multi(root, balanced=True)) == [{}]
+    assert not list(tmp_path.rglob("images"))
+
+
+def test_anomalibs_benchmark(root: Path) -> None:
+    """Its job hands the datamodule over as if it were a loader."""
+    job = BenchmarkJob("cpu", patchcore(visualizer=False), multi(root), seed=0, flat_cfg={"data": "MultiCategory"})
+    results = job.run()
+    assert {"image_AUROC", "image_AUROC/bolt", "image_AUROC/nut", "data", "fit_duration"} <= set(results)
+
+
+def test_the_model_sees_no_category(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    model, run = mkd(visualizer=False), engine(tmp_path)
+    step = model.training_step
+
+    def watched_step(batch: Any, *arguments: Any, **named: Any) -> Any:
+        seen.append(batch)
+        assert model._cache is not None  # the images are known to be fixed, whatever their category
+        return step(batch, *arguments, **named)
+
+    monkeypatch.setattr(model, "training_step", watched_step)
+    run.fit(model, datamodule=multi(root))
+    assert sum(len(batch) for batch in seen) == 12
+    for batch in seen:
+        known = {name: value for name, value in vars(batch).items() if value is not None and name != "image_path"}
+        assert not [name for name, value in known.items() if "bolt" in str(value) or "nut" in str(value)]
+
+
+# ------------------------------------------------------------------------------------------- thresholds per category
+
+
+@pytest.mark.parametrize("build", [mkd, patchcore])
+def test_thresholds_per_category_as_if_trained_alone(
+    build: Callable[..., AnomalibModule], root: Path, tmp_path: Path
+) -> None:
+    model, run = build(visualizer=False), engine(tmp_path)
+    data = multi(root, thresholds="category")
+    (trained,) = run.train(model, datamodule=data)
+    assert set(model.post_processor.table) == {"bolt", "nut"}
+    whole = PostProcessor()
+    whole.load_state_dict(model.post_processor.state_dict())
+    for category in ("bolt", "nut"):  # anomalib's post-processor, after a validation on this category alone
+        model.post_processor = PostProcessor()
+        engine(tmp_path).validate(model, datamodule=single(root, category), verbose=False)
+        alone = alone_on(model, root, category, tmp_path)
+        for name in METRICS:
+            assert alone[name] == pytest.approx(trained[f"{name}/{category}"], abs=1e-6), (category, name)
+
+    # the same from the checkpoint, in a new model and a new engine
+    (loaded,) = engine(tmp_path / "loaded").test(
+        build(visualizer=False), datamodule=multi(root, thresholds="category"), ckpt_path=run.best_model_path
+    )
+    assert loaded == pytest.approx(trained)
+    # and without categories the global thresholds hold
+    other = build(visualizer=False)
+    engine(tmp_path / "global").test(other, datamodule=multi(root), ckpt_path=run.best_model_path)
+    assert type(other.post_processor) is PostProcessor
+    for name, value in whole.state_dict().items():
+        assert torch.equal(other.post_processor.state_dict()[name], value)
+
+
+def test_global_thresholds_by_default(root: Path, tmp_path: Path) -> None:
+    model, run = patchcore(visualizer=False), engine(tmp_path)
+    run.fit(model, datamodule=multi(root))
+    assert type(model.post_processor) is PostProcessor
+    with_table, again = engine(tmp_path / "table"), engine(tmp_path / "again")
+    with_table.validate(model, datamodule=multi(root, thresholds="category"), verbose=False)
+    assert type(model.post_processor) is CategoryPostProcessor
+    (once,) = run.test(model, datamodule=multi(root))  # the data decide, also about a model that has a table
+    model.post_processor.table = {"bolt": dict.fromkeys(next(iter(model.post_processor.table.values())), 0.0)}
+    (twice,) = again.test(model, datamodule=multi(root))
+    assert once == twice
+
+
+def test_thresholds_need_a_post_processor(root: Path, tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match=r"thresholds='category', got NoneType\. Set thresholds='global'"):
+        engine(tmp_path).fit(mkd(post_processor=False), datamodule=multi(root, thresholds="category"))
+
+
+# ------------------------------------------------------------------------------------------------ predict and export
+
+
+@pytest.mark.parametrize("thresholds", ["global", "category"])
+def test_predict(root: Path, tmp_path: Path, thresholds: str) -> None:
+    model, run = patchcore(), engine(tmp_path)
+    data = multi(root, thresholds=thresholds)
+    run.fit(model, datamodule=data)
+    batches = run.predict(model, datamodule=data)
+    assert [len(batch) for batch in batches] == [3, 2, 3, 1]
+    assert [{*data.categories_of(batch)} for batch in batches] == [{"bolt"}, {"bolt"}, {"nut"}, {"nut"}]
+    (known,) = (batch for batch in batches if batch.image_path[0].endswith("nut/test/good/001.png"))
+    (unknown,) = run.predict(model, data_path=root / "nut" / "test" / "good" / "001.png")
+    copy = tmp_path / "elsewhere" / "001.png"
+    copy.parent.mkdir()
+    copy.write_bytes((root / "nut" / "test" / "good" / "001.png").read_bytes())
+    (foreign,) = run.predict(model, data_path=copy)
+    assert torch.equal(unknown.anomaly_map, known.anomaly_map)
+    assert torch.equal(foreign.anomaly_map, known.anomaly_map) == (thresholds == "global")
+    assert list(tmp_path.rglob("images/nut/good/001.png"))
+    assert list(tmp_path.rglob("images/elsewhere/001.png"))
+
+
+@pytest.mark.slow
+def test_exports_have_the_global_thresholds(root: Path, tmp_path: Path) -> None:
+    model, run = mkd(visualizer=False), engine(tmp_path)
+    data = multi(root, thresholds="category")
+    run.fit(model, datamodule=data)
+    plain = mkd(visualizer=False)
+    plain.load_state_dict(model.state_dict())
+    assert type(plain.post_processor) is PostProcessor
+    data.setup()
+    images = next(iter(data.test_dataloader())).image
+    for each in (model, plain):
+        each.eval()
+    for ours, theirs in zip(model(images), plain(images), strict=True):
+        assert torch.equal(ours, theirs)
+    assert type(Mkd.load_from_checkpoint(run.best_model_path).post_processor) is PostProcessor
+    path = run.export(model, ExportType.OPENVINO, export_root=tmp_path / "export")
+    prediction = OpenVINOInferencer(path, "CPU").predict(images[0].permute(1, 2, 0).numpy())
+    assert prediction.pred_score.item() == pytest.approx(plain(images).pred_score[0].item(), abs=1e-3)
+
+
+# ------------------------------------------------------------------------------------------ categories that lack things
+
+
+def test_what_is_not_defined_is_left_out_and_said_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, recwarn: pytest.WarningsRecorder
+) -> None:
+    whole, maskless, only_good, only_bad = (tmp_path / name for name in ("whole", "maskless", "only_good", "only_bad"))
+    draw_category(whole)
+    draw_category(maskless, mask=None)
+    draw_category(only_good, defects={})
+    draw_category(only_bad)
+    categories = ["whole", "maskless", "only_good"]
+    data = MultiCategory(
+        datamodules=[
+            *(single(tmp_path, name) for name in categories),
+            MVTecFolder(tmp_path, "only_bad", test_split_mode="none", num_workers=0),
+        ],
+        train_batch_size=4,
+        eval_batch_size=8,
+        num_workers=0,
+    )
+    model, run = patchcore(), engine(tmp_path / "results")
+    with caplog.at_level(logging.WARNING, logger="anomalib_mkd"):
+        (results,) = run.train(model, datamodule=data)
+    assert "image_AUROC/only_good" not in results
+    assert "image_AUROC/only_bad" not in results
+    assert results["image_AUROC"] == (results["image_AUROC/whole"] + results["image_AUROC/maskless"]) / 2
+    assert set(results) >= {"pixel_AUROC/whole", "pixel_AUROC/only_bad"}  # normal pixels are enough
+    assert results["pixel_AUROC"] == pytest.approx((results["pixel_AUROC/whole"] + results["pixel_AUROC/only_bad"]) / 2)
+    assert not {"pixel_AUROC/maskless", "pixel_AUROC/only_good", "pixel_F1Score/maskless"} & set(results)
+    messages = [record.getMessage() for record in caplog.records if "Left out of the mean" in record.getMessage()]
+    assert [message.split(" of ")[-1].split(",")[0] for message in messages] == ["maskless", "only_good", "only_bad"]
+    assert "pixel_AUROC, pixel_F1Score of maskless" in messages[0]
+    assert len(list((tmp_path / "results").rglob("images/*/*/*.jpg"))) == 4 + 4 + 2 + 2
+    assert not [warning for warning in recwarn if "No positive samples" in str(warning.message)]
+
+
+def test_a_part_of_the_test_set(root: Path, tmp_path: Path) -> None:
+    """One batch, of the first category."""
+    (results,) = engine(tmp_path, limit_test_batches=1).train(patchcore(visualizer=False), datamodule=multi(root))
+    assert not [key for key in results if "nut" in key]
+    assert results.get("pixel_AUROC/bolt") == results.get("pixel_AUROC")
+
+
+# ------------------------------------------------------------------------------------------- configuration files, CLI
+
+
+def test_the_configuration_file(root: Path, tmp_path: Path) -> None:
+    path = REPOSITORY / "configs" / "data" / "multi_category.yaml"
+    draw_category(tmp_path / "bottle")
+    draw_category(tmp_path / "screw")
+    data = AnomalibDataModule.from_config(path, **{"data.root": tmp_path, "data.num_workers": 0})
+    assert isinstance(data, MultiCategory)
+    assert data.categories == ["bottle", "screw"]
+    data.setup()
+    assert len(data.train_data) == 8
+    listed = tmp_path / "list.yaml"
+    listed.write_text(
+        f"""
+class_path: anomalib_mkd.data.MultiCategory
+init_args:
+  thresholds: category
+  datamodules:
+    - class_path: anomalib_mkd.data.MVTecFolder
+      init_args: {{root: {root}, category: bolt}}
+    - class_path: anomalib.data.Folder
+      init_args: {{name: own, root: {root / "nut"}, normal_dir: train/good, abnormal_dir: test/dent}}
+""",
+        encoding="utf-8",
+    )
+    data = AnomalibDataModule.from_config(listed)
+    assert data.categories == ["bolt", "own"]
+    assert data.thresholds == "category"
+
+
+@pytest.mark.slow
+def test_the_command_line(root: Path, tmp_path: Path) -> None:
+    """``anomalib train --data MultiCategory``, in a process that imports nothing of ours by hand."""
+    arguments = {
+        "model": "Mkd",
+        "model.weights": "quickstart",
+        "data": "MultiCategory",
+        "data.datamodule": "MVTecFolder",
+        "data.categories": "[bolt, nut]",
+        "data.root": str(root),
+        "data.options.val_split_ratio": "0.4",
+        "data.thresholds": "category",
+        "data.num_workers": "0",
+        "trainer.accelerator": "cpu",
+        "trainer.max_epochs": "1",
+    }
+    options = [f"--{name}={value}" for name, value in arguments.items()]
+    result = subprocess.run(  # noqa: S603
+        [sys.executable, "-m", "anomalib_mkd", "train", *options],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY / "src"), "COLUMNS": "120"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
+    )
+    assert result.returncode == 0, result.stderr
+    assert "image_AUROC/bolt" in result.stdout
+    assert "Test results per category" in result.stdout
+    (saved,) = (tmp_path / "results").rglob("config.yaml")
+    assert "class_path: anomalib_mkd.data.MultiCategory" in saved.read_text(encoding="utf-8")
+    assert len(list((tmp_path / "results").rglob("images/bolt/*/*.jpg"))) == 5
+
+
+# ------------------------------------------------------------------------------------------------------ real images
+
+
+@pytest.mark.slow
+@pytest.mark.real
+def test_two_real_categories(tmp_path: Path) -> None:
+    """JPEG images of an object and a metal part, whose masks are PNG."""
+    categories = ["mvtec/bottle", "mpdd/metal_plate"]
+    missing = [name for name in categories if not (SHARED / "data" / name).is_dir()]
+    if missing:
+        pytest.skip(f"needs data/{missing[0]} in {SHARED}; set ANOMALIB_MKD_SHARED to the folder that has it")
+    torch.manual_seed(0)
+    data = multi(SHARED / "data", categories=categories, train_batch_size=16, eval_batch_size=16, balanced=True)
+    model = mkd()
+    (results,) = engine(tmp_path).train(model, datamodule=data)
+    assert len(data.test_data) == 83 + 97
+    for path in categories:
+        category = Path(path).name
+        alone = alone_on(model, SHARED / "data", path, tmp_path)
+        for name in METRICS:
+            assert alone[name] == pytest.approx(results[f"{name}/{category}"], abs=1e-5), (category, name)
+        assert list(tmp_path.rglob(f"images/{category}/good/*.jpg"))
