@@ -358,9 +358,9 @@ def measure(outputs: Outputs, protocol: str = "user") -> dict[tuple[str, str], f
 
     def compute(metric: AUROC | AUPRO, outputs: Outputs) -> float:
         batch: Any = SimpleNamespace(
-            scores=outputs.scores,
+            scores=_to_unit_range(outputs.scores),
             labels=outputs.labels,
-            maps=outputs.maps.squeeze(1),
+            maps=_to_unit_range(outputs.maps.squeeze(1)),
             masks=outputs.masks.int(),
         )
         metric.update(batch)
@@ -378,6 +378,12 @@ def measure(outputs: Outputs, protocol: str = "user") -> dict[tuple[str, str], f
         chosen = torch.tensor([subset == name for subset in subsets]) | ~outputs.labels
         values["image_AUROC", name] = compute(AUROC(fields=["scores", "labels"]), outputs.select(chosen))
     return values
+
+
+def _to_unit_range(values: Tensor) -> Tensor:
+    """Stretch to 0..1, in order: torchmetrics takes numbers outside for logits, and its sigmoid ties large ones."""
+    low, high = values.aminmax()
+    return (values - low) / (high - low).clamp_min(torch.finfo(values.dtype).tiny)
 
 
 def run_rows(
