@@ -179,10 +179,10 @@ def test_protocols_differ_in_the_pixels_that_count() -> None:
 
 def test_large_scores_do_not_tie() -> None:
     """Distances of PatchCore lie far above 1, where the sigmoid that torchmetrics would apply is 1 for all."""
-    outputs = Outputs(
-        torch.tensor([40.0, 50.0]), torch.tensor([False, True]), torch.tensor([[40.0, 41.0], [50.0, 42.0]])[:, None, None],
-        torch.tensor([[False, False], [True, False]])[:, None], ["good/0.png", "bad/0.png"],
-    )  # fmt: skip
+    maps = torch.tensor([[[[40.0, 41.0]]], [[[50.0, 42.0]]]])
+    masks = torch.tensor([[[False, False]], [[True, False]]])
+    scores, labels = torch.tensor([40.0, 50.0]), torch.tensor([False, True])
+    outputs = Outputs(scores, labels, maps, masks, ["good/0.png", "bad/0.png"])
     assert measure(outputs)["image_AUROC", "all"] == 1
     assert measure(outputs)["pixel_AUROC", "all"] == 1
 
