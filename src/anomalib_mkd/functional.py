@@ -5,10 +5,11 @@
 
 A distance takes ``(teacher, student)``, both ``(N, C, H, W)``, and gives one number per image, ``(N,)``. The mean
 over the batch is a training loss; left out, it is a score. The name says which axis was flattened into the compared
-vectors.
+vectors. Features in half precision are compared in float32.
 """
 
 import math
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -37,7 +38,7 @@ def value_distance(teacher: Tensor, student: Tensor) -> Tensor:
         >>> value_distance(teacher, student)
         tensor([1.5000])
     """
-    return (student - teacher).square().mean(dim=(1, 2, 3))
+    return (_at_least_float32(student) - _at_least_float32(teacher)).square().mean(dim=(1, 2, 3))
 
 
 def flat_cosine_distance(teacher: Tensor, student: Tensor) -> Tensor:
@@ -59,10 +60,99 @@ def flat_cosine_distance(teacher: Tensor, student: Tensor) -> Tensor:
         >>> flat_cosine_distance(teacher, student)
         tensor([0.0871])
     """
-    teacher, student = teacher.flatten(1), student.flatten(1)  # (N, C, H, W) -> (N, C*H*W)
-    dot = (teacher * student).sum(dim=1)
-    norms: Tensor = teacher.norm(dim=1).clamp_min(EPSILON) * student.norm(dim=1).clamp_min(EPSILON)
-    return 1 - dot / norms
+    return _cosine_distance(teacher.flatten(1), student.flatten(1), dim=1)  # (N, C, H, W) -> (N, C*H*W)
+
+
+def position_cosine_map(teacher: Tensor, student: Tensor) -> Tensor:
+    """One minus the cosine of the two vectors of channels at each position.
+
+    Equal to half the squared distance of the two unit vectors, the form of STFPM (Wang et al., BMVC 2021).
+
+    Args:
+        teacher: Features ``(N, C, H, W)``.
+        student: Features ``(N, C, H, W)``.
+
+    Returns:
+        Distances ``(N, 1, H, W)`` in 0..2 (0..1 for features after a ReLU); 1 where a vector is zero.
+
+    Example:
+        >>> import torch
+        >>> teacher = torch.tensor([[1.0, 0.0], [1.0, 1.0]]).view(1, 2, 1, 2)
+        >>> student = torch.tensor([[1.0, 1.0], [0.0, 0.0]]).view(1, 2, 1, 2)
+        >>> position_cosine_map(teacher, student)
+        tensor([[[[0.2929, 1.0000]]]])
+    """
+    return _cosine_distance(teacher, student, dim=1).unsqueeze(1)  # (N, H, W) -> (N, 1, H, W)
+
+
+def position_cosine_distance(teacher: Tensor, student: Tensor) -> Tensor:
+    """Mean of :func:`position_cosine_map`, ``(N,)``: what STFPM and its kin train on."""
+    return position_cosine_map(teacher, student).mean(dim=(1, 2, 3))
+
+
+def channel_cosine_distance(teacher: Tensor, student: Tensor) -> Tensor:
+    """One minus the cosine of the two vectors of positions of each channel, averaged over channels.
+
+    Args:
+        teacher: Features ``(N, C, H, W)``.
+        student: Features ``(N, C, H, W)``.
+
+    Returns:
+        Distances ``(N,)`` in 0..2 (0..1 for features after a ReLU); a channel that is all zero counts 1.
+
+    Example:
+        >>> import torch
+        >>> teacher = torch.tensor([2.0, 2.0, 2.0, 2.0]).view(1, 1, 2, 2)
+        >>> student = torch.tensor([1.0, 2.0, 3.0, 4.0]).view(1, 1, 2, 2)
+        >>> channel_cosine_distance(teacher, student)
+        tensor([0.0871])
+    """
+    return _cosine_distance(teacher.flatten(2), student.flatten(2), dim=2).mean(dim=1)  # (N, C, H*W) -> (N, C)
+
+
+def spatial_kl_divergence(
+    teacher: Tensor,
+    student: Tensor,
+    temperature: float = 1.0,
+    reduction: Literal["mean", "sum"] = "mean",
+) -> Tensor:
+    """Kullback-Leibler divergence of where each channel looks: a softmax over its positions, teacher first.
+
+    Args:
+        teacher: Features ``(N, C, H, W)``.
+        student: Features ``(N, C, H, W)``.
+        temperature: What features are divided by before the softmax; there is no factor of its square.
+        reduction: How the channels of an image are joined.
+
+    Returns:
+        Divergences ``(N,)`` in nats, at least 0.
+
+    Example:
+        >>> import torch
+        >>> teacher = torch.tensor([1.0, 0.0, 0.0, 0.0]).view(1, 1, 2, 2)
+        >>> student = torch.tensor([1.0, 1.0, 0.0, 0.0]).view(1, 1, 2, 2)
+        >>> spatial_kl_divergence(teacher, student)
+        tensor([0.0879])
+    """
+    teacher, student = (
+        F.log_softmax(_at_least_float32(features).flatten(2) / temperature, dim=2) for features in (teacher, student)
+    )  # (N, C, H, W) -> (N, C, H*W)
+    divergence = (teacher.exp() * (teacher - student)).sum(dim=2)
+    return divergence.mean(dim=1) if reduction == "mean" else divergence.sum(dim=1)
+
+
+def _cosine_distance(teacher: Tensor, student: Tensor, dim: int) -> Tensor:
+    """One minus the cosine along a dimension, which is dropped; rounding must not make it negative."""
+    teacher, student = _at_least_float32(teacher), _at_least_float32(student)
+    dot = (teacher * student).sum(dim=dim)
+    norms = teacher.norm(dim=dim).clamp_min(EPSILON) * student.norm(dim=dim).clamp_min(EPSILON)
+    distance: Tensor = (1 - dot / norms).clamp_min(0)
+    return distance
+
+
+def _at_least_float32(features: Tensor) -> Tensor:
+    """Leave half precision, in which a sum over many products loses what small distances are made of."""
+    return features.to(torch.promote_types(features.dtype, torch.float32))
 
 
 def gaussian_blur(maps: Tensor, sigma: float) -> Tensor:

@@ -1,24 +1,41 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Distances and map operations against loops, NumPy, SciPy and OpenCV."""
+"""Distances and map operations against hand values, loops, NumPy, SciPy and OpenCV."""
+
+from collections.abc import Callable
 
 import cv2
 import numpy as np
 import pytest
 import torch
 from scipy.ndimage import gaussian_filter
+from torch import Tensor
 
 from anomalib_mkd.functional import (
+    channel_cosine_distance,
     flat_cosine_distance,
     gaussian_blur,
     grey_opening,
+    position_cosine_distance,
+    position_cosine_map,
+    spatial_kl_divergence,
     stretch_to_percentile,
     value_distance,
 )
 from tests.networks import pictures
 
 SIZES = ((32, 32), (35, 50), (128, 128))
+DISTANCES = [
+    value_distance,
+    flat_cosine_distance,
+    position_cosine_distance,
+    channel_cosine_distance,
+    spatial_kl_divergence,
+]
+
+TEACHER = torch.tensor([[1.0, 0.0, 0.0, 0.0], [1.0, 1.0, 0.0, 2.0]]).view(1, 2, 2, 2)
+STUDENT = torch.tensor([[1.0, 1.0, 0.0, 0.0], [0.0, 1.0, 2.0, 2.0]]).view(1, 2, 2, 2)
 
 
 def maps(height: int, width: int, count: int = 2) -> torch.Tensor:
@@ -109,3 +126,89 @@ def test_stretching_equals_numpy(size: tuple[int, int], percentile: float) -> No
 
 def test_stretching_a_constant_map_gives_zeros() -> None:
     assert torch.equal(stretch_to_percentile(torch.full((2, 1, 32, 32), 0.3)), torch.zeros(2, 1, 32, 32))
+
+
+def pair(dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    teacher, student = (torch.rand(3, 5, 6, 7, generator=generator) for _ in range(2))
+    return teacher.to(dtype), student.to(dtype)
+
+
+def test_cosine_at_each_position_by_hand() -> None:
+    """The third position has a zero vector: distance 1, not NaN."""
+    distances = position_cosine_map(TEACHER, STUDENT)
+    assert distances.flatten().tolist() == pytest.approx([0.29289322, 0.29289322, 1, 0], abs=1e-6)
+    assert position_cosine_distance(TEACHER, STUDENT).item() == pytest.approx(0.39644661, abs=1e-6)
+
+
+def test_cosine_of_each_channel_by_hand() -> None:
+    """The authors of Dcam add 1e-6 to the product of the norms, hence the tolerance."""
+    assert channel_cosine_distance(TEACHER, STUDENT).item() == pytest.approx(0.30624, abs=1e-6)
+    for channel, expected in enumerate((0.29289372, 0.31958628)):
+        one = slice(channel, channel + 1)
+        assert channel_cosine_distance(TEACHER[:, one], STUDENT[:, one]).item() == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("temperature", "reduction", "expected"),
+    [(1.0, "sum", 0.43086816), (1.0, "mean", 0.21543408), (2.0, "sum", 0.13993218), (4.0, "sum", 0.03909897)],
+)
+def test_divergence_over_positions_by_hand(temperature: float, reduction: str, expected: float) -> None:
+    divergence = spatial_kl_divergence(TEACHER.double(), STUDENT.double(), temperature, reduction)  # type: ignore[arg-type]
+    assert divergence.item() == pytest.approx(expected, abs=1e-7)
+
+
+def test_divergence_has_a_direction_and_ignores_constants() -> None:
+    teacher, student = pair()
+    forward, backward = spatial_kl_divergence(teacher, student), spatial_kl_divergence(student, teacher)
+    assert (forward > 0).all()
+    assert not torch.allclose(forward, backward, rtol=1e-3)
+    shift = torch.arange(5.0).view(1, 5, 1, 1)
+    torch.testing.assert_close(spatial_kl_divergence(teacher + shift, student - shift), forward, rtol=1e-4, atol=1e-6)
+    constant = torch.ones_like(teacher)
+    assert spatial_kl_divergence(constant, 7 * constant).abs().max() < 1e-6
+
+
+def test_cosines_ignore_what_they_should() -> None:
+    """A factor per position is invisible to one vector per position, a factor per channel to one per channel."""
+    teacher, student = pair()
+    per_position = torch.rand(3, 1, 6, 7) + 0.1
+    per_channel = torch.rand(3, 5, 1, 1) + 0.1
+    expected = position_cosine_distance(teacher, student)
+    torch.testing.assert_close(position_cosine_distance(teacher, student * per_position), expected)
+    assert (position_cosine_distance(teacher, student * per_channel) - expected).abs().max() > 1e-3
+    expected = channel_cosine_distance(teacher, student)
+    torch.testing.assert_close(channel_cosine_distance(teacher, student * per_channel), expected)
+    assert (channel_cosine_distance(teacher, student * per_position) - expected).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("distance", DISTANCES)
+def test_a_copy_has_no_distance_and_images_do_not_mix(distance: Callable[[Tensor, Tensor], Tensor]) -> None:
+    teacher, student = pair()
+    copied = distance(teacher, teacher)
+    assert copied.shape == (3,)
+    assert (copied >= 0).all()
+    assert copied.max() < 1e-6
+    torch.testing.assert_close(distance(teacher, student)[1:2], distance(teacher[1:2], student[1:2]))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("distance", DISTANCES)
+def test_half_precision_is_compared_in_float32(
+    distance: Callable[[Tensor, Tensor], Tensor], dtype: torch.dtype
+) -> None:
+    teacher, student = (300 * features for features in pair(dtype))  # sums of squares overflow float16
+    result = distance(teacher, student)
+    assert result.dtype == torch.float32
+    torch.testing.assert_close(result, distance(teacher.float(), student.float()))
+    assert distance(teacher.double(), student.double()).dtype == torch.float64
+
+
+@pytest.mark.parametrize("distance", DISTANCES)
+def test_gradients_stay_finite_where_features_vanish(distance: Callable[[Tensor, Tensor], Tensor]) -> None:
+    """A ReLU's exact zeros are the case that happens."""
+    teacher, inputs = torch.zeros(1, 2, 2, 2), torch.zeros(1, 2, 2, 2, requires_grad=True)
+    teacher[0, 0, 0, 0] = 1.0
+    distance(teacher, inputs.relu()).sum().backward()  # type: ignore[no-untyped-call]
+    assert inputs.grad is not None
+    assert inputs.grad.isfinite().all()

@@ -1,0 +1,55 @@
+# Copyright (C) 2026 The anomalib-mkd authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Where student and teacher differ: the distance at each position, joined over levels."""
+
+from functools import reduce
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from anomalib_mkd.functional import gaussian_blur, position_cosine_map
+from anomalib_mkd.types import Pyramid
+
+
+class AnomalyMapGenerator(nn.Module):
+    """Enlarge the cosine distance of each level to the image and join the levels.
+
+    Source: STFPM (Wang et al., BMVC 2021) joins them by a product, RD4AD (Deng and Li, CVPR 2022) by a sum. A product
+    is small wherever one level matches; a sum is large wherever one level does not.
+
+    Args:
+        level_fusion: How levels are joined.
+        sigma: Standard deviation in pixels of a Gaussian blur of the joined map; 0 for none.
+
+    Example:
+        >>> import torch
+        >>> levels = {"layer1": torch.rand(1, 8, 16, 16), "layer2": torch.rand(1, 16, 8, 8)}
+        >>> AnomalyMapGenerator("product")(levels, levels, (64, 64)).shape
+        torch.Size([1, 1, 64, 64])
+    """
+
+    def __init__(self, level_fusion: Literal["sum", "product"] = "product", sigma: float = 0.0) -> None:
+        super().__init__()
+        self.level_fusion = level_fusion
+        self.sigma = sigma
+
+    def forward(self, teacher: Pyramid, student: Pyramid, size: tuple[int, int] | torch.Size) -> Tensor:
+        """Compute the map.
+
+        Args:
+            teacher: Features per level, ``(N, C_l, H_l, W_l)``.
+            student: Features per level, of the same shapes.
+            size: Height and width of the image.
+
+        Returns:
+            Map ``(N, 1, H, W)``, at least 0; for features after a ReLU at most 1 (product) or the number of levels.
+        """
+        maps = [
+            F.interpolate(position_cosine_map(teacher[name], student[name]), size, mode="bilinear", align_corners=False)
+            for name in student
+        ]
+        joined = reduce(torch.mul if self.level_fusion == "product" else torch.add, maps)
+        return gaussian_blur(joined, self.sigma)
