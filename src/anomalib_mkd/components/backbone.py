@@ -149,6 +149,10 @@ class Teacher(nn.Module):
             stride = self.strides[name]
         return blocks
 
+    def build_network(self) -> nn.Module:
+        """Build the network once more, with random weights that can be trained."""
+        return _build(self.backbone, self.layers, _stages(self.backbone))
+
     def prepare(self) -> None:
         """Load the pretrained weights, unless they are there already.
 
