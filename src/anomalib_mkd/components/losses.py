@@ -4,7 +4,7 @@
 """What a student is trained on, and Mkd also judged by: weighted distances, summed over the levels of a pyramid."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -15,12 +15,26 @@ Distance: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 """``(teacher, student)``, both ``(N, C, H, W)``, to ``(N,)``: see :mod:`anomalib_mkd.functional`."""
 
 
+class Term(NamedTuple):
+    """One part of a loss.
+
+    Attributes:
+        distance: What is summed over levels.
+        weight: What the sum is multiplied by.
+        levels: The levels summed over; ``None`` for all of the student's.
+    """
+
+    distance: Distance
+    weight: float
+    levels: Sequence[str] | None = None
+
+
 class PyramidLoss(nn.Module):
     """Weighted sum of named distances over levels.
 
     Args:
-        terms: Name of a term to its distance and its weight. Weights are kept as a buffer and travel with the
-            checkpoint.
+        terms: Name of a term to a :class:`Term`, or to its distance and weight. Weights are kept as a buffer and travel
+            with the checkpoint.
 
     Example:
         >>> import torch
@@ -33,10 +47,10 @@ class PyramidLoss(nn.Module):
 
     weights: Tensor
 
-    def __init__(self, **terms: tuple[Distance, float]) -> None:
+    def __init__(self, **terms: Term | tuple[Distance, float]) -> None:
         super().__init__()
-        self.distances = {name: distance for name, (distance, _) in terms.items()}
-        self.register_buffer("weights", torch.tensor([weight for _, weight in terms.values()]))
+        self.parts = {name: Term(*term) for name, term in terms.items()}
+        self.register_buffer("weights", torch.tensor([float(term.weight) for term in self.parts.values()]))
 
     def terms(self, teacher: Pyramid, student: Pyramid, layers: Sequence[str] | None = None) -> dict[str, Tensor]:
         """Give each term, unweighted and summed over levels.
@@ -44,7 +58,7 @@ class PyramidLoss(nn.Module):
         Args:
             teacher: Features per level, ``(N, C_l, H_l, W_l)``.
             student: Features per level, of the same shapes.
-            layers: Levels to sum over; ``None`` for all of the student's.
+            layers: Levels to sum over instead of each term's own.
 
         Returns:
             Name of the term to ``(N,)``.
@@ -52,18 +66,13 @@ class PyramidLoss(nn.Module):
         Raises:
             ValueError: If teacher and student differ in shape at a level.
         """
-        names = list(layers or student)
-        for name in names:
-            if teacher[name].shape != student[name].shape:
-                msg = (
-                    f"Expected teacher and student to agree at {name!r}, got {tuple(teacher[name].shape)} and "
-                    f"{tuple(student[name].shape)}. Build the student with the teacher's layers."
-                )
-                raise ValueError(msg)
-        return {
-            term: torch.stack([distance(teacher[name], student[name]) for name in names]).sum(dim=0)
-            for term, distance in self.distances.items()
-        }
+        sums = {}
+        for term, part in self.parts.items():
+            names = list(layers or part.levels or student)
+            for name in names:
+                _check_level(name, teacher[name], student[name])
+            sums[term] = torch.stack([part.distance(teacher[name], student[name]) for name in names]).sum(dim=0)
+        return sums
 
     def per_image(self, teacher: Pyramid, student: Pyramid, layers: Sequence[str] | None = None) -> Tensor:
         """Give the weighted sum for each image, ``(N,)``; arguments as for :meth:`terms`."""
@@ -78,5 +87,14 @@ class PyramidLoss(nn.Module):
             Each unweighted term under its name, detached, for the log; under ``"loss"`` the scalar to minimise.
         """
         means = torch.stack([term.mean() for term in self.terms(teacher, student).values()])
-        parts: Mapping[str, Tensor] = dict(zip(self.distances, means.detach(), strict=True))
-        return {**parts, "loss": self.weights @ means}
+        parts: Mapping[str, Tensor] = dict(zip(self.parts, means.detach(), strict=True))
+        return {**parts, "loss": (self.weights * means).sum()}
+
+
+def _check_level(name: str, teacher: Tensor, student: Tensor) -> None:
+    if teacher.shape != student.shape:
+        msg = (
+            f"Expected teacher and student to agree at {name!r}, got {tuple(teacher.shape)} and "
+            f"{tuple(student.shape)}. Build the student with the teacher's layers."
+        )
+        raise ValueError(msg)

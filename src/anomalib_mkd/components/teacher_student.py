@@ -10,6 +10,7 @@ import torch
 from anomalib.data import InferenceBatch
 from torch import Tensor, nn
 
+from anomalib_mkd.components.anomaly_map import AnomalyMapGenerator
 from anomalib_mkd.components.backbone import MIN_SIZE, Teacher
 from anomalib_mkd.components.chain import Chain
 from anomalib_mkd.components.losses import PyramidLoss
@@ -58,15 +59,17 @@ class TeacherStudent(nn.Module, ABC):
         """Stop wrong input at the door; a graph being exported has no door.
 
         Args:
-            images: Should be ``(N, 3, H, W)``, N > 0, with sides of at least 32 pixels and, unless the teacher is a
-                plain chain, which rounds as the student does, multiples of its deepest stride.
+            images: Should be ``(N, 3, H, W)``, N > 0, with sides of at least 32 pixels. Where the student is a plain
+                chain and the teacher is not, the two round differently: then sides must be multiples of the deepest
+                stride.
 
         Raises:
             ValueError: If they are not.
         """
         if torch.compiler.is_compiling():
             return
-        multiple = 1 if isinstance(self.teacher.net, Chain) else max(self.teacher.strides.values())
+        alike = isinstance(self.teacher.net, Chain) or not isinstance(self.student, Chain)
+        multiple = 1 if alike else max(self.teacher.strides.values())
         shape = tuple(images.shape)
         batched = len(shape) == 4 and shape[0] > 0 and shape[1] == 3
         if batched and all(side >= MIN_SIZE and side % multiple == 0 for side in shape[2:]):
@@ -81,3 +84,31 @@ class TeacherStudent(nn.Module, ABC):
     @abstractmethod
     def forward(self, images: Tensor) -> InferenceBatch:
         """Judge images ``(N, 3, H, W)``: ``pred_score`` ``(N,)`` and ``anomaly_map`` ``(N, 1, H, W)``."""
+
+
+class LevelwiseTeacherStudent(TeacherStudent):
+    """Compares the pyramids level by level when it judges, too: score is the peak of the joined map.
+
+    Args:
+        teacher: The frozen network.
+        student: Images ``(N, 3, H, W)`` to a pyramid with the teacher's layers and shapes.
+        loss: What training minimises over the two pyramids.
+        anomaly_map: Joins the levels' distances.
+    """
+
+    def __init__(
+        self, teacher: Teacher, student: nn.Module, loss: PyramidLoss, anomaly_map: AnomalyMapGenerator
+    ) -> None:
+        super().__init__(teacher, student, loss)
+        self.anomaly_map = anomaly_map
+
+    def forward(self, images: Tensor) -> InferenceBatch:
+        """Give score and map of each image."""
+        self.check_images(images)
+        anomaly_map = self.locate(self.teacher(images), self.student(images), images.shape[-2:])
+        return InferenceBatch(pred_score=anomaly_map.amax(dim=(1, 2, 3)), anomaly_map=anomaly_map)
+
+    def locate(self, teacher: Pyramid, student: Pyramid, size: torch.Size) -> Tensor:
+        """Compute the map ``(N, 1, H, W)`` from two pyramids and the image's size."""
+        anomaly_map: Tensor = self.anomaly_map(teacher, student, size)
+        return anomaly_map

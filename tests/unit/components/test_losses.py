@@ -6,9 +6,12 @@
 import pytest
 import torch
 
-from anomalib_mkd.components.losses import PyramidLoss
+from anomalib_mkd.components.losses import PyramidLoss, Term
 from anomalib_mkd.functional import flat_cosine_distance, value_distance
 from anomalib_mkd.types import Pyramid
+
+TEACHER = {"a": torch.full((2, 1, 2, 2), 1.0), "b": torch.full((2, 1, 2, 2), 2.0)}
+STUDENT = {name: torch.zeros_like(features) for name, features in TEACHER.items()}
 
 
 def pyramid(seed: int) -> Pyramid:
@@ -65,3 +68,19 @@ def test_levels_of_different_shape_are_refused() -> None:
     student["b"] = student["b"][:, :2]
     with pytest.raises(ValueError, match=r"agree at 'b', got \(3, 4, 4, 4\) and \(3, 2, 4, 4\)\. Build the student"):
         loss()(teacher, student)
+
+
+def test_each_term_sums_over_its_own_levels() -> None:
+    loss = PyramidLoss(all=(value_distance, 1.0), deep=Term(value_distance, 0.5, ["b"]))
+    parts = loss(TEACHER, STUDENT)
+    assert {name: value.item() for name, value in parts.items()} == {"all": 5.0, "deep": 4.0, "loss": 7.0}
+    assert loss.per_image(TEACHER, STUDENT).tolist() == [7.0, 7.0]
+    assert loss.per_image(TEACHER, STUDENT, ["a"]).tolist() == [1.5, 1.5]
+
+
+def test_the_sum_keeps_its_precision_under_autocast() -> None:
+    """Weights times terms must not become a matrix product in half precision."""
+    loss = PyramidLoss(value=(value_distance, 1.001))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert loss(TEACHER, STUDENT)["loss"].item() == pytest.approx(5.005, abs=1e-5)
+        assert loss.per_image(TEACHER, STUDENT)[0].item() == pytest.approx(5.005, abs=1e-5)
