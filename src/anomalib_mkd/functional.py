@@ -155,6 +155,27 @@ def _at_least_float32(features: Tensor) -> Tensor:
     return features.to(torch.promote_types(features.dtype, torch.float32))
 
 
+def resize(features: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
+    """Average down or interpolate up to a size; by sizes, not strides, since networks round odd sizes.
+
+    Args:
+        features: ``(N, C, H, W)``.
+        size: Height and width to reach.
+
+    Returns:
+        Features of that size.
+
+    Example:
+        >>> import torch
+        >>> resize(torch.arange(4.0).view(1, 1, 2, 2), (1, 1)).item()
+        1.5
+    """
+    height, width = size
+    if features.shape[-2] >= height and features.shape[-1] >= width:
+        return F.adaptive_avg_pool2d(features, (height, width))
+    return F.interpolate(features, (height, width), mode="bilinear", align_corners=False)
+
+
 def gaussian_blur(maps: Tensor, sigma: float) -> Tensor:
     """Blur maps as ``scipy.ndimage.gaussian_filter`` does: 4 sigma wide, borders mirrored with the edge pixel repeated.
 

@@ -75,8 +75,29 @@ class Student(nn.Module):
             features = [head(level) for head, level in zip(self.heads, features, strict=True)]
         return dict(zip(self.layers, features, strict=True))
 
-    def advance(self, features: Tensor, start: str, stop: str) -> Tensor:
-        """Run the stages behind one layer up to another one.
+    def stages(self) -> tuple[list[nn.Module], dict[str, int]]:
+        """Give what the network runs one after the other, and for each layer the index of what it is the output of.
+
+        Raises:
+            NotImplementedError: If the network is no plain sequence.
+        """
+        if isinstance(self.net, Chain):
+            return list(self.net.steps), self.net.taps
+        if isinstance(self.net, FeatureListNet):
+            order = list(self.net.keys())
+            return list(self.net.values()), dict(
+                zip(self.layers, map(order.index, self.net.return_layers), strict=True)
+            )
+        msg = (
+            f"Expected a backbone whose stages run one after the other, such as a ResNet, got a "
+            f"{type(self.net).__name__}. Choose another backbone, or path_mode='target'."
+        )
+        raise NotImplementedError(msg)
+
+    def feed(self, features: Tensor, start: str, stop: str) -> Tensor:
+        """Run the stages behind one layer up to another one, on features of another network.
+
+        BatchNorms use the running statistics of the student's own features, and leave them as they are.
 
         Args:
             features: What the student shall go on from at ``start``, ``(N, C, H, W)``.
@@ -85,26 +106,16 @@ class Student(nn.Module):
 
         Returns:
             Features at ``stop``.
-
-        Raises:
-            NotImplementedError: If the network is no plain sequence of stages.
         """
-        if isinstance(self.net, Chain):
-            stages, ends = list(self.net.steps), dict(self.net.taps)
-        elif isinstance(self.net, FeatureListNet):
-            stages = list(self.net.values())
-            names = list(self.net.keys())
-            ends = dict(zip(self.layers, map(names.index, self.net.return_layers), strict=True))
-        else:
-            msg = (
-                f"Expected a backbone whose stages run one after the other, such as a ResNet, got a "
-                f"{type(self.net).__name__}. Choose one, or path_mode='target'."
-            )
-            raise NotImplementedError(msg)
-        features = features.clone()  # a stage may begin with a layer that works in place
-        for stage in stages[ends[start] + 1 : ends[stop] + 1]:
-            features = stage(features)
-        return features
+        stages, ends = self.stages()
+        between = nn.Sequential(*stages[ends[start] + 1 : ends[stop] + 1])
+        norms = [norm for norm in between.modules() if isinstance(norm, nn.BatchNorm2d) and norm.training]
+        for norm in norms:
+            norm.eval()
+        fed: Tensor = between(features.clone())  # the first stage may work in place
+        for norm in norms:
+            norm.train()
+        return fed
 
 
 def narrowed(channels: int, width: float) -> int:

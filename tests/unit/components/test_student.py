@@ -117,20 +117,20 @@ def test_layers_that_no_longer_fit_together_are_refused(monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("backbone", [RESNET18, "quickstart"])
-def test_advancing_from_a_layer_gives_the_layers_behind_it(backbone: str) -> None:
+def test_feeding_own_features_gives_the_layers_behind_them(backbone: str) -> None:
     teacher = Teacher(backbone, pre_trained=False)
     student = Student(teacher).eval()
     pyramid = student(torch.randn(2, 3, 64, 64))
     first, *_, last = teacher.layers
     kept = pyramid[first].clone()
-    torch.testing.assert_close(student.advance(pyramid[first], first, last), pyramid[last])
+    torch.testing.assert_close(student.feed(pyramid[first], first, last), pyramid[last])
     assert torch.equal(pyramid[first], kept)
 
 
-def test_advancing_needs_a_sequence() -> None:
+def test_feeding_needs_a_sequence() -> None:
     student = Student(Teacher("mobilenetv3_small_050", pre_trained=False))
     with pytest.raises(NotImplementedError, match="Expected a backbone whose stages run one after the other"):
-        student.advance(torch.zeros(1, 16, 16, 16), *student.layers[:2])
+        student.feed(torch.zeros(1, 16, 16, 16), *student.layers[:2])
 
 
 def test_the_names_of_narrowed_layers_are_timms() -> None:
