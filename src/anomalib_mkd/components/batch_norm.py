@@ -1,0 +1,43 @@
+# Copyright (C) 2026 The anomalib-mkd authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""BatchNorm statistics that are those of the final weights."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+
+@contextmanager
+def estimating_batch_norm(network: nn.Module) -> Iterator[None]:
+    """Let forward passes within the block set the statistics of every trainable BatchNorm, as plain averages.
+
+    While weights move, running statistics lag behind them: each step counts 10 %, so after few steps, or after a
+    training whose learning rate never fell, they describe a network that no longer exists.
+
+    Args:
+        network: Put back into the mode that it was in.
+
+    Example:
+        >>> norm = nn.BatchNorm2d(1).eval()
+        >>> with estimating_batch_norm(norm):
+        ...     for value in (1.0, 3.0):
+        ...         _ = norm(torch.full((2, 1, 4, 4), value))
+        >>> norm.running_mean.item(), norm.training
+        (2.0, False)
+    """
+    norms = [norm for norm in network.modules() if isinstance(norm, nn.BatchNorm2d) and norm.weight.requires_grad]
+    before = [(norm, norm.momentum, norm.training) for norm in norms]
+    try:
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None  # a cumulative average
+            norm.train()
+        with torch.no_grad():
+            yield
+    finally:
+        for norm, momentum, training in before:
+            norm.momentum = momentum
+            norm.train(training)
