@@ -36,6 +36,8 @@ QUICKSTART_WIDTHS = ((16, 16), (32, 64), (64, 128), (128, 128, 192), (192, 192))
 """Widths of the convolutions of the embedded teacher, block by block."""
 
 DEFAULT_BACKBONE = "vgg16.tv_in1k"
+LEVELWISE_BACKBONE = "resnet18.tv_in1k"
+"""What the models that are judged level by level use by default."""
 
 MIN_SIZE = 32
 """Smallest side in pixels that survives the five halvings of a CNN."""
@@ -212,7 +214,7 @@ def resolve_backbone(backbone: str, weights: str | None) -> str:
     """
     if weights != QUICKSTART:
         return backbone
-    if backbone not in {DEFAULT_BACKBONE, QUICKSTART}:
+    if backbone not in {DEFAULT_BACKBONE, LEVELWISE_BACKBONE, QUICKSTART}:  # a default gives way
         msg = (
             f"Expected no backbone beside weights='{QUICKSTART}', which brings its own network, got {backbone!r}. "
             "Leave out the backbone, or give a file with its weights."

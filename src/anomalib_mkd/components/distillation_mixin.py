@@ -178,7 +178,7 @@ class DistillationMixin(ExportMixin, LightningModule):
             raise RuntimeError(msg)
         size = len(batch.image)
         self.log("train_loss", loss, on_step=True, on_epoch=True, prog_bar=True, batch_size=size)
-        for name, value in parts.items():
+        for name, value in {**parts, **self.model.observations()}.items():
             self.log(f"train_{name}", value, on_step=False, on_epoch=True, batch_size=size)
         return loss
 
@@ -224,6 +224,8 @@ class DistillationMixin(ExportMixin, LightningModule):
     def normal_batches(self, images: int = CALIBRATION_IMAGES) -> Iterator[Any]:
         """Give pre-processed training images, evenly spaced over the training set, the same ones each time.
 
+        Each batch, too, is spread over the whole set, which may hold one category after the other.
+
         Args:
             images: How many, at most.
         """
@@ -231,8 +233,9 @@ class DistillationMixin(ExportMixin, LightningModule):
         dataset, size = loader.dataset, loader.batch_size or 1
         count = min(images, len(dataset))
         chosen = [index * len(dataset) // count for index in range(count)]
-        for start in range(0, count, size):
-            batch = loader.collate_fn([dataset[index] for index in chosen[start : start + size]])
+        batches = math.ceil(count / size)
+        for first in range(batches):
+            batch = loader.collate_fn([dataset[index] for index in chosen[first::batches]])
             batch = self.trainer.strategy.batch_to_device(batch, dataloader_idx=0)
             if isinstance(self.pre_processor, PreProcessor):
                 self.pre_processor.on_validation_batch_start(self.trainer, self, batch, 0)

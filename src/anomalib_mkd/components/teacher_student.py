@@ -55,6 +55,10 @@ class TeacherStudent(nn.Module, ABC):
                 teacher = self.teacher(images)
         return teacher, self.student(images)
 
+    def observations(self) -> dict[str, Tensor]:
+        """Give what is worth a line in the log beside the parts of the loss, as scalars; nothing by default."""
+        return {}
+
     def check_images(self, images: Tensor) -> None:
         """Stop wrong input at the door; a graph being exported has no door.
 

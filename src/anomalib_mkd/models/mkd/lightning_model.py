@@ -91,10 +91,10 @@ class Mkd(DistillationMixin, AnomalibModule):
         sigma: float = 4.0,
         opening: bool = True,
         learning_rate: float = 3e-3,
-        schedule: Literal["one_cycle", "constant"] = "one_cycle",  # noqa: ARG002  # read from the hyper-parameters
+        schedule: Literal["one_cycle", "constant"] = "one_cycle",
         training_steps: int | None = 300,
         cache_gigabytes: float = 4.0,
-        student_precision: Literal["auto", "f32", "bf16"] = "auto",  # noqa: ARG002  # likewise
+        student_precision: Literal["auto", "f32", "bf16"] = "auto",  # likewise
         pre_trained: bool = True,
         weights: str | Path | None = None,
         pre_processor: PreProcessor | bool = True,

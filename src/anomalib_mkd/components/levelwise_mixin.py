@@ -1,0 +1,133 @@
+# Copyright (C) 2026 The anomalib-mkd authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""What the models that are judged level by level share beyond :class:`DistillationMixin`."""
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+import torch
+from anomalib.pre_processing import PreProcessor
+from lightning.pytorch import Callback
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torchvision.transforms.v2 import Resize
+
+from anomalib_mkd.components.backbone import QUICKSTART, Teacher, resolve_backbone
+from anomalib_mkd.components.batch_norm import estimating_batch_norm
+from anomalib_mkd.components.distillation_mixin import DistillationMixin
+from anomalib_mkd.components.divergence import DivergenceGuard
+from anomalib_mkd.components.teacher_student import LevelwiseTeacherStudent
+
+Model = TypeVar("Model", bound=LevelwiseTeacherStudent)
+
+FEW_STEPS = 1000
+"""A shorter training ends with BatchNorm statistics estimated anew."""
+BATCH_NORM_IMAGES = 256
+MOMENTUM = 0.9
+
+
+class LevelwiseMixin(DistillationMixin):
+    """Checks, optimiser and end of training of a :class:`LevelwiseTeacherStudent`.
+
+    Reads ``optimizer``, ``learning_rate``, ``weight_decay`` and ``on_divergence`` from the hyper-parameters, and the
+    arguments of the torch model by their names.
+    """
+
+    model: LevelwiseTeacherStudent
+
+    def build(self, model: Callable[..., Model]) -> Model:
+        """Check the hyper-parameters and build the torch model from those that it has arguments for.
+
+        Args:
+            model: The class; its first argument is the teacher.
+
+        Raises:
+            ValueError: If a hyper-parameter is none of its choices, or out of range.
+        """
+        given = self.hparams
+        check_choices(type(self).__init__, given)
+        check_ranges(given)
+        weights = None if given["weights"] is None else str(given["weights"])
+        teacher = Teacher(given["backbone"], given["layers"], pre_trained=given["pre_trained"], weights=weights)
+        return model(teacher, **{name: given[name] for name in inspect.signature(model).parameters if name in given})
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Configure AdamW or SGD with a momentum of 0.9 over everything that learns."""
+        parameters = list(self.model.learned_parameters())
+        recipe = {"lr": self.hparams["learning_rate"], "weight_decay": self.hparams["weight_decay"]}
+        if self.hparams["optimizer"] == "sgd":
+            return self.scheduled(torch.optim.SGD(parameters, momentum=MOMENTUM, **recipe))
+        return self.scheduled(torch.optim.AdamW(parameters, **recipe))
+
+    def configure_callbacks(self) -> Sequence[Callback]:
+        """Add the guard to anomalib's callbacks."""
+        callbacks: Any = super().configure_callbacks()
+        return [*callbacks, DivergenceGuard(self.hparams["on_divergence"])]
+
+    def calibrate(self) -> None:
+        """Estimate BatchNorm statistics anew after few steps."""
+        if self.global_step < FEW_STEPS:
+            with estimating_batch_norm(self.model):
+                for batch in self.normal_batches(BATCH_NORM_IMAGES):
+                    if len(batch.image) > 1:
+                        self.model.pyramids(batch.image, self.teacher_pyramid(batch))
+
+
+def check_choices(constructor: Callable[..., None], given: Mapping[str, Any]) -> None:
+    """Refuse a word that is none of those in the constructor's annotation; Python itself takes any.
+
+    Args:
+        constructor: Its arguments of type ``Literal`` are checked.
+        given: Their values.
+
+    Raises:
+        ValueError: If a value is none of the words.
+
+    Example:
+        >>> def sort(order: Literal["up", "down"]) -> None: ...
+        >>> check_choices(sort, {"order": "sideways"})
+        Traceback (most recent call last):
+        ValueError: Expected order to be one of ['up', 'down'], got 'sideways'. Correct it.
+    """
+    for name, hint in get_type_hints(constructor).items():
+        if get_origin(hint) is Literal and given[name] not in get_args(hint):
+            msg = f"Expected {name} to be one of {list(get_args(hint))}, got {given[name]!r}. Correct it."
+            raise ValueError(msg)
+
+
+def check_ranges(given: Mapping[str, Any]) -> None:
+    """Refuse numbers that make no sense in any model.
+
+    Args:
+        given: Values by name.
+
+    Raises:
+        ValueError: If one of the numbers is out of range.
+    """
+    steps = given["training_steps"]
+    wrong = {
+        "learning_rate > 0": given["learning_rate"] <= 0,
+        "weight_decay >= 0": given["weight_decay"] < 0,
+        "sigma >= 0": given["sigma"] < 0,
+        "cache_gigabytes >= 0": given["cache_gigabytes"] < 0,
+        "training_steps >= 1 or None": steps is not None and steps < 1,
+    }
+    for wanted in (wanted for wanted, is_wrong in wrong.items() if is_wrong):
+        msg = f"Expected {wanted}, got {given[wanted.split()[0]]}. Correct it."
+        raise ValueError(msg)
+
+
+def suited_pre_processor(
+    pre_processor: PreProcessor | bool, backbone: str, weights: str | Path | None
+) -> PreProcessor | bool:
+    """Replace the default by the embedded teacher's own where that teacher is asked for: 128 pixels, values in 0..1.
+
+    Args:
+        pre_processor: As a model got it; only ``True`` is replaced.
+        backbone: As for :class:`Teacher`.
+        weights: As for :class:`Teacher`.
+    """
+    embedded = resolve_backbone(backbone, None if weights is None else str(weights)) == QUICKSTART
+    return PreProcessor(Resize((128, 128), antialias=True)) if embedded and pre_processor is True else pre_processor
