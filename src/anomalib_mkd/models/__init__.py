@@ -5,8 +5,9 @@
 
 from anomalib_mkd._register import register
 
+from .mixed_distillation import MixedDistillation
 from .mkd import Mkd
 
-__all__ = ["Mkd"]
+__all__ = ["MixedDistillation", "Mkd"]
 
 register()

@@ -1,0 +1,91 @@
+# Copyright (C) 2026 The anomalib-mkd authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""MixedDistillation as an anomalib model."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from anomalib.metrics import Evaluator
+from anomalib.models.components import AnomalibModule
+from anomalib.post_processing import PostProcessor
+from anomalib.pre_processing import PreProcessor
+from anomalib.visualization import Visualizer
+
+from anomalib_mkd.components.backbone import LEVELWISE_BACKBONE
+from anomalib_mkd.components.levelwise_mixin import LevelwiseMixin, suited_pre_processor
+from anomalib_mkd.models.mixed_distillation.torch_model import MixedDistillationModel
+
+
+class MixedDistillation(LevelwiseMixin, AnomalibModule):
+    """Mixed distillation (Cai and Xia, MVA 2023): STFPM whose levels also learn across, see docs/papers.
+
+    Args:
+        backbone: Teacher, by timm's full name: any CNN that timm can tap.
+        layers: Layers that the student learns. Default: the stages of stride 4, 8 and 16.
+        student_width: Share of the teacher's channels that the student has; 1 is STFPM's.
+        skip_weight: Weight of the path on which deep student levels learn from shallow teacher levels; 0 = none.
+        symmetric_weight: Weight of the path on which shallow student levels learn from deep ones; 0 = none.
+        pairs: Paths join the first and the last layer, or every two.
+        path_mode: The shallow teacher level is a further "target" of the deep student level, or is what the student's
+            deep stages are "feed" with.
+        adapter: What adapts a student level to another teacher level: 1x1 convolutions, or a knowledge review.
+        align: Linear adapters compare at the size of the deeper level ("coarse") or of the shallower one.
+        map_source: The map compares the same levels, or also what the paths compare.
+        level_fusion: How levels of the map are joined.
+        sigma: Standard deviation of the map's Gaussian blur in pixels; 0 for none.
+        loss_reduction: "mean" does not depend on the batch size, "anomalib" is the loss of anomalib's Stfpm.
+        optimizer: AdamW, or SGD with a momentum of 0.9.
+        learning_rate: Its largest learning rate.
+        weight_decay: Its weight decay.
+        schedule: "one_cycle" lets the learning rate end at 0, so that the last weights are good weights.
+        training_steps: Length of training where neither max_epochs nor max_steps is set, in whole epochs.
+        cache_gigabytes: Memory for the teacher's features of the training images; 0 computes them in every step.
+        student_precision: "auto" trains the student in bf16 on CPUs that compute in it, and in f32 elsewhere.
+        on_divergence: Log the signs of a diverged training, or stop at them.
+        pre_trained: Start from the backbone's ImageNet weights.
+        weights: File with weights for the backbone, or "quickstart" for the small embedded teacher.
+        pre_processor: Default: anomalib's, 256 pixels; 128 pixels without normalisation for the embedded teacher.
+        post_processor: Default: anomalib's.
+        evaluator: Default: anomalib's.
+        visualizer: Default: anomalib's.
+
+    Raises:
+        ValueError: If an argument is out of range, or two exclude each other.
+    """
+
+    model: MixedDistillationModel
+
+    def __init__(
+        self,
+        backbone: str = LEVELWISE_BACKBONE,
+        layers: Sequence[str] | None = None,
+        student_width: float = 0.5,
+        skip_weight: float = 0.5,
+        symmetric_weight: float = 0.5,
+        pairs: Literal["extreme", "all"] = "extreme",
+        path_mode: Literal["target", "feed"] = "target",
+        adapter: Literal["linear", "review"] = "linear",
+        align: Literal["coarse", "fine"] = "coarse",
+        map_source: Literal["same", "mixed"] = "same",
+        level_fusion: Literal["sum", "product"] = "product",
+        sigma: float = 0.0,
+        loss_reduction: Literal["mean", "anomalib"] = "mean",
+        optimizer: Literal["adamw", "sgd"] = "adamw",
+        learning_rate: float = 4e-3,
+        weight_decay: float = 1e-4,
+        schedule: Literal["one_cycle", "constant"] = "one_cycle",
+        training_steps: int | None = 300,
+        cache_gigabytes: float = 4.0,
+        student_precision: Literal["auto", "f32", "bf16"] = "auto",
+        on_divergence: Literal["warn", "stop"] = "warn",
+        pre_trained: bool = True,
+        weights: str | Path | None = None,
+        pre_processor: PreProcessor | bool = True,
+        post_processor: PostProcessor | bool = True,
+        evaluator: Evaluator | bool = True,
+        visualizer: Visualizer | bool = True,
+    ) -> None:
+        super().__init__(suited_pre_processor(pre_processor, backbone, weights), post_processor, evaluator, visualizer)
+        self.model = self.build(MixedDistillationModel)

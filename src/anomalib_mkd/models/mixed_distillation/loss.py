@@ -1,0 +1,26 @@
+# Copyright (C) 2026 The anomalib-mkd authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""The loss of mixed distillation: STFPM's at each level, and the same distance along each path."""
+
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor
+
+from anomalib_mkd.components.losses import PyramidLoss, Term
+from anomalib_mkd.functional import position_cosine_distance
+
+
+def batch_cosine_distance(teacher: Tensor, student: Tensor) -> Tensor:
+    """Position cosine distance times the batch size, ``(N,)``: its mean is the batch's sum, as in anomalib's Stfpm."""
+    return len(teacher) * position_cosine_distance(teacher, student)
+
+
+def mixed_loss(layers: Sequence[str], paths: Mapping[str, tuple[float, Sequence[str]]], reduction: str) -> PyramidLoss:
+    """Sum the base over layers, add each path's weighted mean; ``paths``: name to weight and to what it compares.
+
+    The squared distance of unit vectors, on which STFPM's authors train (``reduction="mean"``), is 2 (1 - cos).
+    """
+    distance, scale = (position_cosine_distance, 2.0) if reduction == "mean" else (batch_cosine_distance, 1.0)
+    terms = {name: Term(distance, scale * weight / len(pairs), pairs) for name, (weight, pairs) in paths.items()}
+    return PyramidLoss(base=Term(distance, scale, layers), **terms)

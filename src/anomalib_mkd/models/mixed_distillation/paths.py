@@ -1,0 +1,66 @@
+# Copyright (C) 2026 The anomalib-mkd authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""The paths of mixed distillation: pairs of features of different levels to compare.
+
+A crossing names the teacher's layer, then the student's; a third kind of path is :mod:`anomalib_mkd.components.review`.
+"""
+
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+
+from torch import nn
+
+from anomalib_mkd.components.student import Student
+from anomalib_mkd.functional import resize
+from anomalib_mkd.types import Pyramid
+
+
+def find_crossings(layers: Sequence[str], kind: str, pairs: str) -> list[tuple[str, str]]:
+    """Join the first layer with the last one (``"extreme"``), or every two (``"all"``), in the direction of a path.
+
+    Example:
+        >>> find_crossings(["layer1", "layer2", "layer3"], "skip", "extreme")
+        [('layer1', 'layer3')]
+    """
+    joined = [(layers[0], layers[-1])] if pairs == "extreme" else list(combinations(layers, 2))
+    return joined if kind == "skip" else [(deep, shallow) for shallow, deep in joined]
+
+
+class LinearPath(nn.Module):
+    """A linear 1x1 adapter per crossing, which cannot do the learning in the student's stead.
+
+    ``align="coarse"`` compares at the size of the deeper level, which cannot restore the detail of the shallower one.
+    """
+
+    def __init__(self, channels: Mapping[str, int], crossings: Sequence[tuple[str, str]], align: str) -> None:
+        super().__init__()
+        self.crossings = {f"{source} for {target}": (target, source) for target, source in crossings}
+        self.adapters = nn.ModuleList(nn.Conv2d(channels[source], channels[target], 1) for target, source in crossings)
+        chosen = max if align == "coarse" else min
+        self.meetings = [chosen(crossing, key=list(channels).index) for crossing in crossings]
+
+    def forward(self, teacher: Pyramid, student: Pyramid) -> tuple[Pyramid, Pyramid]:
+        """Adapt the student's features to the teacher's layer."""
+        targets, adapted = {}, {}
+        for name, meeting, adapter in zip(self.crossings, self.meetings, self.adapters, strict=True):
+            target, source = self.crossings[name]
+            size = teacher[meeting].shape[-2:]
+            targets[name], adapted[name] = resize(teacher[target], size), adapter(resize(student[source], size))
+        return targets, adapted
+
+
+class FedPath(nn.Module):
+    """The student's stages go on from the teacher's shallow features, so that no fault before them matters."""
+
+    def __init__(self, student: Student, crossings: Sequence[tuple[str, str]]) -> None:
+        super().__init__()
+        student.stages()  # refuses what cannot be fed
+        self.feed = student.feed  # not the module itself, whose parameters the model has already
+        self.crossings = {f"{deep} fed with {shallow}": (shallow, deep) for shallow, deep in crossings}
+
+    def forward(self, teacher: Pyramid, student: Pyramid) -> tuple[Pyramid, Pyramid]:
+        """Run the stages."""
+        del student
+        fed = {name: self.feed(teacher[start], start, stop) for name, (start, stop) in self.crossings.items()}
+        return {name: teacher[stop] for name, (_, stop) in self.crossings.items()}, fed
