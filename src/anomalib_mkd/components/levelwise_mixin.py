@@ -6,7 +6,7 @@
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar
 
 import torch
 from anomalib.pre_processing import PreProcessor
@@ -14,6 +14,7 @@ from lightning.pytorch import Callback
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torchvision.transforms.v2 import Resize
 
+from anomalib_mkd.components.arguments import check_choices
 from anomalib_mkd.components.backbone import QUICKSTART, Teacher, resolve_backbone
 from anomalib_mkd.components.batch_norm import estimating_batch_norm
 from anomalib_mkd.components.distillation_mixin import DistillationMixin
@@ -73,28 +74,6 @@ class LevelwiseMixin(DistillationMixin):
                 for batch in self.normal_batches(BATCH_NORM_IMAGES):
                     if len(batch.image) > 1:
                         self.model.pyramids(batch.image, self.teacher_pyramid(batch))
-
-
-def check_choices(constructor: Callable[..., None], given: Mapping[str, Any]) -> None:
-    """Refuse a word that is none of those in the constructor's annotation; Python itself takes any.
-
-    Args:
-        constructor: Its arguments of type ``Literal`` are checked.
-        given: Their values.
-
-    Raises:
-        ValueError: If a value is none of the words.
-
-    Example:
-        >>> def sort(order: Literal["up", "down"]) -> None: ...
-        >>> check_choices(sort, {"order": "sideways"})
-        Traceback (most recent call last):
-        ValueError: Expected order to be one of ['up', 'down'], got 'sideways'. Correct it.
-    """
-    for name, hint in get_type_hints(constructor).items():
-        if get_origin(hint) is Literal and given[name] not in get_args(hint):
-            msg = f"Expected {name} to be one of {list(get_args(hint))}, got {given[name]!r}. Correct it."
-            raise ValueError(msg)
 
 
 def check_ranges(given: Mapping[str, Any]) -> None:

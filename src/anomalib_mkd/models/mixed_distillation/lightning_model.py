@@ -41,7 +41,7 @@ class MixedDistillation(LevelwiseMixin, AnomalibModule):
         weight_decay: Its weight decay.
         schedule: "one_cycle" lets the learning rate end at 0, so that the last weights are good weights.
         training_steps: Length of training where neither max_epochs nor max_steps is set, in whole epochs.
-        cache_gigabytes: Memory for the teacher's features of the training images; 0 computes them in every step.
+        cache_gigabytes: Memory for the training images and the teacher's features of them; 0 keeps none.
         student_precision: "auto" trains the student in bf16 on CPUs that compute in it, and in f32 elsewhere.
         on_divergence: Log the signs of a diverged training, or stop at them.
         pre_trained: Start from the backbone's ImageNet weights.
