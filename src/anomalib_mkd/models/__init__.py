@@ -5,9 +5,10 @@
 
 from anomalib_mkd._register import register
 
+from .dcam import Dcam
 from .mixed_distillation import MixedDistillation
 from .mkd import Mkd
 
-__all__ = ["MixedDistillation", "Mkd"]
+__all__ = ["Dcam", "MixedDistillation", "Mkd"]
 
 register()

@@ -27,7 +27,7 @@ class MixedDistillationModel(LevelwiseTeacherStudent):
     def __init__(
         self,
         teacher: Teacher,
-        student_width: float = 1.0,
+        student_width: float = 0.5,
         skip_weight: float = 0.5,
         symmetric_weight: float = 0.5,
         pairs: Literal["extreme", "all"] = "extreme",

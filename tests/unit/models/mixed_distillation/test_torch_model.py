@@ -26,9 +26,9 @@ RESNET18 = "resnet18.tv_in1k"
 NO_PATHS: dict[str, Any] = {"skip_weight": 0.0, "symmetric_weight": 0.0}
 
 
-def model(**arguments: Any) -> MixedDistillationModel:
+def model(student_width: float = 1.0, **arguments: Any) -> MixedDistillationModel:
     torch.manual_seed(0)
-    return MixedDistillationModel(Teacher(RESNET18, pre_trained=False), **arguments)
+    return MixedDistillationModel(Teacher(RESNET18, pre_trained=False), student_width, **arguments)
 
 
 def copy_teacher(built: MixedDistillationModel) -> None:
@@ -279,7 +279,7 @@ def test_a_mixed_map_adds_the_weighted_mean_of_a_path(arguments: dict[str, Any])
 def test_the_order_of_the_layers_does_not_matter() -> None:
     torch.manual_seed(0)
     layers = ("layer3", "layer1", "layer2")
-    reordered = MixedDistillationModel(Teacher(RESNET18, layers, pre_trained=False)).eval()
+    reordered = MixedDistillationModel(Teacher(RESNET18, layers, pre_trained=False), 1.0).eval()
     assert torch.equal(reordered(pictures(1, 64)).anomaly_map, model().eval()(pictures(1, 64)).anomaly_map)
 
 
@@ -318,4 +318,4 @@ def test_a_single_layer_has_nothing_to_cross() -> None:
 
 def test_a_network_that_is_no_sequence_cannot_be_fed() -> None:
     with pytest.raises(NotImplementedError, match="Expected a backbone whose stages run one after the other"):
-        MixedDistillationModel(Teacher("efficientnet_b0", pre_trained=False), path_mode="feed")
+        MixedDistillationModel(Teacher("efficientnet_b0", pre_trained=False), 1.0, path_mode="feed")

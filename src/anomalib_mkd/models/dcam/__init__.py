@@ -1,0 +1,8 @@
+# Copyright (C) 2026 The anomalib-mkd authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Distillation with attention that only training sees."""
+
+from .lightning_model import Dcam
+
+__all__ = ["Dcam"]

@@ -1,0 +1,94 @@
+# Copyright (C) 2026 The anomalib-mkd authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Dcam as an anomalib model."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from anomalib.metrics import Evaluator
+from anomalib.models.components import AnomalibModule
+from anomalib.post_processing import PostProcessor
+from anomalib.pre_processing import PreProcessor
+from anomalib.visualization import Visualizer
+
+from anomalib_mkd.components.backbone import LEVELWISE_BACKBONE
+from anomalib_mkd.components.levelwise_mixin import LevelwiseMixin, suited_pre_processor
+from anomalib_mkd.models.dcam.torch_model import DcamModel
+
+
+class Dcam(LevelwiseMixin, AnomalibModule):
+    """Distillation with attention that only training sees (Jena et al. 2024), for one category or many.
+
+    Args:
+        backbone: Teacher, by timm's full name: any CNN that timm can tap.
+        layers: Layers that the student learns. Default: the stages of stride 4, 8 and 16.
+        student_width: Share of the teacher's channels that the student has; 1 is the paper's.
+        attention: What the gates weigh; "none" is the control.
+        attention_order: With both: channels first, or both gates on the same features.
+        reduction_ratio: Channels per hidden unit of a channel gate.
+        spatial_kernel: Side of a spatial gate's convolution, odd.
+        cosine_weight: Weight of the cosine distance between the teacher's and the attended features.
+        kl_weight: Weight of the divergence between the teacher's and the attended features.
+        raw_weight: Weight of the cosine distance between the teacher's and the raw features.
+        cosine_type: "channel" compares the channels at each position, "spatial" the positions of each channel.
+        temperature: Divides features before the softmax over positions.
+        kl_reduction: How the channels of the divergence are joined.
+        level_fusion: How levels of the map are joined.
+        sigma: Standard deviation of the map's Gaussian blur in pixels; 0 for none.
+        optimizer: AdamW, or SGD with a momentum of 0.9.
+        learning_rate: Its largest learning rate.
+        weight_decay: Its weight decay.
+        schedule: "one_cycle" lets the learning rate end at 0, so that the last weights are good weights.
+        training_steps: Length of training where neither max_epochs nor max_steps is set, in whole epochs.
+        cache_gigabytes: Memory for the training images and the teacher's features of them; 0 keeps none.
+        student_precision: "auto" trains the student in bf16 on CPUs that compute in it, and in f32 elsewhere.
+        on_divergence: Log the signs of a diverged training, or stop at them.
+        pre_trained: Start from the backbone's ImageNet weights.
+        weights: File with weights for the backbone, or "quickstart" for the small embedded teacher.
+        pre_processor: Default: anomalib's, 256 pixels; 128 pixels without normalisation for the embedded teacher.
+        post_processor: Default: anomalib's.
+        evaluator: Default: anomalib's.
+        visualizer: Default: anomalib's.
+
+    Raises:
+        ValueError: If an argument is out of range.
+    """
+
+    model: DcamModel
+
+    def __init__(
+        self,
+        backbone: str = LEVELWISE_BACKBONE,
+        layers: Sequence[str] | None = None,
+        student_width: float = 0.5,
+        attention: Literal["channel", "spatial", "both", "none"] = "channel",
+        attention_order: Literal["sequential", "parallel"] = "sequential",
+        reduction_ratio: int = 8,
+        spatial_kernel: int = 7,
+        cosine_weight: float = 1.0,
+        kl_weight: float = 1.0,
+        raw_weight: float = 0.0,
+        cosine_type: Literal["channel", "spatial"] = "channel",
+        temperature: float = 1.0,
+        kl_reduction: Literal["mean", "sum"] = "mean",
+        level_fusion: Literal["sum", "product"] = "sum",
+        sigma: float = 0.0,
+        optimizer: Literal["adamw", "sgd"] = "adamw",
+        learning_rate: float = 4e-3,
+        weight_decay: float = 1e-4,
+        schedule: Literal["one_cycle", "constant"] = "one_cycle",
+        training_steps: int | None = 300,
+        cache_gigabytes: float = 4.0,
+        student_precision: Literal["auto", "f32", "bf16"] = "auto",
+        on_divergence: Literal["warn", "stop"] = "warn",
+        pre_trained: bool = True,
+        weights: str | Path | None = None,
+        pre_processor: PreProcessor | bool = True,
+        post_processor: PostProcessor | bool = True,
+        evaluator: Evaluator | bool = True,
+        visualizer: Visualizer | bool = True,
+    ) -> None:
+        super().__init__(suited_pre_processor(pre_processor, backbone, weights), post_processor, evaluator, visualizer)
+        self.model = self.build(DcamModel)
