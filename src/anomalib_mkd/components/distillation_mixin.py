@@ -12,7 +12,8 @@ from typing import Any
 
 import torch
 from anomalib import LearningType
-from anomalib.data import InferenceBatch
+from anomalib.data import AnomalibDataModule, InferenceBatch
+from anomalib.deploy import CompressionType
 from anomalib.models.components.base.export_mixin import ExportMixin
 from anomalib.pre_processing import PreProcessor
 from lightning.pytorch import Callback, LightningModule
@@ -26,6 +27,7 @@ from anomalib_mkd.components.export_transform import exportable
 from anomalib_mkd.components.feature_cache import FeatureCache
 from anomalib_mkd.components.item_cache import items_cached
 from anomalib_mkd.components.precision import student_autocast
+from anomalib_mkd.components.quantization import normal_images, quantize
 from anomalib_mkd.components.staged_export import staged
 from anomalib_mkd.components.teacher_student import TeacherStudent
 from anomalib_mkd.types import Pyramid
@@ -297,10 +299,29 @@ class DistillationMixin(ExportMixin, LightningModule):
             path = super().to_onnx(staging, model_file_name, input_size, **kwargs)
         return Path(export_root) / path.relative_to(staging)
 
-    def to_openvino(self, export_root: Path | str, *args: Any, **kwargs: Any) -> Path:
-        """Export as anomalib does, without half-written files."""
+    def to_openvino(  # type: ignore[override]  # what we do not touch is passed on
+        self,
+        export_root: Path | str,
+        model_file_name: str = "model",
+        input_size: tuple[int, int] | None = None,
+        compression_type: CompressionType | None = None,
+        datamodule: AnomalibDataModule | None = None,
+        **kwargs: Any,
+    ) -> Path:
+        """Export as anomalib does, without half-written files, and quantise on normal training images.
+
+        Raises:
+            ValueError: If there are no images for ``CompressionType.INT8_PTQ``.
+        """
+        by_us = compression_type == CompressionType.INT8_PTQ
+        if by_us and datamodule is None:
+            msg = "Expected a datamodule for INT8_PTQ, whose training images calibrate the model, got none. Give one."
+            raise ValueError(msg)
         with staged(export_root) as staging:
-            path = super().to_openvino(staging, *args, **kwargs)
+            theirs = None if by_us else compression_type
+            path = super().to_openvino(staging, model_file_name, input_size, theirs, datamodule, **kwargs)
+            if by_us and datamodule is not None:
+                quantize(path, normal_images(datamodule))
         return Path(export_root) / path.relative_to(staging)
 
 
