@@ -47,6 +47,7 @@ def accuracy(
     data_root: Path | None = None,
     results: Path = ROOT / "results" / "accuracy.csv",
     work: Path = ROOT / "results" / "work",
+    int8: bool = False,
     dry_run: bool = False,
 ) -> None:
     """Train and test models, and append one row per metric.
@@ -54,9 +55,10 @@ def accuracy(
     Runs that the file has are skipped, so the command resumes. Heat maps to look at go to the work folder.
 
     Args:
-        models: Mkd, Stfpm (anomalib's, its own recipe: SGD 0.4).
+        models: Mkd, MixedDistillation, Dcam; anomalib's Stfpm (its own recipe: SGD 0.4), Patchcore (1 % core set).
         weights: Teacher weights: resnet18.tv_in1k (from the shared folder), quickstart, or another timm name (hub).
-        variants: Presets of Mkd: default (protocol user), paper (protocol paper), random_teacher (untrained teacher).
+        variants: Presets: default (protocol user), paper (protocol paper); of Mkd random_teacher (untrained teacher);
+            of the others those of benchmark/variants.py, joined by "+", for example none+width0.25.
         data: Folders under the data root, in MVTec layout.
         seeds: Seeds.
         steps: Training steps; null means the model's own number (Stfpm: 100).
@@ -66,9 +68,10 @@ def accuracy(
         data_root: Folder of the data sets; null means the shared folder's.
         results: CSV file to append to.
         work: Folder for the weight cache and heat maps, ignored by git.
+        int8: Also test the OpenVINO model in 8 bits, calibrated on normal training images; not for Mkd and Patchcore.
         dry_run: Only list the runs.
     """
-    _prepare(shared, threads, work, needs_hub="Stfpm" in models and not dry_run)
+    _prepare(shared, threads, work, needs_hub=not dry_run and bool({"Stfpm", "Patchcore"} & set(models)))
     from anomalib_mkd.benchmark.accuracy import measure_run, plan  # noqa: PLC0415
     from anomalib_mkd.benchmark.rows import commit, has_run  # noqa: PLC0415
 
@@ -85,11 +88,13 @@ def accuracy(
                 data_root=data_root or shared / "data",
                 pictures=work / "heat_maps",
                 source=source,
+                int8=int8,
             )
 
 
 def stability(
     steps: int,
+    model: str = "Mkd",
     data: list[str] = ["mvtec/bottle", "mvtec/screw"],  # noqa: B006
     seeds: list[int] = [0, 1, 2],  # noqa: B006
     weights: str = "resnet18.tv_in1k",
@@ -107,6 +112,7 @@ def stability(
 
     Args:
         steps: Training steps of both.
+        model: Mkd, MixedDistillation or Dcam.
         data: Folders under the data root, in MVTec layout.
         seeds: Seeds.
         weights: Teacher weights.
@@ -126,7 +132,7 @@ def stability(
     for seed in seeds:
         for name in data:
             measure_stability(
-                Run("Mkd", "delivered", name, seed, weights, "user", steps, batch_size),
+                Run(model, "delivered", name, seed, weights, "user", steps, batch_size),
                 results=results,
                 shared=shared,
                 data_root=data_root or shared / "data",
@@ -137,6 +143,7 @@ def stability(
 
 def selection(
     candidates: dict[str, dict[str, Any]],
+    model: str = "Mkd",
     data: list[str] = ["mvtec/bottle", "mvtec/screw"],  # noqa: B006
     seeds: list[int] = [0],  # noqa: B006
     weights: str = "resnet18.tv_in1k",
@@ -148,11 +155,12 @@ def selection(
     results: Path = ROOT / "results" / "selection.csv",
     work: Path = ROOT / "results" / "work",
 ) -> None:
-    """Compare settings of Mkd on anomalies painted on held-out normal training images; no test image is read.
+    """Compare a model's settings on anomalies painted on held-out normal training images; no test image is read.
 
     Args:
-        candidates: Arguments of Mkd by name, for example '{"auto": {"value_weight": "auto"}, "paper": {"value_weight":
-            0.5, "training_steps": 300, "batch_size": 64}}'.
+        candidates: Arguments of the model by name, for example '{"auto": {"value_weight": "auto"}, "paper":
+            {"value_weight": 0.5, "training_steps": 300, "batch_size": 64}}'.
+        model: Mkd, MixedDistillation or Dcam.
         data: Folders under the data root, in MVTec layout.
         seeds: Seeds of the split, the defects and the training.
         weights: Teacher weights.
@@ -169,6 +177,7 @@ def selection(
 
     measure_candidates(
         candidates,
+        model=model,
         data=data,
         seeds=seeds,
         weights=weights,

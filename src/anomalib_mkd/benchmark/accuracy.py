@@ -17,13 +17,16 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import openvino
 import torch
 from anomalib.callbacks import ModelCheckpoint
+from anomalib.deploy import CompressionType
 from anomalib.engine import Engine
 from anomalib.metrics import AUPRO, AUROC
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
@@ -31,6 +34,7 @@ from PIL import Image
 from torch import Tensor
 
 from anomalib_mkd.benchmark.rows import Row, append_rows, commit, has_run, machine, read_rows, versions
+from anomalib_mkd.benchmark.variants import BASELINES, NAMED, variant_arguments
 from anomalib_mkd.components.precision import uses_bf16
 from anomalib_mkd.data import MVTecFolder
 
@@ -60,7 +64,7 @@ class Run:
     """What is trained and tested once.
 
     Args:
-        model: ``Stfpm`` or ``Mkd``.
+        model: ``Mkd``, ``MixedDistillation``, ``Dcam``, ``Stfpm`` or ``Patchcore``.
         variant: Name of the preset.
         data: Folder under the data root, for example ``mvtec/bottle``.
         seed: Seed of everything.
@@ -178,20 +182,23 @@ def model_arguments(run: Run, shared: Path) -> dict[str, Any]:
     Raises:
         ValueError: If the variant is unknown, or the model cannot have these weights.
     """
-    if run.model == "Stfpm":
-        if run.variant != "anomalib" or run.weights == "quickstart":
+    if run.model in BASELINES:
+        variant, fixed = BASELINES[run.model]
+        if run.variant != variant or run.weights == "quickstart":
             msg = (
-                f"Expected variant 'anomalib' and a timm backbone for Stfpm, got {run.variant!r} and {run.weights!r}. "
-                "Stfpm compares layers of a ResNet."
+                f"Expected variant {variant!r} and a timm backbone for {run.model}, got {run.variant!r} and "
+                f"{run.weights!r}. anomalib's models know neither our variants nor our embedded teacher."
             )
             raise ValueError(msg)
-        return {"backbone": run.weights, **run.arguments}
+        return {"backbone": run.weights, **fixed, **run.arguments}
     arguments: dict[str, Any] = {"backbone": run.weights}
     if run.variant == "random_teacher":
         arguments["pre_trained"] = False
     elif run.weights == RESNET18:
         arguments["weights"] = str(shared / "weights" / RESNET18_FILE)
-    if run.protocol == "paper":
+    if run.model in NAMED and run.protocol != "painted":  # there, a candidate brings its arguments
+        arguments |= variant_arguments(run.model, run.variant)
+    elif run.protocol == "paper":
         arguments |= PAPER
         if not run.weights.startswith("resnet"):
             arguments["detach_teacher"] = False
@@ -211,17 +218,13 @@ def build_model(run: Run, shared: Path) -> AnomalibModule:
         ValueError: If the model is unknown.
     """
     off: dict[str, Any] = {"post_processor": False, "evaluator": False, "visualizer": False}
-    arguments = model_arguments(run, shared)
-    if run.model == "Stfpm":
-        from anomalib.models import Stfpm  # noqa: PLC0415  # after the hub's cache is set
-
-        return Stfpm(**arguments, **off)
-    if run.model == "Mkd":
-        from anomalib_mkd import Mkd  # noqa: PLC0415  # after the hub's cache is set
-
-        return Mkd(**arguments, **off)
-    msg = f"Expected model 'Mkd' or 'Stfpm', got {run.model!r}. Correct --models."
-    raise ValueError(msg)
+    package = "anomalib.models" if run.model in BASELINES else "anomalib_mkd"
+    models = {"Mkd", *NAMED, *BASELINES}
+    if run.model not in models:
+        msg = f"Expected a model out of {sorted(models)}, got {run.model!r}. Correct --models."
+        raise ValueError(msg)
+    model: AnomalibModule = getattr(import_module(package), run.model)(**model_arguments(run, shared), **off)
+    return model
 
 
 class StepLog(Callback):
@@ -312,13 +315,13 @@ def train(
     Args:
         model: Untrained.
         datamodule: Its data.
-        run: Gives the steps: Mkd limits itself, other models get ``max_steps``.
+        run: Gives the steps: our models limit themselves, others get ``max_steps``.
         work: Folder for the engine's files.
         callbacks: Further callbacks.
     """
     limits: dict[str, Any] = {}
-    if run.model != "Mkd":
-        limits = {"max_steps": run.steps or 100, "max_epochs": -1}
+    if "training_steps" not in model.hparams and run.steps is not None:
+        limits = {"max_steps": run.steps, "max_epochs": -1}
     engine = _engine(work, [StepLog(run.run_id), *callbacks], **limits)
     start = time.perf_counter()
     engine.fit(model=model, datamodule=datamodule)
@@ -342,6 +345,24 @@ def test_outputs(model: AnomalibModule, datamodule: Folder, work: Path) -> Outpu
 
 
 test_outputs.__test__ = False  # type: ignore[attr-defined]  # not a test, though pytest would collect the name
+
+
+def int8_outputs(model: Any, datamodule: Folder, outputs: Outputs, work: Path) -> Outputs:
+    """Raw results of the same test set by the model's OpenVINO export in 8 bits.
+
+    Args:
+        model: Trained.
+        datamodule: Its data; training images calibrate.
+        outputs: The results of the model itself, for the truth.
+        work: Folder for the export.
+    """
+    file = model.to_openvino(work, compression_type=CompressionType.INT8_PTQ, datamodule=datamodule)
+    compiled = openvino.Core().compile_model(file, "CPU")
+    results = [compiled(batch.image.numpy()) for batch in datamodule.test_dataloader()]
+    scores, maps = (
+        torch.from_numpy(np.concatenate([r[name] for r in results])) for name in ("pred_score", "anomaly_map")
+    )
+    return dataclasses.replace(outputs, scores=scores.flatten(), maps=maps)
 
 
 def measure(outputs: Outputs, protocol: str = "user") -> dict[tuple[str, str], float]:
@@ -404,7 +425,7 @@ def run_rows(
         source: Commit of the code.
         extra: Further values by (metric, subset), for example times.
     """
-    values = measure(outputs, run.protocol) | dict(extra or {})
+    values = measure(outputs, run.protocol if run.model == "Mkd" else "user") | dict(extra or {})
     return [
         Row(
             run_id=run.run_id,
@@ -477,6 +498,7 @@ def measure_run(
     data_root: Path,
     pictures: Path | None = None,
     source: str | None = None,
+    int8: bool = False,
     build: Callable[[Run, Path], AnomalibModule] = build_model,
 ) -> list[Row]:
     """Train, test and append the rows of one run, unless the file has it.
@@ -488,12 +510,15 @@ def measure_run(
         data_root: Folder that ``run.data`` lies under.
         pictures: Folder for heat maps; none are drawn if ``None``.
         source: Commit of the code; found if ``None``.
+        int8: Also measure the export in 8 bits, under a ``run_id`` with ``-int8``.
         build: Makes the model.
 
     Returns:
         The new rows; none if the run was there.
     """
-    if has_run(results, run.run_id):
+    int8_id = f"{run.run_id}-int8"
+    known = {name for name in (run.run_id, int8_id) if has_run(results, name)}
+    if known >= ({run.run_id, int8_id} if int8 else {run.run_id}):
         logger.info("%s: there, skipped", run.run_id)
         return []
     source = source or commit()
@@ -506,10 +531,16 @@ def measure_run(
         start = time.perf_counter()
         outputs = test_outputs(model, datamodule, work)
         seconds = time.perf_counter() - start
+        in_8_bits = int8_outputs(model, datamodule, outputs, work) if int8 else None
     finally:
         shutil.rmtree(work, ignore_errors=True)
     extra = {("train_seconds", "all"): trained.seconds, ("test_seconds", "all"): seconds}
     rows = run_rows(run, trained, outputs, torch.get_num_threads(), source, extra)
+    if in_8_bits:
+        reached = dataclasses.replace(trained, precision="int8")
+        quantized = run_rows(run, reached, in_8_bits, torch.get_num_threads(), source)
+        rows += [dataclasses.replace(row, run_id=int8_id) for row in quantized]
+    rows = [row for row in rows if row.run_id not in known]
     append_rows(results, rows)
     if pictures is not None:
         save_heat_maps(outputs, pictures / run.run_id)
@@ -532,21 +563,21 @@ def plan(
     Args:
         models: Class names.
         weights: Teacher weights.
-        variants: Presets of Mkd; Stfpm has one, ``anomalib``.
+        variants: Presets of our models; those of anomalib have one each.
         data: Folders under the data root.
         seeds: Seeds.
-        steps: Training steps; ``None`` = the model's own (Stfpm: 100).
+        steps: Training steps; ``None`` = the model's own (Stfpm: 100; Patchcore always takes one pass).
         batch_size: Training batch.
     """
     runs: list[Run] = []
     for seed in seeds:
         for model in models:
             for weight in weights:
-                if model == "Stfpm" and weight == "quickstart":
+                if model in BASELINES and weight == "quickstart":
                     continue
-                for variant in ("anomalib",) if model == "Stfpm" else variants:
+                for variant in (BASELINES[model][0],) if model in BASELINES else variants:
                     protocol = "paper" if variant == "paper" else "user"
-                    count = steps or 100 if model == "Stfpm" else steps
+                    count = {"Stfpm": steps or 100, "Patchcore": None}.get(model, steps)
                     runs += [Run(model, variant, name, seed, weight, protocol, count, batch_size) for name in data]
     return runs
 

@@ -62,7 +62,7 @@ class Row:
         value: The number, as a fraction for a metric, in seconds for a time.
         epochs: Passes over the training images (may be a fraction).
         image_size: Side of the square that the network saw, in pixels.
-        precision: ``f32``, or ``bf16-train`` where only training ran in bf16.
+        precision: ``f32``, ``bf16-train`` where only training ran in bf16, or ``int8`` of the exported model.
         weights: Teacher weights: a timm name or ``quickstart``.
         protocol: ``user``, ``paper`` or ``painted``.
         machine: Processor, cores and features, see :func:`machine`.

@@ -216,6 +216,7 @@ def _copy(path: Path, folder: Path) -> None:
 def measure_candidates(
     candidates: Mapping[str, Mapping[str, Any]],
     *,
+    model: str = "Mkd",
     data: Sequence[str],
     seeds: Sequence[int],
     weights: str,
@@ -229,8 +230,9 @@ def measure_candidates(
     """Train and measure every candidate on painted data sets.
 
     Args:
-        candidates: Arguments of Mkd by variant name; ``training_steps`` and ``batch_size`` among them override the
-            common ones.
+        candidates: Arguments of the model by variant name; ``training_steps`` and ``batch_size`` among them override
+            the common ones.
+        model: Class name.
         data: Folders under the data root.
         seeds: Seeds of the split, the defects and the training.
         weights: Teacher weights.
@@ -249,7 +251,7 @@ def measure_candidates(
             for variant, given in candidates.items():
                 arguments = dict(given)
                 run = Run(
-                    model="Mkd",
+                    model=model,
                     variant=variant,
                     data=name,
                     seed=seed,

@@ -1,0 +1,95 @@
+# Copyright (C) 2026 The anomalib-mkd authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Named presets and ablations of the models that are judged level by level, and what they are compared with."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+NAMED: dict[str, dict[str, dict[str, Any]]] = {
+    "MixedDistillation": {
+        "default": {},
+        "paper": {
+            "student_width": 1.0,
+            "optimizer": "sgd",
+            "learning_rate": 0.4,
+            "weight_decay": 1e-4,
+            "student_precision": "f32",
+        },
+        "none": {"skip_weight": 0.0, "symmetric_weight": 0.0},
+        "skip": {"skip_weight": 0.5, "symmetric_weight": 0.0},
+        "symmetric": {"skip_weight": 0.0, "symmetric_weight": 0.5},
+        "both": {"skip_weight": 0.5, "symmetric_weight": 0.5},
+        "all_pairs": {"pairs": "all"},
+        "fine": {"align": "fine"},
+        "review": {"adapter": "review"},
+        "feed": {"path_mode": "feed", "student_width": 1.0},
+        "mixed_map": {"map_source": "mixed", "level_fusion": "sum", "student_width": 1.0},
+    },
+    "Dcam": {
+        "default": {},
+        "paper": {
+            "student_width": 1.0,
+            "optimizer": "sgd",
+            "learning_rate": 0.1,
+            "weight_decay": 1e-4,
+            "schedule": "constant",
+            "student_precision": "f32",
+        },
+        "no_gate": {"attention": "none"},
+        "spatial": {"attention": "spatial"},
+        "both_gates": {"attention": "both"},
+        "cosine": {"kl_weight": 0.0},
+        "raw": {"raw_weight": 1.0},
+        "t4": {"temperature": 4.0, "kl_weight": 16.0},
+        "kl_sum": {"kl_reduction": "sum", "kl_weight": 0.01},
+    },
+}
+"""Model to preset to arguments; what a preset does not say is the model's default."""
+
+COMMON: dict[str, dict[str, Any]] = {
+    "sum": {"level_fusion": "sum"},
+    "product": {"level_fusion": "product"},
+    "sgd": {"optimizer": "sgd", "learning_rate": 0.4},
+    "f32": {"student_precision": "f32"},
+    "delivered": {},
+    "constant_step": {"schedule": "constant"},
+}
+"""Presets of every model above; the last two are those of the stability runs."""
+
+
+BASELINES: dict[str, tuple[str, dict[str, Any]]] = {
+    "Stfpm": ("anomalib", {}),
+    "Patchcore": ("coreset0.01", {"layers": ["layer2", "layer3"], "coreset_sampling_ratio": 0.01}),
+}
+"""anomalib's own models: the only variant of each, and its arguments. 10 % of a core set takes hours on two cores."""
+
+
+def variant_arguments(model: str, variant: str) -> dict[str, Any]:
+    """Look up a variant, which may be several words joined by ``+``.
+
+    Args:
+        model: One of the models above.
+        variant: Presets of the model, common ones, and ``width<share>``; later words win.
+
+    Returns:
+        Arguments of the model.
+
+    Raises:
+        ValueError: If a word is unknown.
+
+    Example:
+        >>> variant_arguments("MixedDistillation", "none+width0.25")
+        {'skip_weight': 0.0, 'symmetric_weight': 0.0, 'student_width': 0.25}
+    """
+    known = NAMED[model] | COMMON
+    arguments: dict[str, Any] = {}
+    for word in variant.split("+"):
+        width = re.fullmatch(r"width(\d+(?:\.\d+)?)", word)
+        if not width and word not in known:
+            msg = f"Expected variants of {model} out of {[*known, 'width<share>']}, joined by '+', got {variant!r}."
+            raise ValueError(msg)
+        arguments |= {"student_width": float(width[1])} if width else known[word]
+    return arguments
