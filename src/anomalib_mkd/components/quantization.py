@@ -19,9 +19,6 @@ from torchvision.transforms.v2.functional import resize
 CALIBRATION_IMAGES = 300
 """What NNCF looks at by default."""
 
-IN_FULL = ("Clamp", "Divide", "Interpolate", "Multiply", "ReduceL2", "ReduceSum", "Subtract")
-"""Operators that stay as they are: those that compare features and make the map. The networks have none of them."""
-
 
 def normal_images(datamodule: AnomalibDataModule) -> Iterator[Tensor]:
     """Give training images, evenly spaced over the training set.
@@ -62,5 +59,20 @@ def quantize(path: Path, images: Iterable[Tensor]) -> None:
         return fitted.expand(count or 1, -1, -1, -1).numpy()
 
     calibration = nncf.Dataset([batch(image) for image in images])
-    distances = nncf.IgnoredScope(types=list(IN_FULL), validate=False)  # not every model has all of them
-    openvino.save_model(nncf.quantize(model, calibration, ignored_scope=distances), path, compress_to_fp16=False)
+    scope = nncf.IgnoredScope(names=_distances(model), validate=False)  # NNCF knows not every node, such as a result
+    openvino.save_model(nncf.quantize(model, calibration, ignored_scope=scope), path, compress_to_fp16=False)
+
+
+def _distances(model: openvino.Model) -> list[str]:
+    """Name the operators that compare features, which begins with norms and products, and all behind them."""
+    operators = model.get_ops()
+    norms = [operator for operator in operators if operator.get_type_name() == "ReduceL2"]
+    sums = [operator for operator in operators if operator.get_type_name() == "ReduceSum"]
+    pending = [*norms, *sums, *(total.input_value(0).get_node() for total in sums)]
+    names = set()
+    while pending:
+        operator = pending.pop()
+        if operator.get_friendly_name() not in names:
+            names.add(operator.get_friendly_name())
+            pending += [entry.get_node() for output in operator.outputs() for entry in output.get_target_inputs()]
+    return sorted(names)

@@ -1,0 +1,272 @@
+# Copyright (C) 2026 The anomalib-mkd authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""The life of the models that are judged level by level: fit, test, predict, export in f32 and in 8 bits."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+import onnx
+import openvino
+import pytest
+import torch
+from anomalib.data import Folder, PredictDataset
+from anomalib.data.datasets.base import image as image_dataset
+from anomalib.deploy import CompressionType, ExportType, OpenVINOInferencer
+from onnx.reference import ReferenceEvaluator
+from sklearn.metrics import roc_auc_score
+from torch import Tensor
+
+from anomalib_mkd import Dcam, MixedDistillation
+from tests.life import NOISE, make_data, make_engine
+from tests.networks import pictures
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from anomalib.engine import Engine
+    from numpy.typing import NDArray
+
+    from anomalib_mkd.data import Quickstart
+
+Model: TypeAlias = "type[MixedDistillation | Dcam]"
+
+pytestmark = [pytest.mark.slow, *(pytest.mark.filterwarnings(noise) for noise in NOISE)]
+
+MODELS = [MixedDistillation, Dcam]
+STEPS = 60
+PICTURES = {"picture_size": 96, "train_images": 20, "test_good": 20, "per_defect": 10, "train_batch_size": 8}
+OFF: dict[str, Any] = {"post_processor": False, "evaluator": False, "visualizer": False}
+RESNET: dict[str, Any] = {"backbone": "resnet18.tv_in1k", "pre_trained": False}
+PLAIN: dict[type, dict[str, Any]] = {
+    MixedDistillation: {"skip_weight": 0.0, "symmetric_weight": 0.0},
+    Dcam: {"attention": "none"},
+}
+"""What leaves out all that only training needs."""
+
+
+@dataclass(frozen=True)
+class Life:
+    """A quick-start model after a training whose length the user did not set."""
+
+    engine: Engine
+    module: Any
+    data: Quickstart
+    checkpoint: Path
+
+    @property
+    def raw(self) -> Any:
+        """The checkpoint without anomalib's post-processing, whose clipping to 0..1 would hide differences."""
+        module = type(self.module).load_from_checkpoint(self.checkpoint, weights_only=True)
+        module.post_processor = None
+        return module.eval()
+
+    def photos(self) -> tuple[Tensor, NDArray[np.bool_]]:
+        """The test pictures ``(N, 3, 96, 96)``, which the model enlarges, and which of them are defective."""
+        data = make_data(self.data.root, **PICTURES)  # one that no engine has told to resize
+        data.setup()
+        batches = list(data.test_dataloader())
+        return torch.cat([batch.image for batch in batches]), torch.cat([batch.gt_label for batch in batches]).numpy()
+
+
+@pytest.fixture(params=MODELS, scope="module")
+def life(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Life:
+    folder = tmp_path_factory.mktemp("life")
+    torch.manual_seed(0)
+    data = make_data(folder / "pictures", **PICTURES)
+    module = request.param(weights="quickstart", training_steps=STEPS, on_divergence="stop")
+    engine = make_engine(folder / "results")
+    engine.fit(module, datamodule=data)
+    return Life(engine, module, data, next(folder.rglob("*.ckpt")))
+
+
+def openvino_judge(file: Path) -> Callable[[NDArray[np.float32]], Any]:
+    return openvino.Core().compile_model(file, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+
+
+def expect_agreement(judge: Callable[[NDArray[np.float32]], Any], raw: Any, images: Tensor) -> None:
+    with torch.inference_mode():
+        expected = raw(images)
+    result = judge(images.numpy())
+    assert result["pred_score"].shape == (len(images),)
+    np.testing.assert_allclose(result["pred_score"], expected.pred_score.numpy(), rtol=1e-3)
+    np.testing.assert_allclose(result["anomaly_map"], expected.anomaly_map.numpy(), rtol=0, atol=1e-4)
+
+
+# ------------------------------------------------------------------------------------------------ verbs of the engine
+
+
+def test_training_ends_by_itself_at_a_learning_rate_of_0(life: Life) -> None:
+    assert life.engine.trainer.global_step == STEPS
+    (schedule,) = life.engine.trainer.lr_scheduler_configs
+    assert schedule.scheduler.get_last_lr()[0] < 1e-5
+
+
+def test_validate_test_and_predict_from_the_checkpoint_without_network(
+    life: Life,
+    tmp_path: Path,
+    no_network: None,  # noqa: ARG001
+) -> None:
+    engine, module = make_engine(tmp_path), type(life.module)(weights="quickstart")
+    engine.validate(module, datamodule=life.data, ckpt_path=life.checkpoint)
+    (results,) = engine.test(module, datamodule=life.data, ckpt_path=life.checkpoint)
+    assert results["image_AUROC"] > 0.7
+    assert results["pixel_AUROC"] > 0.8
+    picture = next((life.data.root / "metal" / "test" / "scratch").glob("*.png"))
+    (prediction,) = engine.predict(module, dataset=PredictDataset(picture), ckpt_path=life.checkpoint)
+    assert prediction.anomaly_map.shape[-2:] == (128, 128)
+    assert 0 <= prediction.pred_score.item() <= 1
+
+
+def test_the_engine_exports_what_anomalibs_inferencer_reads(
+    life: Life, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = life.engine.export(life.module, ExportType.OPENVINO, export_root=tmp_path, ckpt_path=str(life.checkpoint))
+    monkeypatch.chdir(tmp_path)  # the inferencer leaves a cache where it runs
+    image = pictures(1, 128)
+    prediction = OpenVINOInferencer(path, config={"INFERENCE_PRECISION_HINT": "f32"}).predict(
+        image[0].permute(1, 2, 0).numpy()
+    )
+    with torch.inference_mode():
+        expected = type(life.module).load_from_checkpoint(life.checkpoint).eval()(image)
+    assert prediction.pred_score.item() == pytest.approx(expected.pred_score.item(), rel=1e-3)
+    assert np.abs(prediction.anomaly_map - expected.anomaly_map.numpy()).max() < 1e-3
+
+
+# -------------------------------------------------------------------------------------------- the same from every file
+
+
+def test_exported_graphs_agree_with_the_checkpoint(life: Life, tmp_path: Path) -> None:
+    """Batches of 1, 2 and 7, of the model's size and of others, by both formats, of any or of a fixed size."""
+    raw, (images, _) = life.raw, life.photos()
+    assert images.shape[2:] == (96, 96)
+    files = [raw.to_onnx(tmp_path / "onnx"), raw.to_openvino(tmp_path / "openvino")]
+    for judge in map(openvino_judge, files):
+        for batch in (1, 2, 7):
+            expect_agreement(judge, raw, images[-batch:])
+        expect_agreement(judge, raw, pictures(2, 100, 180))
+    fixed = openvino_judge(raw.to_openvino(tmp_path / "fixed", input_size=(128, 128)))
+    for batch in (1, 2, 7):
+        expect_agreement(fixed, raw, pictures(batch, 128))
+
+
+def test_the_onnx_graph_means_the_same_to_another_interpreter(model: Model, tmp_path: Path) -> None:
+    module = small(model).eval()
+    evaluator = ReferenceEvaluator(onnx.load(module.to_onnx(tmp_path)))
+    names = [output.name for output in evaluator.proto_.graph.output]
+    expect_agreement(
+        lambda images: dict(zip(names, evaluator.run(None, {"input": images}), strict=True)), module, pictures(1, 64)
+    )
+
+
+def test_the_torch_file_is_the_model(life: Life, tmp_path: Path) -> None:
+    raw = life.raw
+    loaded = torch.load(raw.to_torch(tmp_path), weights_only=False)["model"]
+    images = pictures(2, 128)
+    with torch.inference_mode():
+        assert torch.equal(loaded(images).anomaly_map, raw(images).anomaly_map)
+
+
+# --------------------------------------------------------------------------------------- what only training needs
+
+
+@pytest.fixture(params=MODELS)
+def model(request: pytest.FixtureRequest) -> Model:
+    return request.param
+
+
+def small(model: Model, **arguments: Any) -> Any:
+    torch.manual_seed(0)
+    return model(**{**RESNET, **OFF, "pre_processor": model.configure_pre_processor((64, 64)), **arguments})
+
+
+def test_adapters_and_gates_are_in_no_graph(model: Model, tmp_path: Path) -> None:
+    """The same operators and the same numbers as of a model that has none, in ONNX as in OpenVINO."""
+    graphs, operators = [], []
+    for name, arguments in (("with", {}), ("without", PLAIN[model])):
+        module = small(model, **arguments)
+        graphs.append(onnx.load(module.to_onnx(tmp_path / name)).graph)
+        ir = openvino.Core().read_model(module.to_openvino(tmp_path / name))
+        operators.append(Counter(operator.get_type_name() for operator in ir.get_ops()))
+    assert any("paths" in name or "gates" in name for name in small(model).state_dict())
+    nodes, weights = (
+        [Counter(node.op_type for node in graph.node) for graph in graphs],
+        [{weight.name: onnx.numpy_helper.to_array(weight) for weight in graph.initializer} for graph in graphs],
+    )
+    assert nodes[0] == nodes[1]
+    assert operators[0] == operators[1]
+    assert weights[0].keys() == weights[1].keys()
+    for name, values in weights[0].items():
+        np.testing.assert_array_equal(values, weights[1][name])
+
+
+@pytest.mark.parametrize("arguments", [{}, {"pairs": "all"}, {"adapter": "review"}, {"path_mode": "feed"}])
+def test_a_mixed_map_is_exported_with_what_it_needs(arguments: dict[str, Any], tmp_path: Path) -> None:
+    module = small(MixedDistillation, student_width=1.0, level_fusion="sum", map_source="mixed", **arguments).eval()
+    expect_agreement(openvino_judge(module.to_openvino(tmp_path)), module, pictures(2, 64))
+
+
+# -------------------------------------------------------------------------------------------------------------- 8 bits
+
+
+@pytest.mark.parametrize("input_size", [None, (128, 128)])
+def test_8_bits_keep_the_auroc(
+    life: Life, tmp_path: Path, input_size: tuple[int, int] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The photos are smaller than the model; calibration reads training images only."""
+    raw, (images, labels) = life.raw, life.photos()
+    read: list[str] = []
+    original = image_dataset.read_image
+    monkeypatch.setattr(
+        image_dataset, "read_image", lambda path, **kwargs: read.append(path) or original(path, **kwargs)
+    )
+    file = raw.to_openvino(
+        tmp_path,
+        input_size=input_size,
+        compression_type=CompressionType.INT8_PTQ,
+        datamodule=make_data(life.data.root, **PICTURES),
+    )
+    assert len(set(read)) == 16
+    assert all("/train/good/" in Path(path).as_posix() for path in read)
+    types = Counter(operator.get_type_name() for operator in openvino.Core().read_model(file).get_ops())
+    assert types["FakeQuantize"] > 10
+    if input_size:
+        images = torch.nn.functional.interpolate(images, input_size, mode="bilinear")
+    with torch.inference_mode():
+        expected = roc_auc_score(labels, raw(images).pred_score.numpy())
+    assert roc_auc_score(labels, openvino_judge(file)(images.numpy())["pred_score"]) > expected - 0.03
+
+
+def test_8_bits_need_images(model: Model, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="Expected a datamodule for INT8_PTQ"):
+        small(model).to_openvino(tmp_path, compression_type=CompressionType.INT8_PTQ)
+    assert not list(tmp_path.rglob("*.*"))
+
+
+# ------------------------------------------------------------------------------------------------------------ real ones
+
+
+@pytest.mark.real
+def test_real_bottles_with_real_weights(
+    model: Model,
+    shared: Callable[[str], Path],
+    tmp_path: Path,
+    no_network: None,  # noqa: ARG001
+) -> None:
+    data = Folder(
+        name="bottle",
+        root=shared("data/mvtec/bottle"),
+        normal_dir="train/good",
+        train_batch_size=4,
+        num_workers=0,
+        val_split_mode="none",
+    )
+    weights = shared("weights/resnet18_tv_in1k_layers1-3_f16.safetensors")
+    engine = make_engine(tmp_path, max_steps=3, limit_val_batches=0)
+    engine.fit(model(weights=weights, student_width=0.25, **OFF), datamodule=data)
+    assert engine.trainer.global_step == 3
