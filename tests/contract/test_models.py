@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torchvision.transforms.v2 import Compose, Normalize, Resize
 
 import anomalib_mkd
-from anomalib_mkd import Mkd
+from anomalib_mkd import Dcam, MixedDistillation, Mkd
 from tests.life import NOISE, make_data, make_engine
 from tests.networks import copy_teacher, pictures
 
@@ -63,7 +63,31 @@ class Case:
         return self.model(**{**self.arguments, **small, **arguments})
 
 
+RESNET = {"backbone": "resnet18.tv_in1k", "pre_trained": False, "student_width": 0.25}
+
+
+def load_teacher(module: Any) -> None:
+    """Make a student of the teacher's own architecture a copy of it."""
+    module.model.student.net.load_state_dict(module.model.teacher.net.state_dict())
+
+
 CASES = (
+    Case(
+        model=Dcam,
+        name="dcam",
+        arguments=RESNET,
+        make_twin=load_teacher,
+        twin_arguments={"student_width": 1.0, "attention": "none"},
+        training_only=("model.gates.", "model.loss.", "model.teacher.ready"),
+    ),
+    Case(
+        model=MixedDistillation,
+        name="mixed_distillation",
+        arguments=RESNET,
+        make_twin=load_teacher,
+        twin_arguments={"student_width": 1.0, "skip_weight": 0.0, "symmetric_weight": 0.0},
+        training_only=("model.paths.", "model.loss.", "model.teacher.ready"),
+    ),
     Case(
         model=Mkd,
         name="mkd",
