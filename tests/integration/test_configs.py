@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from anomalib.cli.cli import AnomalibCLI
 
-from anomalib_mkd import Mkd
+from anomalib_mkd import Dcam, MixedDistillation, Mkd
 from anomalib_mkd.data import Recipe, make_dataset
 
 ROOT = Path(__file__).resolve().parents[2]
 MODELS = sorted((ROOT / "configs" / "model").glob("*.yaml"))
+CLASSES: dict[str, Any] = {"dcam": Dcam, "mixed_distillation": MixedDistillation, "mkd": Mkd}
 DATA = sorted((ROOT / "configs" / "data").glob("*.yaml"))
 # where each data configuration expects pictures, besides those that are drawn anyway
 FOLDERS = {"folder": ["my_parts"], "multi_category": ["my_parts/bottle", "my_parts/screw"], "quickstart": []}
@@ -53,7 +55,7 @@ def train(tmp_path: Path, model: Path, data: Path, monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize("model", MODELS, ids=lambda path: path.stem)
 def test_model(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cli = train(tmp_path, model, DATA[-1], monkeypatch)
-    assert isinstance(cli.model, Mkd)
+    assert type(cli.model) is CLASSES[model.stem.removesuffix("_paper")]
     assert cli.engine.trainer.global_step == 2
 
 
@@ -64,6 +66,7 @@ def test_data(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert "/train/good/" in cli.datamodule.val_data.samples.image_path.iloc[0].replace("\\", "/")
 
 
-def test_the_users_preset_is_the_class(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    cli = train(tmp_path, ROOT / "configs" / "model" / "mkd.yaml", DATA[-1], monkeypatch)
-    assert dict(cli.model.hparams) == dict(Mkd(weights="quickstart").hparams)
+@pytest.mark.parametrize("name", CLASSES)
+def test_the_users_preset_is_the_class(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cli = train(tmp_path, ROOT / "configs" / "model" / f"{name}.yaml", DATA[-1], monkeypatch)
+    assert dict(cli.model.hparams) == dict(CLASSES[name](weights="quickstart").hparams)
