@@ -59,20 +59,27 @@ def quantize(path: Path, images: Iterable[Tensor]) -> None:
         return fitted.expand(count or 1, -1, -1, -1).numpy()
 
     calibration = nncf.Dataset([batch(image) for image in images])
-    scope = nncf.IgnoredScope(names=_distances(model), validate=False)  # NNCF knows not every node, such as a result
+    # The products belong to the resizing of photos. NNCF knows not every operator, a result for example.
+    scope = nncf.IgnoredScope(names=_distances(model), types=["MatMul"], validate=False)
     openvino.save_model(nncf.quantize(model, calibration, ignored_scope=scope), path, compress_to_fp16=False)
 
 
 def _distances(model: openvino.Model) -> list[str]:
-    """Name the operators that compare features, which begins with norms and products, and all behind them."""
+    """Name the operators that compare features: norms, the products beside them, and all that follows."""
     operators = model.get_ops()
-    norms = [operator for operator in operators if operator.get_type_name() == "ReduceL2"]
-    sums = [operator for operator in operators if operator.get_type_name() == "ReduceSum"]
-    pending = [*norms, *sums, *(total.input_value(0).get_node() for total in sums)]
-    names = set()
+    pending = [operator for operator in operators if operator.get_type_name() == "ReduceL2"]
+    found = {}
     while pending:
         operator = pending.pop()
-        if operator.get_friendly_name() not in names:
-            names.add(operator.get_friendly_name())
-            pending += [entry.get_node() for output in operator.outputs() for entry in output.get_target_inputs()]
-    return sorted(names)
+        if operator.get_friendly_name() not in found:
+            found[operator.get_friendly_name()] = operator
+            pending += _consumers(operator)
+    for total in operators:
+        if total.get_type_name() == "ReduceSum" and any(c.get_friendly_name() in found for c in _consumers(total)):
+            for operator in (total, total.input_value(0).get_node()):
+                found[operator.get_friendly_name()] = operator
+    return sorted(found)
+
+
+def _consumers(operator: openvino.Node) -> list[openvino.Node]:
+    return [entry.get_node() for output in operator.outputs() for entry in output.get_target_inputs()]
