@@ -16,10 +16,12 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from anomalib_mkd.benchmark.rows import Row, read_folder
+from anomalib_mkd.benchmark.variants import BASELINES
 
 MARKED = re.compile(r"(<!-- table:(?P<name>[\w-]+) -->\n).*?(<!-- /table -->)", re.DOTALL)
 DATA = ("mvtec/bottle", "mvtec/screw", "mpdd/metal_plate", "magnetic_tile/mt")
 CATEGORIES = tuple(name.rsplit("/", 1)[-1] for name in DATA)
+INT8 = "-int8"
 METRICS = {"image_AUROC": "image AUROC", "pixel_AUROC": "pixel AUROC", "AUPRO": "AUPRO"}
 EMPTY = "*Not measured yet.*"
 
@@ -79,7 +81,7 @@ def _teacher(weights: str, variant: str) -> str:
 
 def _steps(rows: Sequence[Row]) -> str:
     """Batch and steps of runs, as their names tell, with the passes over the training images."""
-    plans = {tuple(row.run_id.rsplit("-", 2)[1:]) for row in rows}
+    plans = {tuple(row.run_id.removesuffix(INT8).rsplit("-", 2)[1:]) for row in rows}
     texts = sorted(f"{'own' if steps == 'nauto' else steps[1:]} x {batch[1:]}" for batch, steps in plans)
     return ", ".join(texts)
 
@@ -95,8 +97,9 @@ def _accuracy(metric: str) -> Table:
             if row.metric == metric
             and row.subset == "all"
             and row.protocol in {"user", "paper"}
-            and row.variant in {"default", "paper", "anomalib"}
+            and row.variant in {"default", "paper", *(variant for variant, _ in BASELINES.values())}
             and row.data in DATA
+            and not row.run_id.endswith(INT8)
         ]
         lines = []
         for (model, variant, protocol, weights), group in sorted(
@@ -107,7 +110,7 @@ def _accuracy(metric: str) -> Table:
             mean = ""
             if all(by_category.values()):
                 mean = f"{100 * statistics.fmean(statistics.fmean(values) for values in by_category.values()):.1f}"
-            label = f"{model}, {protocol}" if model == "Mkd" else f"{model} (anomalib)"
+            label = f"{model} (anomalib)" if model in BASELINES else f"{model}, {protocol}"
             lines.append(
                 [
                     label,
@@ -221,29 +224,91 @@ def _stability(rows: Sequence[Row], folder: Path) -> str:
     )
 
 
-def _selection(rows: Sequence[Row], folder: Path) -> str:
-    """Candidates on painted anomalies, best mean of the three metrics first."""
+def _selection(model: str) -> Table:
+    """Candidates of a model on painted anomalies, best mean of the three metrics first."""
+
+    def table(rows: Sequence[Row], folder: Path) -> str:
+        del folder
+        chosen = [
+            row
+            for row in rows
+            if (row.model, row.protocol, row.subset) == (model, "painted", "all") and row.metric in METRICS
+        ]
+        lines = []
+        for (variant, weights), group in _by(chosen, "variant", "weights").items():
+            values = {metric: [row.value for row in group if row.metric == metric] for metric in METRICS}
+            lines.append(
+                (
+                    statistics.fmean(row.value for row in group),
+                    [
+                        f"`{variant}`",
+                        _teacher(str(weights), ""),
+                        _steps(group),
+                        ", ".join(dict.fromkeys(row.category for row in group)),
+                        str(len(values["image_AUROC"])),
+                        *(percent(found) for found in values.values()),
+                    ],
+                ),
+            )
+        lines.sort(key=lambda line: -line[0])
+        header = ["Candidate", "Teacher", "Steps x batch", "Categories", "Runs", *METRICS.values()]
+        return markdown(header, [line for _, line in lines])
+
+    return table
+
+
+def _ablation(model: str) -> Table:
+    """Variants of a model: image AUROC and AUPRO of each category, and their means."""
+
+    def table(rows: Sequence[Row], folder: Path) -> str:
+        del folder
+        chosen = [
+            row
+            for row in rows
+            if (row.model, row.subset) == (model, "all")
+            and row.protocol in {"user", "paper"}
+            and row.data in DATA
+            and not row.run_id.endswith(INT8)
+        ]
+        lines = []
+        for (variant, weights), group in _by(chosen, "variant", "weights").items():
+            by_category = [
+                [[row.value for row in group if (row.category, row.metric) == (name, metric)] for name in CATEGORIES]
+                for metric in ("image_AUROC", "AUPRO")
+            ]
+            cells = [
+                " / ".join(map(percent, values)) if all(values) else "" for values in zip(*by_category, strict=True)
+            ]
+            means = [f"{100 * statistics.fmean(map(statistics.fmean, m)):.1f}" for m in by_category if all(m)]
+            seeds = _count(len(values) for values in by_category[0] if values)
+            lines.append([f"`{variant}`", _teacher(str(weights), ""), _steps(group), seeds, *cells, " / ".join(means)])
+        header = ["image AUROC / AUPRO", "Teacher", "Steps x batch", "Seeds", *CATEGORIES, "mean"]
+        return markdown(header, lines)
+
+    return table
+
+
+def _int8(rows: Sequence[Row], folder: Path) -> str:
+    """Exports in 8 bits beside the models that they were made of, over the runs that have both."""
     del folder
-    chosen = [row for row in rows if row.protocol == "painted" and row.subset == "all" and row.metric in METRICS]
+    values = {(row.run_id, row.metric): row.value for row in rows if row.subset == "all" and row.metric in METRICS}
+    exported = [row for row in rows if row.run_id.endswith(INT8) and (row.run_id, row.metric) in values]
     lines = []
-    for (variant, weights), group in _by(chosen, "variant", "weights").items():
-        values = {metric: [row.value for row in group if row.metric == metric] for metric in METRICS}
-        lines.append(
-            (
-                statistics.fmean(row.value for row in group),
-                [
-                    f"`{variant}`",
-                    _teacher(str(weights), ""),
-                    _steps(group),
-                    ", ".join(dict.fromkeys(row.category for row in group)),
-                    str(len(values["image_AUROC"])),
-                    *(percent(found) for found in values.values()),
-                ],
-            ),
-        )
-    lines.sort(key=lambda line: -line[0])
-    header = ["Candidate", "Teacher", "Steps x batch", "Categories", "Runs", *METRICS.values()]
-    return markdown(header, [line for _, line in lines])
+    for (model, variant), group in _by(exported, "model", "variant").items():
+        pairs = {
+            metric: [
+                (values[row.run_id.removesuffix(INT8), metric], row.value)
+                for row in group
+                if row.metric == metric and row.subset == "all" and (row.run_id.removesuffix(INT8), metric) in values
+            ]
+            for metric in METRICS
+        }
+        cells = [
+            " / ".join(f"{100 * statistics.fmean(side):.1f}" for side in zip(*found, strict=True)) if found else ""
+            for found in pairs.values()
+        ]
+        lines.append([f"{model}, {variant}", str(len(pairs["image_AUROC"])), *cells])
+    return markdown(["torch / 8 bits", "Runs", *METRICS.values()], lines)
 
 
 def _paper(rows: Sequence[Row], folder: Path) -> str:
@@ -280,7 +345,12 @@ TABLES: dict[str, Table] = {
     "quickstart": _quickstart,
     "times": _times,
     "stability": _stability,
-    "selection": _selection,
+    "selection": _selection("Mkd"),
+    "selection-mixed_distillation": _selection("MixedDistillation"),
+    "selection-dcam": _selection("Dcam"),
+    "ablation-mixed_distillation": _ablation("MixedDistillation"),
+    "ablation-dcam": _ablation("Dcam"),
+    "int8": _int8,
     "paper": _paper,
     "provenance": _provenance,
 }

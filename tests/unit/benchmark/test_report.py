@@ -60,6 +60,28 @@ def test_accuracy_table_by_hand(tmp_path: Path) -> None:
     assert TABLES["pixel"](four_categories(), tmp_path) == EMPTY
 
 
+def test_ablation_by_hand(tmp_path: Path) -> None:
+    """Each cell holds image AUROC and AUPRO; exports in 8 bits and painted rows stay out."""
+    rows = [
+        make_row(value, model="Dcam", variant="no_gate", data=data, metric=metric)
+        for metric, value in (("image_AUROC", 0.9), ("AUPRO", 0.8))
+        for data in DATA
+    ]
+    rows.append(dataclasses.replace(rows[0], value=0.1, run_id=f"{rows[0].run_id}-int8", precision="int8"))
+    rows += [dataclasses.replace(rows[0], value=0.1, protocol="painted"), dataclasses.replace(rows[0], model="Mkd")]
+    lines = TABLES["ablation-dcam"](rows, tmp_path).splitlines()
+    assert lines[2:] == [f"| `no_gate` | quick-start | 300 x 16 | 1 {5 * '| 90.0 / 80.0 '}|"]
+
+
+def test_8_bits_stand_beside_their_own_runs(tmp_path: Path) -> None:
+    both, alone = make_row(0.9, model="Dcam"), make_row(0.2, model="Dcam", seed=1)
+    exported = dataclasses.replace(both, value=0.88, run_id=f"{both.run_id}-int8", precision="int8")
+    assert TABLES["int8"]([both, alone, exported], tmp_path).splitlines()[2:] == [
+        "| Dcam, default | 1 | 90.0 / 88.0 |  |  |"
+    ]
+    assert "55.0" in TABLES["image"]([both, alone, exported], tmp_path)
+
+
 def test_missing_categories_leave_blanks_and_no_mean(tmp_path: Path) -> None:
     line = TABLES["image"]([make_row(0.9)], tmp_path).splitlines()[2]
     assert line == "| Mkd, user | quick-start | 300 x 16 | 1 | 90.0 |  |  |  |  |"
