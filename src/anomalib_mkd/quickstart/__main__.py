@@ -24,7 +24,7 @@ in test/<defect> (masks, if you have them, in ground_truth/<defect>), and run th
 
 
 def quickstart(
-    data: str = "washer",
+    data: str = "metal",
     output: Path = Path("quickstart_results"),
     steps: PositiveInt = 300,
     batch_size: PositiveInt = 16,
@@ -35,7 +35,7 @@ def quickstart(
     Nothing is downloaded. Each run makes a new folder, so an interrupted one is simply started again.
 
     Args:
-        data: "washer", "fabric" or "metal", which are drawn, or a folder in MVTec AD's layout: train/good, test/good,
+        data: "metal", "washer" or "fabric", which are drawn, or a folder in MVTec AD's layout: train/good, test/good,
             test/<defect> and, where there are masks, ground_truth/<defect>.
         output: Folder for results.
         steps: Training steps, rounded up to whole passes over the pictures.
@@ -49,7 +49,6 @@ def quickstart(
     try:
         check_output(output)
         pictures = open_data(data, int(batch_size), int(seed))  # plain numbers: they end up in the checkpoint
-        pictures.prepare_data()
     except (OSError, ValueError) as error:
         sys.exit(str(error))
     summary = run(pictures, output, int(steps), int(seed))

@@ -28,7 +28,7 @@ def refusal(*arguments: str | Path) -> str:
 def test_help_is_quick_and_names_the_data(capsys: pytest.CaptureFixture[str]) -> None:
     assert refusal("--help") == "0"
     text = " ".join(capsys.readouterr().out.split())
-    assert '"washer", "fabric" or "metal", which are drawn, or a folder in MVTec AD\'s layout' in text
+    assert '"metal", "washer" or "fabric", which are drawn, or a folder in MVTec AD\'s layout' in text
     code = "import sys, anomalib_mkd.quickstart.__main__; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)  # noqa: S603
 
@@ -68,7 +68,7 @@ def test_the_whole_run_on_an_own_folder(tmp_path: Path, masks: bool, runs: tuple
         (own / "ground_truth").rename(tmp_path / "away")
     command = [sys.executable, "-m", "anomalib_mkd.quickstart", "--data", "metal_parts", "--steps", "2"]
     own.rename(tmp_path / "metal_parts")
-    results = tmp_path / "quickstart_results" / "Mkd" / "metal_parts"
+    results = tmp_path / "quickstart_results" / "Mkd" / "MVTecFolder" / "metal_parts"
     for run in runs:
         done = subprocess.run(  # noqa: S603
             command,
@@ -83,10 +83,21 @@ def test_the_whole_run_on_an_own_folder(tmp_path: Path, masks: bool, runs: tuple
         lines = done.stdout.splitlines()
         assert [line[:5] for line in lines if line.startswith("[")] == [f"[{stage}/5]" for stage in range(1, 6)]
         starts = {line[2:22].strip() for line in lines if line.startswith("  ")}
-        assert {"image AUROC", "training", "torch", "OpenVINO", "the same answer", "machine", "heat maps"} <= starts
+        assert {
+            "image AUROC",
+            "at the threshold",
+            "training",
+            "torch",
+            "OpenVINO",
+            "the same answer",
+            "machine",
+            "heat maps",
+        } <= starts
         assert ({"pixel AUROC", "AUPRO"} <= starts) == masks
         assert "Next, your own parts" in done.stdout
         assert "Warning" not in done.stdout
-        assert len(list((results / run / "images").rglob("*.png"))) == 5
-        assert (results / run / "weights" / "openvino" / "model.xml").exists()
+        assert len(list((results / run / "heat_maps").glob("*.png"))) == 4  # three bad parts and a good one
+        shown = results.relative_to(tmp_path) / run / "weights" / "openvino" / "model.xml"
+        assert f"OpenVINO model      {shown} (" in done.stdout
+        assert (tmp_path / shown).exists()
         assert (results / run / "weights" / "lightning" / "model.ckpt").exists()

@@ -1,7 +1,7 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""The parts of the first run: data, raw metrics, and the comparison that must be able to fail."""
+"""The parts of the first run: data, verdicts, and the comparison that must be able to fail."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
-from anomalib.data import Folder, ImageBatch, InferenceBatch
+from anomalib.data import ImageBatch, InferenceBatch
 from torch import Tensor, nn
 
-from anomalib_mkd.data import Quickstart, Recipe, make_dataset
-from anomalib_mkd.quickstart.run import MAP_TOLERANCE, SCORE_TOLERANCE, RawMetrics, compare, open_data
+from anomalib_mkd.data import MVTecFolder, Quickstart, Recipe, make_dataset
+from anomalib_mkd.quickstart.run import MAP_TOLERANCE, SCORE_TOLERANCE, Verdicts, compare, open_data
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,7 +25,8 @@ def own(tmp_path: Path) -> Path:
     return make_dataset(tmp_path, Recipe("metal", picture_size=64, train_images=10, test_good=2, per_defect=1))
 
 
-def test_embedded_data_by_name() -> None:
+def test_embedded_data_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     data = open_data("fabric", batch_size=4, seed=0)
     assert isinstance(data, Quickstart)
     assert (data.category, data.train_batch_size) == ("fabric", 4)
@@ -33,34 +34,44 @@ def test_embedded_data_by_name() -> None:
 
 def test_own_data_set_thresholds_by_good_training_pictures(own: Path) -> None:
     data = open_data(str(own), batch_size=4, seed=0)
-    assert isinstance(data, Folder)
-    data.setup()
+    assert isinstance(data, MVTecFolder)
     assert (len(data.train_data), len(data.val_data), len(data.test_data)) == (8, 2, 5)
     assert all("train/good" in path for path in data.val_data.samples.image_path)
-    samples = data.test_data.samples
-    for image, mask in zip(samples.image_path, samples.mask_path, strict=True):
-        assert bool(mask) == ("/good/" not in image)
-        assert image.replace("/test/", "/ground_truth/").replace(".png", "_mask.png") == mask or not mask
 
 
-def test_metrics_are_those_of_raw_scores() -> None:
+def test_a_missing_mask_is_told_at_once(own: Path) -> None:
+    (own / "ground_truth" / "dent" / "000_mask.png").unlink()
+    with pytest.raises(ValueError, match=r"^Expected the mask of .*000\.png in ground_truth/dent, got 0 files"):
+        open_data(str(own), batch_size=4, seed=0)
+
+
+@pytest.mark.filterwarnings("ignore:No positive samples:UserWarning")  # of pixel metrics that are not shown
+@pytest.mark.parametrize("masks", [True, False])
+def test_verdicts(masks: bool) -> None:
+    truth = torch.tensor([0, 0, 1, 1]).bool()
+    gt_mask, anomaly_map = torch.zeros(4, 32, 32).bool(), torch.zeros(4, 32, 32)
+    gt_mask[2:, :4, :4] = True
+    anomaly_map[2:, :4, :8] = 5.0
     batch = ImageBatch(
         image=torch.zeros(4, 3, 32, 32),
-        gt_label=torch.tensor([0, 0, 1, 1]).bool(),
-        gt_mask=torch.zeros(4, 32, 32).bool(),
+        image_path=["good/0.png", "good/1.png", "dent/0.png", "dent/1.png"],
+        gt_label=truth,
+        gt_mask=gt_mask if masks else None,
         pred_score=torch.tensor([0.0, 3.0, 2.0, 4.0]),  # beyond 0..1: clamping would make a tie of 3, 2 and 4
-        anomaly_map=torch.zeros(4, 1, 32, 32),
+        anomaly_map=anomaly_map,
     )
-    batch.gt_mask[2:, :4, :4] = True
-    batch.anomaly_map[2:, :4, :8] = 5.0
-    metrics = RawMetrics()
+    verdicts = Verdicts()
     trainer: Any = SimpleNamespace(datamodule=SimpleNamespace(test_data=range(4)))
-    metrics.on_test_batch_end(trainer, nn.Identity(), None, batch, 0)  # type: ignore[arg-type]
-    values = metrics.values()
-    assert values["image AUROC"] == pytest.approx(0.75)
-    false_alarms = 2 * 16 / (4 * 32 * 32 - 2 * 16)
-    assert values["pixel AUROC"] == pytest.approx(1 - false_alarms / 2)
-    assert 0.9 < values["AUPRO"] <= 1
+    verdicts.on_test_batch_end(trainer, nn.Identity(), None, batch, 0)  # type: ignore[arg-type]
+    assert (batch.gt_mask is not None) == masks
+    lines = dict(verdicts.lines(threshold=2.5))
+    assert lines["image AUROC"] == "75.0 %"
+    assert lines["at the threshold"] == "1 of 2 bad parts caught, 1 of 2 good parts called bad"
+    if masks:
+        false_alarms = 2 * 16 / (4 * 32 * 32 - 2 * 16)
+        assert lines["pixel AUROC"] == f"{100 * (1 - false_alarms / 2):.1f} %"
+    else:
+        assert lines["pixel AUROC, AUPRO"] == "no masks, so not measured"
 
 
 class Constant(nn.Module):
@@ -88,6 +99,6 @@ def test_comparison(own: Path) -> None:
     assert near.pictures == 2
     assert near.score == pytest.approx(SCORE_TOLERANCE / 2, rel=1e-3)
     assert near.anomaly_map == pytest.approx(MAP_TOLERANCE / 2, rel=1e-3)
-    for score, value in ((0.5 + 2 * SCORE_TOLERANCE, 0.5), (0.5, 0.5 + 2 * MAP_TOLERANCE)):
+    for score, value in ((0.5 + 2 * SCORE_TOLERANCE, 0.5), (0.5, 0.5 + 2 * MAP_TOLERANCE), (0.5, float("nan"))):
         with pytest.raises(RuntimeError, match=r"^Expected OpenVINO to answer as the checkpoint does"):
             ask(score, value)
