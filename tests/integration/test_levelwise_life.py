@@ -242,6 +242,20 @@ def test_8_bits_keep_the_auroc(
     assert roc_auc_score(labels, openvino_judge(file)(images.numpy())["pred_score"]) > expected - 0.03
 
 
+@pytest.mark.parametrize("input_size", [None, (64, 64)])
+def test_8_bits_compile_in_every_precision(model: Model, tmp_path: Path, input_size: tuple[int, int] | None) -> None:
+    """bf16 is what OpenVINO chooses where the CPU has it; there it refused the default graph once."""
+    file = small(model).to_openvino(
+        tmp_path,
+        input_size=input_size,
+        compression_type=CompressionType.INT8_PTQ,
+        datamodule=make_data(tmp_path / "pictures"),
+    )
+    for hints in ({}, {"INFERENCE_PRECISION_HINT": "f32"}, {"INFERENCE_PRECISION_HINT": "bf16"}):
+        result = openvino.Core().compile_model(file, "CPU", hints)(pictures(2, 64).numpy())
+        assert np.isfinite(result["anomaly_map"]).all()
+
+
 def test_8_bits_need_images(model: Model, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="Expected a datamodule for INT8_PTQ"):
         small(model).to_openvino(tmp_path, compression_type=CompressionType.INT8_PTQ)

@@ -29,6 +29,7 @@ def normal_images(datamodule: AnomalibDataModule) -> Iterator[Tensor]:
     Yields:
         Photos ``(3, H, W)`` in 0..1, of the size they have.
     """
+    datamodule.prepare_data()
     datamodule.setup("fit")
     dataset = datamodule.train_data
     count = min(CALIBRATION_IMAGES, len(dataset))
@@ -59,8 +60,9 @@ def quantize(path: Path, images: Iterable[Tensor]) -> None:
         return fitted.expand(count or 1, -1, -1, -1).numpy()
 
     calibration = nncf.Dataset([batch(image) for image in images])
+    full = _distances(model) + ([] if height and width else _stems(model))
     # The products belong to the resizing of photos. NNCF knows not every operator, a result for example.
-    scope = nncf.IgnoredScope(names=_distances(model), types=["MatMul"], validate=False)
+    scope = nncf.IgnoredScope(names=full, types=["MatMul"], validate=False)
     openvino.save_model(nncf.quantize(model, calibration, ignored_scope=scope), path, compress_to_fp16=False)
 
 
@@ -79,6 +81,16 @@ def _distances(model: openvino.Model) -> list[str]:
             for operator in (total, total.input_value(0).get_node()):
                 found[operator.get_friendly_name()] = operator
     return sorted(found)
+
+
+def _stems(model: openvino.Model) -> list[str]:
+    """Name the convolutions that read the image.
+
+    Behind the resizing of photos of any size, on a CPU that computes in bf16, OpenVINO 2026.4 refuses a graph that
+    quantises their input (``any_of(scale.size(), OC, 1U)``).
+    """
+    convolutions = (operator for operator in model.get_ops() if operator.get_type_name() == "Convolution")
+    return [c.get_friendly_name() for c in convolutions if c.input(1).get_partial_shape()[1].get_length() == 3]
 
 
 def _consumers(operator: openvino.Node) -> list[openvino.Node]:

@@ -28,8 +28,7 @@ class MixedDistillation(LevelwiseMixin, AnomalibModule):
         skip_weight: Weight of the path on which deep student levels learn from shallow teacher levels; 0 = none.
         symmetric_weight: Weight of the path on which shallow student levels learn from deep ones; 0 = none.
         pairs: Paths join the first and the last layer, or every two.
-        path_mode: The shallow teacher level is a further "target" of the deep student level, or is what the student's
-            deep stages are "feed" with.
+        path_mode: The shallow teacher level is a deep student level's further "target", or "feed"s its stages.
         adapter: What adapts a student level to another teacher level: 1x1 convolutions, or a knowledge review.
         align: Linear adapters compare at the size of the deeper level ("coarse") or of the shallower one.
         map_source: The map compares the same levels, or also what the paths compare.

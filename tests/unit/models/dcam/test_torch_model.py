@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from anomalib_mkd.components.backbone import Teacher
+from anomalib_mkd.components.gates import ChannelGate, SpatialGate
 from anomalib_mkd.functional import position_cosine_distance
-from anomalib_mkd.models.dcam.attention import Attention, ChannelGate, SpatialGate
+from anomalib_mkd.models.dcam.attention import Attention
 from anomalib_mkd.models.dcam.torch_model import DcamModel
 from tests.networks import pictures, settle
 
