@@ -9,6 +9,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . scripts/environment.sh
 make_environment .venv-test "[dev]"
 
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} # threads of tiny networks wait for each other more than they compute
 PATH="$PWD/.venv-test/bin:$PATH"
 ruff check
 ruff format --check
