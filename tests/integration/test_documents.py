@@ -1,0 +1,60 @@
+# Copyright (C) 2026 The anomalib-mkd authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""What the documents print can be typed: commands parse, Python compiles, links lead somewhere."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+from string import Template
+
+import pytest
+from anomalib.cli.cli import AnomalibCLI
+
+import anomalib_mkd.models  # noqa: F401  # registers, as the hook does
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def blocks(language: str) -> list[str]:
+    pattern = re.compile(rf"^```{language}\n(.*?)^```", re.DOTALL | re.MULTILINE)
+    return [block for path in DOCUMENTS for block in pattern.findall(path.read_text(encoding="utf-8"))]
+
+
+def commands() -> list[list[str]]:
+    """Every call of anomalib in a shell block, with the block's own variables put in."""
+    found = []
+    for block in blocks("bash"):
+        variables: dict[str, str] = {}
+        for name, quoted, plain in re.findall(r'(\w+)=(?:"([^"]*)"|(\S+))', block):
+            variables[name] = Template(quoted or plain).safe_substitute(variables)
+        text = Template(block.replace("\\\n", " ")).substitute(variables)
+        found += [shlex.split(line, comments=True)[1:] for line in text.splitlines() if line.startswith("anomalib ")]
+    return found
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_somewhere(path: Path) -> None:
+    links = re.findall(r"\]\(([^)#\s]+)[^)]*\)", path.read_text(encoding="utf-8"))
+    missing = [link for link in links if "://" not in link and not (path.parent / link).exists()]
+    assert not missing
+
+
+def test_python_compiles() -> None:
+    found = blocks("python")
+    assert found
+    for block in found:
+        compile(block, "document", "exec")
+
+
+@pytest.mark.filterwarnings("ignore")  # the command line turns on everything that the libraries have to say
+@pytest.mark.parametrize("words", commands(), ids=" ".join)
+def test_commands_parse(words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(ROOT)
+    with pytest.raises(SystemExit) as end:
+        AnomalibCLI([*words, "--print_config"])
+    assert end.value.code in {0, None}
+    assert "class_path:" in capsys.readouterr().out
