@@ -38,11 +38,14 @@ STUB_HOST = {
 }
 # The leaves of our own package that need torch; everything about registration is the real file.
 STUB_LEAVES = {
-    "anomalib_mkd/models/mkd/__init__.py": """\
+    **{
+        f"anomalib_mkd/models/{folder}/__init__.py": f"""\
         from anomalib.models.components import AnomalibModule
 
-        class Mkd(AnomalibModule): ...
-        """,
+        class {name}(AnomalibModule): ...
+        """
+        for folder, name in (("dcam", "Dcam"), ("mixed_distillation", "MixedDistillation"), ("mkd", "Mkd"))
+    },
     "anomalib_mkd/data/__init__.py": """\
         from anomalib.data import AnomalibDataModule
 
