@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from anomalib.data import AnomalibDataModule
 from anomalib.data.transforms.utils import extract_transforms_by_type
 from anomalib.deploy import CompressionType
 from anomalib.metrics import Evaluator
@@ -56,7 +57,7 @@ class Mkd(DistillationMixin, AnomalibModule):
         cache_gigabytes: Memory for the training images and the teacher's features of them; 0 reads and computes them in
             every step. Images are kept only where the data loader has no worker processes.
         student_precision: In which the student's forward and backward pass run in training: "auto" takes bf16 on CPUs
-            that compute in it (three times as fast) and f32 elsewhere. Weights, loss and inference are always f32.
+            that compute in it, which is faster there, and f32 elsewhere. Weights, loss and inference are always f32.
         pre_trained: Start from the backbone's ImageNet weights.
         weights: File with weights for the backbone, or "quickstart" for the small embedded teacher.
         pre_processor: Default: 128 pixels without normalisation for VGGs and the embedded teacher (the paper's), else
@@ -192,11 +193,13 @@ class Mkd(DistillationMixin, AnomalibModule):
             raise ValueError(msg)
         return super().to_onnx(export_root, model_file_name=model_file_name, input_size=input_size, **kwargs)
 
-    def to_openvino(
+    def to_openvino(  # type: ignore[override]  # what we do not touch is passed on
         self,
         export_root: Path | str,
-        *args: Any,
+        model_file_name: str = "model",
+        input_size: tuple[int, int] | None = None,
         compression_type: CompressionType | None = None,
+        datamodule: AnomalibDataModule | None = None,
         **kwargs: Any,
     ) -> Path:
         """Export to OpenVINO in f32.
@@ -211,7 +214,7 @@ class Mkd(DistillationMixin, AnomalibModule):
                 "Export without compression."
             )
             raise ValueError(msg)
-        return super().to_openvino(export_root, *args, **kwargs)
+        return super().to_openvino(export_root, model_file_name, input_size, datamodule=datamodule, **kwargs)
 
 
 def _check_arguments(

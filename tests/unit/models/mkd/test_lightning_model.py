@@ -156,6 +156,8 @@ def test_random_maps_are_not_exported(tmp_path: Path) -> None:
 def test_compressed_maps_are_not_exported(tmp_path: Path, compression: CompressionType) -> None:
     with pytest.raises(ValueError, match=r"no compression_type for Mkd, got .*Export without compression"):
         tiny().to_openvino(tmp_path, compression_type=compression)
+    with pytest.raises(ValueError, match="no compression_type for Mkd"):
+        tiny().to_openvino(tmp_path, "model", None, compression)  # by position, as anomalib's signature allows
     assert list(tmp_path.iterdir()) == []
 
 
