@@ -24,7 +24,7 @@ in test/<defect> (masks, if you have them, in ground_truth/<defect>), and run th
 
 
 def quickstart(
-    data: str = "metal",
+    data: str = "washer",
     output: Path = Path("quickstart_results"),
     steps: PositiveInt = 300,
     batch_size: PositiveInt = 16,
