@@ -13,9 +13,10 @@ from typing import Any
 
 import jsonargparse
 
+from anomalib_mkd.benchmark.rows import DATA
+
 ROOT = Path(__file__).resolve().parents[3]
 SHARED = Path(os.environ.get("ANOMALIB_MKD_SHARED") or ROOT.parent / "shared")
-DATA = ["mvtec/bottle", "mvtec/screw", "mpdd/metal_plate", "magnetic_tile/mt"]
 
 logger = logging.getLogger("anomalib_mkd.benchmark")
 
@@ -38,7 +39,7 @@ def accuracy(
     models: list[str] = ["Mkd", "Stfpm"],  # noqa: B006
     weights: list[str] = ["resnet18.tv_in1k", "quickstart"],  # noqa: B006
     variants: list[str] = ["default", "paper"],  # noqa: B006
-    data: list[str] = DATA,
+    data: list[str] = list(DATA),  # noqa: B006
     seeds: list[int] = [0, 1, 2],  # noqa: B006
     steps: int | None = None,
     batch_size: int = 16,
@@ -59,7 +60,7 @@ def accuracy(
         weights: Teacher weights: resnet18.tv_in1k (from the shared folder), quickstart, or another timm name (hub).
         variants: Presets: default (protocol user), paper (protocol paper); of Mkd random_teacher (untrained teacher);
             of the others those of benchmark/variants.py, joined by "+", for example none+width0.25.
-        data: Folders under the data root, in MVTec layout.
+        data: Folders under the data root, in MVTec layout; joint4 is one model for the four of the default.
         seeds: Seeds.
         steps: Training steps; null means the model's own number (Stfpm: 100).
         batch_size: Images per training step.
@@ -161,7 +162,7 @@ def selection(
         candidates: Arguments of the model by name, for example '{"auto": {"value_weight": "auto"}, "paper":
             {"value_weight": 0.5, "training_steps": 300, "batch_size": 64}}'.
         model: Mkd, MixedDistillation or Dcam.
-        data: Folders under the data root, in MVTec layout.
+        data: Folders under the data root, in MVTec layout; joint4 is one model for four of them.
         seeds: Seeds of the split, the defects and the training.
         weights: Teacher weights.
         steps: Training steps where a candidate gives none; null means the model's own number.

@@ -1,7 +1,7 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Train and test one model on one data set, and write the metrics as rows.
+"""Train and test one model on one data set, or on several as one, and write the metrics as rows.
 
 Metrics are anomalib's, on raw scores and maps: no post-processor stands between, since clamping would make ties. All
 normal training images train; nothing is validated, so no test image takes part in any choice.
@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import shutil
+import statistics
 import sys
 import tempfile
 import time
@@ -33,13 +34,13 @@ from lightning.pytorch import Callback, LightningModule, Trainer, seed_everythin
 from PIL import Image
 from torch import Tensor
 
-from anomalib_mkd.benchmark.rows import Row, append_rows, commit, has_run, machine, read_rows, versions
+from anomalib_mkd.benchmark.rows import JOINT, MEAN, Row, append_rows, commit, has_run, machine, read_rows, versions
 from anomalib_mkd.benchmark.variants import BASELINES, NAMED, variant_arguments
 from anomalib_mkd.components.precision import uses_bf16
-from anomalib_mkd.data import MVTecFolder
+from anomalib_mkd.data import MultiCategory, MVTecFolder
 
 if TYPE_CHECKING:
-    from anomalib.data import Folder
+    from anomalib.data import AnomalibDataModule
     from anomalib.models.components import AnomalibModule
 
 logger = logging.getLogger(__name__)
@@ -66,7 +67,7 @@ class Run:
     Args:
         model: ``Mkd``, ``MixedDistillation``, ``Dcam``, ``Stfpm`` or ``Patchcore``.
         variant: Name of the preset.
-        data: Folder under the data root, for example ``mvtec/bottle``.
+        data: Folder under the data root, for example ``mvtec/bottle``, or a name in ``JOINT``.
         seed: Seed of everything.
         weights: Teacher weights: a timm name, or ``quickstart``.
         protocol: ``user``, ``paper`` or ``painted``.
@@ -141,7 +142,7 @@ class Outputs:
         return [Path(path).parent.name for path in self.paths]
 
 
-def folder_data(root: Path | str, data: str, batch_size: int, seed: int, workers: int = 0) -> Folder:
+def folder_data(root: Path | str, data: str, batch_size: int, seed: int, workers: int = 0) -> MVTecFolder:
     """The data module of a data set in MVTec layout, without validation images.
 
     Args:
@@ -170,6 +171,17 @@ def folder_data(root: Path | str, data: str, batch_size: int, seed: int, workers
             raise FileNotFoundError(msg)
     datamodule.setup()
     return datamodule
+
+
+def run_data(root: Path | str, run: Run) -> MVTecFolder | MultiCategory:
+    """The data module of a run; arguments and errors as for :func:`folder_data`."""
+    if run.data not in JOINT:
+        return folder_data(root, run.data, run.batch_size, run.seed)
+    parts = [folder_data(root, name, run.batch_size, run.seed) for name in JOINT[run.data]]
+    names = [name.rsplit("/", 1)[-1] for name in JOINT[run.data]]
+    return MultiCategory(
+        datamodules=parts, categories=names, train_batch_size=run.batch_size, eval_batch_size=8, num_workers=0
+    )
 
 
 def model_arguments(run: Run, shared: Path) -> dict[str, Any]:
@@ -308,7 +320,7 @@ def _engine(work: Path, callbacks: Sequence[Callback], **limits: Any) -> Engine:
 
 
 def train(
-    model: AnomalibModule, datamodule: Folder, run: Run, work: Path, callbacks: Sequence[Callback] = ()
+    model: AnomalibModule, datamodule: AnomalibDataModule, run: Run, work: Path, callbacks: Sequence[Callback] = ()
 ) -> Trained:
     """Train one model.
 
@@ -331,7 +343,7 @@ def train(
     return Trained(steps, steps / len(datamodule.train_dataloader()), seconds, "bf16-train" if bf16 else "f32")
 
 
-def test_outputs(model: AnomalibModule, datamodule: Folder, work: Path) -> Outputs:
+def test_outputs(model: AnomalibModule, datamodule: AnomalibDataModule, work: Path) -> Outputs:
     """Raw results of a trained model on the whole test set.
 
     Args:
@@ -347,7 +359,7 @@ def test_outputs(model: AnomalibModule, datamodule: Folder, work: Path) -> Outpu
 test_outputs.__test__ = False  # type: ignore[attr-defined]  # not a test, though pytest would collect the name
 
 
-def int8_outputs(model: Any, datamodule: Folder, outputs: Outputs, work: Path) -> Outputs:
+def int8_outputs(model: Any, datamodule: AnomalibDataModule, outputs: Outputs, work: Path) -> Outputs:
     """Raw results of the same test set by the model's OpenVINO export in 8 bits.
 
     Args:
@@ -407,38 +419,61 @@ def _to_unit_range(values: Tensor) -> Tensor:
     return (values - low) / (high - low).clamp_min(torch.finfo(values.dtype).tiny)
 
 
+def by_category(outputs: Outputs, datamodule: MVTecFolder | MultiCategory) -> dict[str, Outputs]:
+    """Raw results of each category.
+
+    Args:
+        outputs: Those of the whole test set.
+        datamodule: Where the test set comes from.
+    """
+    if not isinstance(datamodule, MultiCategory):
+        return {datamodule.category.rsplit("/", 1)[-1]: outputs}
+    owners = datamodule.categories_of(SimpleNamespace(image_path=outputs.paths))
+    return {name: outputs.select(torch.tensor([owner == name for owner in owners])) for name in datamodule.categories}
+
+
 def run_rows(
     run: Run,
     trained: Trained,
-    outputs: Outputs,
+    outputs: Mapping[str, Outputs],
     threads: int,
     source: str,
-    extra: Mapping[tuple[str, str], float] | None = None,
+    extra: Mapping[str, float] | None = None,
 ) -> list[Row]:
-    """Rows of a run.
+    """Rows of a run: of each category, and of joint data the mean over categories, whatever their sizes.
 
     Args:
         run: The run.
         trained: How far its training went.
-        outputs: Its raw results.
+        outputs: Its raw results by category.
         threads: Threads used.
         source: Commit of the code.
-        extra: Further values by (metric, subset), for example times.
+        extra: Further values of the run as a whole by metric, for example times.
     """
-    values = measure(outputs, run.protocol if run.model == "Mkd" else "user") | dict(extra or {})
+    protocol = run.protocol if run.model == "Mkd" else "user"
+    values = {
+        (category, metric, subset): value
+        for category, part in outputs.items()
+        for (metric, subset), value in measure(part, protocol).items()
+    }
+    whole = MEAN if run.data in JOINT else next(iter(outputs))
+    if whole == MEAN:
+        for metric in dict.fromkeys(metric for _, metric, _ in values):
+            values[MEAN, metric, "all"] = statistics.fmean(values[category, metric, "all"] for category in outputs)
+    values |= {(whole, metric, "all"): value for metric, value in (extra or {}).items()}
     return [
         Row(
             run_id=run.run_id,
             model=run.model,
             variant=run.variant,
             data=run.data,
-            category=run.data.rsplit("/", 1)[-1],
+            category=category,
             subset=subset,
             seed=run.seed,
             metric=metric,
             value=value,
             epochs=trained.epochs,
-            image_size=outputs.maps.shape[-1],
+            image_size=next(iter(outputs.values())).maps.shape[-1],
             precision=trained.precision,
             weights=run.weights,
             protocol=run.protocol,
@@ -446,15 +481,15 @@ def run_rows(
             versions=versions(),
             commit=source,
         )
-        for (metric, subset), value in values.items()
+        for (category, metric, subset), value in values.items()
     ]
 
 
 def save_heat_maps(outputs: Outputs, folder: Path, count: int = 4) -> list[Path]:
     """Pictures to look at: image, heat map and true mask side by side.
 
-    One scale serves all pictures of a run: from 0 to the larger of the 99.9th percentile over normal images and the
-    median peak of the defective ones.
+    One scale serves all pictures: from 0 to the larger of the 99.9th percentile over normal images and the median peak
+    of the defective ones.
 
     Args:
         outputs: Raw results.
@@ -508,7 +543,7 @@ def measure_run(
         results: CSV file.
         shared: Folder with ``weights/``.
         data_root: Folder that ``run.data`` lies under.
-        pictures: Folder for heat maps; none are drawn if ``None``.
+        pictures: Folder for heat maps, a folder per category of joint data; none are drawn if ``None``.
         source: Commit of the code; found if ``None``.
         int8: Also measure the export in 8 bits, under a ``run_id`` with ``-int8``.
         build: Makes the model.
@@ -525,7 +560,7 @@ def measure_run(
     seed_everything(run.seed, verbose=False)
     work = Path(tempfile.mkdtemp(prefix="anomalib_mkd_"))
     try:
-        datamodule = folder_data(data_root, run.data, run.batch_size, run.seed)
+        datamodule = run_data(data_root, run)
         model = build(run, shared)
         trained = train(model, datamodule, run, work)
         start = time.perf_counter()
@@ -534,17 +569,20 @@ def measure_run(
         in_8_bits = int8_outputs(model, datamodule, outputs, work) if int8 else None
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    extra = {("train_seconds", "all"): trained.seconds, ("test_seconds", "all"): seconds}
-    rows = run_rows(run, trained, outputs, torch.get_num_threads(), source, extra)
+    extra = {"train_seconds": trained.seconds, "test_seconds": seconds}
+    parts = by_category(outputs, datamodule)
+    rows = run_rows(run, trained, parts, torch.get_num_threads(), source, extra)
     if in_8_bits:
         reached = dataclasses.replace(trained, precision="int8")
-        quantized = run_rows(run, reached, in_8_bits, torch.get_num_threads(), source)
+        quantized = run_rows(run, reached, by_category(in_8_bits, datamodule), torch.get_num_threads(), source)
         rows += [dataclasses.replace(row, run_id=int8_id) for row in quantized]
     rows = [row for row in rows if row.run_id not in known]
     append_rows(results, rows)
     if pictures is not None:
-        save_heat_maps(outputs, pictures / run.run_id)
-    summary = ", ".join(f"{row.metric} {row.value:.4f}" for row in rows if row.subset == "all")
+        for category, part in parts.items():
+            save_heat_maps(part, pictures / run.run_id / (category if run.data in JOINT else ""))
+    whole = rows[-1].category  # of joint data: the mean
+    summary = ", ".join(f"{row.metric} {row.value:.4f}" for row in rows if (row.category, row.subset) == (whole, "all"))
     logger.info("%s: %d steps, %s", run.run_id, trained.steps, summary)
     return rows
 
@@ -564,7 +602,7 @@ def plan(
         models: Class names.
         weights: Teacher weights.
         variants: Presets of our models; those of anomalib have one each.
-        data: Folders under the data root.
+        data: Folders under the data root, or names in ``JOINT``.
         seeds: Seeds.
         steps: Training steps; ``None`` = the model's own (Stfpm: 100; Patchcore always takes one pass).
         batch_size: Training batch.
@@ -669,7 +707,7 @@ def measure_stability(
     seed_everything(run.seed, verbose=False)
     work = Path(tempfile.mkdtemp(prefix="anomalib_mkd_"))
     try:
-        datamodule = folder_data(data_root, run.data, run.batch_size, run.seed)
+        datamodule = run_data(data_root, run)
         model = build(constant, shared)
         snapshots = Snapshots(checkpoints)
         trained = train(model, datamodule, constant, work, [snapshots])
@@ -680,7 +718,7 @@ def measure_stability(
             single = dataclasses.replace(constant, variant=f"constant_step{step}")
             outputs = test_outputs(model, datamodule, work)
             reached = dataclasses.replace(trained, steps=step, epochs=step / per_epoch)
-            rows += run_rows(single, reached, outputs, torch.get_num_threads(), source)
+            rows += run_rows(single, reached, by_category(outputs, datamodule), torch.get_num_threads(), source)
     finally:
         shutil.rmtree(work, ignore_errors=True)
     append_rows(results, rows)

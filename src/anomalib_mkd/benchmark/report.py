@@ -15,11 +15,10 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from anomalib_mkd.benchmark.rows import Row, read_folder
+from anomalib_mkd.benchmark.rows import DATA, Row, read_folder
 from anomalib_mkd.benchmark.variants import BASELINES
 
 MARKED = re.compile(r"(<!-- table:(?P<name>[\w-]+) -->\n).*?(<!-- /table -->)", re.DOTALL)
-DATA = ("mvtec/bottle", "mvtec/screw", "mpdd/metal_plate", "magnetic_tile/mt")
 CATEGORIES = tuple(name.rsplit("/", 1)[-1] for name in DATA)
 INT8 = "-int8"
 METRICS = {"image_AUROC": "image AUROC", "pixel_AUROC": "pixel AUROC", "AUPRO": "AUPRO"}

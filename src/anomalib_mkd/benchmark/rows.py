@@ -28,6 +28,13 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+DATA = ("mvtec/bottle", "mvtec/screw", "mpdd/metal_plate", "magnetic_tile/mt")
+"""Folders under the data root that the documentation's tables are about."""
+JOINT = {"joint4": DATA}
+"""Data sets that one model learns together: name to folders."""
+MEAN = "mean"
+"""Category of the rows about joint data as a whole."""
+
 CPU_FEATURES = {
     "avx2": "AVX2",
     "avx512f": "AVX-512",
@@ -54,8 +61,8 @@ class Row:
         run_id: Name of the run; the same run is never measured twice into one file.
         model: Class name, for example ``Mkd``.
         variant: Preset or ablation, for example ``default`` or ``paper``.
-        data: Folder under the data root, for example ``mvtec/bottle``.
-        category: Last part of ``data``.
+        data: Folder under the data root, for example ``mvtec/bottle``, or ``joint4``.
+        category: Last part of the folder; ``mean`` over the categories of joint data.
         subset: ``all``, or a defect type.
         seed: Seed of the run.
         metric: Name of the number, for example ``image_AUROC``.

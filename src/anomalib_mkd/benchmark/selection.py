@@ -17,6 +17,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFilter
 
+from anomalib_mkd.benchmark.rows import JOINT
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -233,7 +235,7 @@ def measure_candidates(
         candidates: Arguments of the model by variant name; ``training_steps`` and ``batch_size`` among them override
             the common ones.
         model: Class name.
-        data: Folders under the data root.
+        data: Folders under the data root, or names in ``JOINT``.
         seeds: Seeds of the split, the defects and the training.
         weights: Teacher weights.
         steps: Training steps; ``None`` = the model's own.
@@ -247,7 +249,8 @@ def measure_candidates(
 
     for seed in seeds:
         for name in data:
-            painted_data(data_root / name, work / f"painted_s{seed}" / name, seed)
+            for part in JOINT.get(name, (name,)):
+                painted_data(data_root / part, work / f"painted_s{seed}" / part, seed)
             for variant, given in candidates.items():
                 arguments = dict(given)
                 run = Run(

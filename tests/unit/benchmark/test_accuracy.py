@@ -27,7 +27,8 @@ from anomalib_mkd.benchmark.accuracy import (
     measure_stability,
     model_arguments,
 )
-from anomalib_mkd.benchmark.rows import read_rows
+from anomalib_mkd.benchmark.rows import DATA, read_rows
+from tests.category_folders import draw_category
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -122,6 +123,35 @@ def test_run_gives_rows_once(root: Path, tmp_path: Path) -> None:
     assert [path.name for path in pictures] == ["dent_0.png", "good_0.png", "stain_0.png"]
     assert Image.open(pictures[0]).size == (96, 32)
     assert (pictures[0].parent / ".gitignore").read_text(encoding="utf-8") == "*\n"
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning", "ignore::DeprecationWarning")
+def test_one_model_is_measured_on_each_category_and_on_their_mean(tmp_path: Path) -> None:
+    for name, train in zip(DATA, (3, 5, 2, 2), strict=True):
+        draw_category(tmp_path / "data" / name, train=train, size=32)
+    upside_down = tmp_path / "data" / DATA[1]  # defects of the second category look as its normal images do
+    for path in sorted((upside_down / "test" / "dent").iterdir()):
+        path.write_bytes((upside_down / "test" / "good" / path.name).read_bytes())
+    built = []
+
+    def build(run: Run, shared: Path) -> Stub:
+        built.append((run, shared))
+        return Stub()
+
+    run = dataclasses.replace(RUN, data="joint4")
+    options: dict[str, Any] = {"results": tmp_path / "a.csv", "shared": tmp_path, "data_root": tmp_path / "data"}
+    rows = measure_run(run, pictures=tmp_path / "pictures", source="abc", build=build, **options)
+    assert measure_run(run, build=build, **options) == []
+    assert len(built) == 1
+    assert read_rows(tmp_path / "a.csv") == [dataclasses.replace(row, value=float(f"{row.value:.6g}")) for row in rows]
+    assert {(row.run_id, row.data, row.epochs) for row in rows} == {(run.run_id, "joint4", 0.5)}  # 3 of 6 batches
+    image = {row.category: row.value for row in rows if (row.metric, row.subset) == ("image_AUROC", "all")}
+    assert image == {"bottle": 1, "screw": 0.5, "metal_plate": 1, "mt": 1, "mean": 0.875}
+    whole = {(row.metric, row.subset) for row in rows if row.category == "mean"}
+    assert whole == {(m, "all") for m in ("image_AUROC", "pixel_AUROC", "AUPRO", "train_seconds", "test_seconds")}
+    assert {row.subset for row in rows if row.category == "screw"} == {"all", "dent"}
+    pictures = (tmp_path / "pictures" / run.run_id).rglob("*.png")
+    assert {path.parent.name for path in pictures} == set(image) - {"mean"}
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning", "ignore::DeprecationWarning")

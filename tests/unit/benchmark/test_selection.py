@@ -5,13 +5,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from anomalib_mkd.benchmark.selection import PAINTERS, paint, painted_data
+from anomalib_mkd.benchmark import accuracy
+from anomalib_mkd.benchmark.accuracy import Run, run_data
+from anomalib_mkd.benchmark.rows import DATA
+from anomalib_mkd.benchmark.selection import PAINTERS, measure_candidates, paint, painted_data
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -56,3 +59,31 @@ def test_too_few_images(tmp_path: Path) -> None:
     normal_images(tmp_path / "set" / "train" / "good", 3)
     with pytest.raises(ValueError, match="Expected at least 10 images"):
         painted_data(tmp_path / "set", tmp_path / "painted", seed=1)
+
+
+def test_a_joint_candidate_trains_on_the_painted_sets_of_all_its_categories(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in DATA:
+        normal_images(tmp_path / "data" / name / "train" / "good", 30)  # and no test image is there to be read
+    measured: list[tuple[Run, dict[str, Any]]] = []
+    monkeypatch.setattr(accuracy, "measure_run", lambda run, **options: measured.append((run, options)))
+    measure_candidates(
+        {"half": {"student_width": 0.5}},
+        model="Dcam",
+        data=["joint4"],
+        seeds=[0],
+        weights="quickstart",
+        steps=5,
+        batch_size=2,
+        results=tmp_path / "selection.csv",
+        shared=tmp_path,
+        data_root=tmp_path / "data",
+        work=tmp_path / "work",
+    )
+    ((run, options),) = measured
+    assert (run.data, run.protocol, dict(run.arguments)) == ("joint4", "painted", {"student_width": 0.5})
+    datamodule = run_data(options["data_root"], run)
+    datamodule.setup()
+    assert datamodule.categories == ["bottle", "screw", "metal_plate", "mt"]
+    assert (len(datamodule.train_data), len(datamodule.test_data)) == (4 * 24, 4 * 6)
