@@ -34,7 +34,18 @@ from lightning.pytorch import Callback, LightningModule, Trainer, seed_everythin
 from PIL import Image
 from torch import Tensor
 
-from anomalib_mkd.benchmark.rows import JOINT, MEAN, Row, append_rows, commit, has_run, machine, read_rows, versions
+from anomalib_mkd.benchmark.rows import (
+    INT8,
+    JOINT,
+    MEAN,
+    Row,
+    append_rows,
+    commit,
+    has_run,
+    machine,
+    read_rows,
+    versions,
+)
 from anomalib_mkd.benchmark.variants import BASELINES, NAMED, variant_arguments
 from anomalib_mkd.components.precision import uses_bf16
 from anomalib_mkd.data import MultiCategory, MVTecFolder
@@ -551,7 +562,7 @@ def measure_run(
     Returns:
         The new rows; none if the run was there.
     """
-    int8_id = f"{run.run_id}-int8"
+    int8_id = f"{run.run_id}{INT8}"
     known = {name for name in (run.run_id, int8_id) if has_run(results, name)}
     if known >= ({run.run_id, int8_id} if int8 else {run.run_id}):
         logger.info("%s: there, skipped", run.run_id)

@@ -12,16 +12,27 @@ import csv
 import re
 import statistics
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from anomalib_mkd.benchmark.rows import DATA, Row, read_folder
-from anomalib_mkd.benchmark.variants import BASELINES
+from anomalib_mkd.benchmark.rows import DATA, INT8, MEAN, Row, read_folder
+from anomalib_mkd.benchmark.variants import BASELINES, STUDIES
 
 MARKED = re.compile(r"(<!-- table:(?P<name>[\w-]+) -->\n).*?(<!-- /table -->)", re.DOTALL)
 CATEGORIES = tuple(name.rsplit("/", 1)[-1] for name in DATA)
-INT8 = "-int8"
+TEXTURE = "mt"
+OBJECTS = tuple(name for name in CATEGORIES if name != TEXTURE)
+COLUMNS = {
+    **{name: (name,) for name in OBJECTS},
+    "objects": OBJECTS,
+    f"{TEXTURE} (texture)": (TEXTURE,),
+    "mean": CATEGORIES,
+}
+"""Columns of most tables, and the categories that each is the mean of."""
 METRICS = {"image_AUROC": "image AUROC", "pixel_AUROC": "pixel AUROC", "AUPRO": "AUPRO"}
+SHORT = ("image_AUROC", "AUPRO")
+SHORT_TITLE = " / ".join(METRICS[metric] for metric in SHORT)
+FILES = {"MixedDistillation": "mixed_distillation", "Dcam": "dcam"}
 EMPTY = "*Not measured yet.*"
 
 Table = Callable[[Sequence[Row], Path], str]
@@ -79,14 +90,48 @@ def _teacher(weights: str, variant: str) -> str:
 
 
 def _steps(rows: Sequence[Row]) -> str:
-    """Batch and steps of runs, as their names tell, with the passes over the training images."""
-    plans = {tuple(row.run_id.removesuffix(INT8).rsplit("-", 2)[1:]) for row in rows}
-    texts = sorted(f"{'own' if steps == 'nauto' else steps[1:]} x {batch[1:]}" for batch, steps in plans)
-    return ", ".join(texts)
+    """Steps and batch of runs."""
+    return ", ".join(
+        sorted(f"{'own' if steps == 'auto' else steps} x {batch}" for batch, steps in {r.plan for r in rows})
+    )
+
+
+def _trained_on(is_joint: object) -> str:
+    """How a table says whether one model learned all categories."""
+    return "all four" if is_joint else "each"
+
+
+def _over_seeds(rows: Iterable[Row], metric: str, categories: Sequence[str]) -> list[float]:
+    """Mean of a metric over categories, for each seed that has them all."""
+    chosen = [row for row in rows if row.metric == metric and row.subset == "all" and row.category in categories]
+    return [
+        statistics.fmean(statistics.fmean(row.value for row in same) for same in by_category.values())
+        for by_category in (_by(group, "category") for group in _by(chosen, "seed").values())
+        if len(by_category) == len(categories)
+    ]
+
+
+def _scores(
+    rows: Sequence[Row], metrics: Sequence[str], columns: Mapping[str, Sequence[str]]
+) -> dict[str, list[list[float]]]:
+    """Column to a list per metric of values over seeds."""
+    return {name: [_over_seeds(rows, metric, categories) for metric in metrics] for name, categories in columns.items()}
+
+
+def _cells(scores: Mapping[str, Sequence[Sequence[float]]]) -> list[str]:
+    """Number of seeds, and a cell per column with its metrics one after the other."""
+    seeds = _count(len(values) for metrics in scores.values() for values in metrics if values)
+    return [seeds, *(" / ".join(map(percent, metrics)) if all(metrics) else "" for metrics in scores.values())]
+
+
+def _is_full_test(row: Row) -> bool:
+    """Whether a row belongs to a test in full precision on one of the categories or on all of them together."""
+    return row.protocol in {"user", "paper"} and (row.data in DATA or row.is_joint) and not row.run_id.endswith(INT8)
 
 
 def _accuracy(metric: str) -> Table:
     """Table of one metric: a line per model, teacher and variant, a column per category."""
+    columns = {**{name: (name,) for name in CATEGORIES}, "mean": CATEGORIES}
 
     def table(rows: Sequence[Row], folder: Path) -> str:
         del folder
@@ -94,33 +139,19 @@ def _accuracy(metric: str) -> Table:
             row
             for row in rows
             if row.metric == metric
-            and row.subset == "all"
-            and row.protocol in {"user", "paper"}
             and row.variant in {"default", "paper", *(variant for variant, _ in BASELINES.values())}
-            and row.data in DATA
-            and not row.run_id.endswith(INT8)
+            and _is_full_test(row)
+            and not row.is_joint
         ]
         lines = []
-        for (model, variant, protocol, weights), group in sorted(
-            _by(chosen, "model", "variant", "protocol", "weights").items(),
+        for (model, variant, protocol, weights, _), group in sorted(
+            _by(chosen, "model", "variant", "protocol", "weights", "plan").items(),
             key=lambda item: [str(part) for part in item[0]],
         ):
-            by_category = {name: [row.value for row in group if row.category == name] for name in CATEGORIES}
-            mean = ""
-            if all(by_category.values()):
-                mean = f"{100 * statistics.fmean(statistics.fmean(values) for values in by_category.values()):.1f}"
             label = f"{model} (anomalib)" if model in BASELINES else f"{model}, {protocol}"
-            lines.append(
-                [
-                    label,
-                    _teacher(str(weights), str(variant)),
-                    _steps(group),
-                    _count(len(values) for values in by_category.values() if values),
-                    *(percent(values) for values in by_category.values()),
-                    mean,
-                ],
-            )
-        return markdown(["Model, protocol", "Teacher", "Steps x batch", "Seeds", *CATEGORIES, "mean"], lines)
+            cells = _cells(_scores(group, [metric], columns))
+            lines.append([label, _teacher(str(weights), str(variant)), _steps(group), *cells])
+        return markdown(["Model, protocol", "Teacher", "Steps x batch", "Seeds", *columns], lines)
 
     return table
 
@@ -151,21 +182,23 @@ def _quickstart(rows: Sequence[Row], folder: Path) -> str:
 
 
 def _times(rows: Sequence[Row], folder: Path) -> str:
-    """Seconds of training and of testing."""
+    """Seconds of training."""
     del folder
     chosen = [row for row in rows if row.metric == "train_seconds" and row.protocol in {"user", "paper"}]
-    lines = []
-    for (model, variant, weights, machine), group in _by(chosen, "model", "variant", "weights", "machine").items():
-        lines.append(
-            [
-                f"{model}, {variant}",
-                _teacher(str(weights), str(variant)),
-                _steps(group),
-                f"{statistics.median(row.value for row in group):.0f}",
-                str(machine),
-            ],
-        )
-    return markdown(["Model, variant", "Teacher", "Steps x batch", "Training, s (median)", "Machine"], lines)
+    groups = _by(chosen, "model", "variant", "weights", "is_joint", "plan", "machine")
+    lines = [
+        [
+            f"{model}, {variant}",
+            _teacher(str(weights), str(variant)),
+            _trained_on(is_joint),
+            _steps(group),
+            f"{statistics.median(row.value for row in group):.0f}",
+            str(machine),
+        ]
+        for (model, variant, weights, is_joint, _, machine), group in groups.items()
+    ]
+    header = ["Model, variant", "Teacher", "Trained on", "Steps x batch", "Training, s (median)", "Machine"]
+    return markdown(header, lines)
 
 
 def _stability(rows: Sequence[Row], folder: Path) -> str:
@@ -181,13 +214,11 @@ def _stability(rows: Sequence[Row], folder: Path) -> str:
                 if (row.data, row.weights, row.metric, row.subset, row.model) == (data, weights, metric, "all", "Mkd")
             ]
             single = [row for row in own if row.variant.startswith("constant_step")]
-            plans = {row.run_id.rsplit("-", 2)[1:][0] + row.run_id.rsplit("-", 2)[2] for row in single}
+            plans = {row.plan for row in single}
             delivered = {
                 row.seed: row.value
                 for row in own
-                if row.variant == "delivered"
-                and row.protocol == "user"
-                and row.run_id.rsplit("-", 2)[1] + row.run_id.rsplit("-", 2)[2] in plans
+                if row.variant == "delivered" and row.protocol == "user" and row.plan in plans
             }
             spreads = [
                 max(row.value for row in group) - min(row.value for row in group)
@@ -224,90 +255,115 @@ def _stability(rows: Sequence[Row], folder: Path) -> str:
 
 
 def _selection(model: str) -> Table:
-    """Candidates of a model on painted anomalies, best mean of the three metrics first."""
+    """Candidates of a model on painted anomalies; those with most categories first, then the best mean."""
 
     def table(rows: Sequence[Row], folder: Path) -> str:
         del folder
-        chosen = [
-            row
-            for row in rows
-            if (row.model, row.protocol, row.subset) == (model, "painted", "all") and row.metric in METRICS
-        ]
+        chosen = [row for row in rows if (row.model, row.protocol, row.subset) == (model, "painted", "all")]
+        columns = {name: (name,) for name in CATEGORIES}
         lines = []
-        for (variant, weights), group in _by(chosen, "variant", "weights").items():
-            values = {metric: [row.value for row in group if row.metric == metric] for metric in METRICS}
+        for (variant, weights, is_joint, _), group in _by(chosen, "variant", "weights", "is_joint", "plan").items():
+            there = [name for name in CATEGORIES if any(row.category == name for row in group)]
+            scores = _scores(group, [*METRICS], {**columns, "mean of these": there})
+            best = statistics.fmean(row.value for row in group if row.metric in METRICS and row.category in there)
+            seconds = [row.value for row in group if row.metric == "train_seconds"]
             lines.append(
                 (
-                    statistics.fmean(row.value for row in group),
+                    (-len(there), -best),
                     [
                         f"`{variant}`",
                         _teacher(str(weights), ""),
+                        _trained_on(is_joint),
                         _steps(group),
-                        ", ".join(dict.fromkeys(row.category for row in group)),
-                        str(len(values["image_AUROC"])),
-                        *(percent(found) for found in values.values()),
+                        *_cells(scores),
+                        f"{statistics.median(seconds):.0f}" if seconds else "",
                     ],
                 ),
             )
-        lines.sort(key=lambda line: -line[0])
-        header = ["Candidate", "Teacher", "Steps x batch", "Categories", "Runs", *METRICS.values()]
-        return markdown(header, [line for _, line in lines])
+        lines.sort(key=lambda line: line[0])
+        header = [" / ".join(METRICS.values()), "Teacher", "Trained on", "Steps x batch", "Seeds"]
+        return markdown([*header, *columns, "mean of these", "Training, s"], [line for _, line in lines])
 
     return table
 
 
-def _ablation(model: str) -> Table:
-    """Variants of a model: image AUROC and AUPRO of each category, and their means."""
+def _study(model: str, shown: Mapping[str, Sequence[str]] | None = None) -> Table:
+    """Variants of a model: image AUROC and AUPRO over categories.
+
+    Args:
+        model: Class name.
+        shown: Label of a line to variants that are the same model; ``None`` for all variants that no study of the model
+            shows.
+    """
 
     def table(rows: Sequence[Row], folder: Path) -> str:
         del folder
-        chosen = [
-            row
-            for row in rows
-            if (row.model, row.subset) == (model, "all")
-            and row.protocol in {"user", "paper"}
-            and row.data in DATA
-            and not row.run_id.endswith(INT8)
-        ]
+        chosen = [row for row in rows if row.model == model and _is_full_test(row)]
+        studied = {variant for labels in STUDIES[model].values() for names in labels.values() for variant in names}
+        rest = dict.fromkeys(row.variant for row in chosen if row.variant not in studied)
         lines = []
-        for (variant, weights), group in _by(chosen, "variant", "weights").items():
-            by_category = [
-                [[row.value for row in group if (row.category, row.metric) == (name, metric)] for name in CATEGORIES]
-                for metric in ("image_AUROC", "AUPRO")
-            ]
-            cells = [
-                " / ".join(map(percent, values)) if all(values) else "" for values in zip(*by_category, strict=True)
-            ]
-            means = [f"{100 * statistics.fmean(map(statistics.fmean, m)):.1f}" for m in by_category if all(m)]
-            seeds = _count(len(values) for values in by_category[0] if values)
-            lines.append([f"`{variant}`", _teacher(str(weights), ""), _steps(group), seeds, *cells, " / ".join(means)])
-        header = ["image AUROC / AUPRO", "Teacher", "Steps x batch", "Seeds", *CATEGORIES, "mean"]
-        return markdown(header, lines)
+        for label, variants in shown.items() if shown else ((f"`{name}`", [name]) for name in rest):
+            own = [row for row in chosen if row.variant in variants]
+            for (weights, is_joint, _), group in _by(own, "weights", "is_joint", "plan").items():
+                cells = _cells(_scores(group, SHORT, COLUMNS))
+                lines.append([label, _teacher(str(weights), ""), _trained_on(is_joint), _steps(group), *cells])
+        return markdown([SHORT_TITLE, "Teacher", "Trained on", "Steps x batch", "Seeds", *COLUMNS], lines)
 
     return table
+
+
+def _difference(ours: Sequence[Sequence[float]], theirs: Sequence[Sequence[float]]) -> str:
+    """Difference of two means in points, per metric."""
+    if not all([*ours, *theirs]):
+        return ""
+    means = (map(statistics.fmean, side) for side in (ours, theirs))
+    points = (round(100 * (mine - other), 1) + 0.0 for mine, other in zip(*means, strict=True))  # 0.0 where it is -0.0
+    return " / ".join(f"{value:+.1f}" for value in points)
+
+
+def _joint(rows: Sequence[Row], folder: Path) -> str:
+    """One model for all categories beside one for each, and the difference in points.
+
+    Beside a joint training stand the single ones of the same length, or the only ones that there are.
+    """
+    del folder
+    lines = []
+    groups = _by([row for row in rows if _is_full_test(row)], "model", "variant", "weights")
+    for (model, variant, weights), group in groups.items():
+        label = [f"{model}, {variant}", _teacher(str(weights), str(variant))]
+        single = _by((row for row in group if not row.is_joint), "plan")
+        for plan, joint in _by((row for row in group if row.is_joint), "plan").items():
+            each = single.get(plan) or (next(iter(single.values())) if len(single) == 1 else [])
+            ours, theirs = (_scores(found, SHORT, COLUMNS) for found in (joint, each))
+            lines.append([*label, _trained_on(is_joint=True), _steps(joint), *_cells(ours)])
+            if each:
+                points = [_difference(ours[name], theirs[name]) for name in COLUMNS]
+                lines.append([*label, _trained_on(is_joint=False), _steps(each), *_cells(theirs)])
+                lines.append([*label, "difference", "", "", *points])
+    return markdown([SHORT_TITLE, "Teacher", "Trained on", "Steps x batch", "Seeds", *COLUMNS], lines)
 
 
 def _int8(rows: Sequence[Row], folder: Path) -> str:
     """Exports in 8 bits beside the models that they were made of, over the runs that have both."""
     del folder
-    values = {(row.run_id, row.metric): row.value for row in rows if row.subset == "all" and row.metric in METRICS}
-    exported = [row for row in rows if row.run_id.endswith(INT8) and (row.run_id, row.metric) in values]
+    chosen = [row for row in rows if row.subset == "all" and row.metric in METRICS and row.category != MEAN]
+    full = {(row.run_id, row.category, row.metric): row.value for row in chosen}
+    quantized = [
+        row
+        for row in chosen
+        if row.run_id.endswith(INT8) and (row.run_id.removesuffix(INT8), row.category, row.metric) in full
+    ]
     lines = []
-    for (model, variant), group in _by(exported, "model", "variant").items():
-        pairs = {
-            metric: [
-                (values[row.run_id.removesuffix(INT8), metric], row.value)
-                for row in group
-                if row.metric == metric and row.subset == "all" and (row.run_id.removesuffix(INT8), metric) in values
-            ]
-            for metric in METRICS
-        }
-        cells = [
-            " / ".join(f"{100 * statistics.fmean(side):.1f}" for side in zip(*found, strict=True)) if found else ""
-            for found in pairs.values()
-        ]
-        lines.append([f"{model}, {variant}", str(len(pairs["image_AUROC"])), *cells])
-    return markdown(["torch / 8 bits", "Runs", *METRICS.values()], lines)
+    for (model, variant, is_joint), group in _by(quantized, "model", "variant", "is_joint").items():
+        cells = []
+        for metric in METRICS:
+            own = [row for row in group if row.metric == metric]
+            before = [full[row.run_id.removesuffix(INT8), row.category, row.metric] for row in own]
+            sides = (before, [row.value for row in own])
+            cells.append(" / ".join(f"{100 * statistics.fmean(side):.1f}" for side in sides) if own else "")
+        runs = str(len({row.run_id for row in group}))
+        lines.append([f"{model}, {variant}", _trained_on(is_joint), runs, *cells])
+    return markdown(["torch / 8 bits", "Trained on", "Runs", *METRICS.values()], lines)
 
 
 def _paper(rows: Sequence[Row], folder: Path) -> str:
@@ -345,10 +401,10 @@ TABLES: dict[str, Table] = {
     "times": _times,
     "stability": _stability,
     "selection": _selection("Mkd"),
-    "selection-mixed_distillation": _selection("MixedDistillation"),
-    "selection-dcam": _selection("Dcam"),
-    "ablation-mixed_distillation": _ablation("MixedDistillation"),
-    "ablation-dcam": _ablation("Dcam"),
+    **{f"selection-{file}": _selection(model) for model, file in FILES.items()},
+    "joint": _joint,
+    **{f"{study}-{FILES[model]}": _study(model, shown) for model in STUDIES for study, shown in STUDIES[model].items()},
+    **{f"other-{FILES[model]}": _study(model) for model in STUDIES},
     "int8": _int8,
     "paper": _paper,
     "provenance": _provenance,

@@ -35,6 +35,9 @@ JOINT = {"joint4": DATA}
 MEAN = "mean"
 """Category of the rows about joint data as a whole."""
 
+INT8 = "-int8"
+"""How the ``run_id`` of an export in 8 bits ends."""
+
 CPU_FEATURES = {
     "avx2": "AVX2",
     "avx512f": "AVX-512",
@@ -94,6 +97,17 @@ class Row:
     machine: str
     versions: str
     commit: str
+
+    @property
+    def is_joint(self) -> bool:
+        """Whether the model learned several categories together."""
+        return self.data in JOINT
+
+    @property
+    def plan(self) -> tuple[str, str]:
+        """Batch and steps, as the run's name tells; ``auto`` steps are the model's own number."""
+        _, batch, steps = self.run_id.removesuffix(INT8).rsplit("-", 2)
+        return batch.removeprefix("b"), steps.removeprefix("n")
 
 
 COLUMNS = tuple(field.name for field in dataclasses.fields(Row))

@@ -59,6 +59,32 @@ COMMON: dict[str, dict[str, Any]] = {
 }
 """Presets of every model above; the last two are those of the stability runs."""
 
+_WIDTHS: dict[str, tuple[str, ...]] = {
+    "1": ("width1.0", "width1"),
+    "0.5, the default": ("default", "width0.5"),
+    "0.25": ("width0.25",),
+}
+STUDIES: dict[str, dict[str, dict[str, tuple[str, ...]]]] = {
+    "MixedDistillation": {
+        "paths": {
+            "none": ("none",),
+            "skip": ("skip",),
+            "symmetric": ("symmetric",),
+            "both, the default": ("default", "both"),
+        },
+        "widths": _WIDTHS,
+    },
+    "Dcam": {
+        "gates": {
+            "none": ("no_gate",),
+            "channel, the default": ("default",),
+            "spatial": ("spatial",),
+            "both": ("both_gates",),
+        },
+        "widths": _WIDTHS,
+    },
+}
+"""Model to question to answers; the variants of an answer are the same model under several names."""
 
 BASELINES: dict[str, tuple[str, dict[str, Any]]] = {
     "Stfpm": ("anomalib", {}),

@@ -12,11 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from anomalib_mkd.benchmark.report import EMPTY, MARKED, TABLES, documents, percent, render, report
-from anomalib_mkd.benchmark.rows import Row, append_rows, read_folder
+from anomalib_mkd.benchmark.report import CATEGORIES, EMPTY, MARKED, TABLES, documents, percent, render, report
+from anomalib_mkd.benchmark.rows import DATA, Row, append_rows, read_folder
 
 ROOT = Path(__file__).resolve().parents[3]
-DATA = ("mvtec/bottle", "mvtec/screw", "mpdd/metal_plate", "magnetic_tile/mt")
 
 
 def make_row(value: float, **changes: object) -> Row:
@@ -55,29 +54,90 @@ def test_accuracy_table_by_hand(tmp_path: Path) -> None:
         lines[0] == "| Model, protocol | Teacher | Steps x batch | Seeds | bottle | screw | metal_plate | mt | mean |"
     )
     assert lines[2] == (
-        "| Mkd, user | quick-start | 300 x 16 | 3 | 91.0 ± 1.0 | 71.0 ± 1.0 | 81.0 ± 1.0 | 61.0 ± 1.0 | 76.0 |"
+        "| Mkd, user | quick-start | 300 x 16 | 3 | 91.0 ± 1.0 | 71.0 ± 1.0 | 81.0 ± 1.0 | 61.0 ± 1.0 | 76.0 ± 1.0 |"
     )
     assert TABLES["pixel"](four_categories(), tmp_path) == EMPTY
 
 
-def test_ablation_by_hand(tmp_path: Path) -> None:
-    """Each cell holds image AUROC and AUPRO; exports in 8 bits and painted rows stay out."""
+def metrics_of(image_auroc: float, aupro: float, **changes: object) -> list[Row]:
+    """Rows of one test: image AUROC and AUPRO."""
+    values = {"image_AUROC": image_auroc, "AUPRO": aupro}
+    return [make_row(value, metric=metric, **changes) for metric, value in values.items()]
+
+
+def joint_rows(values: tuple[float, ...], **changes: object) -> list[Row]:
+    """Rows of one joint test: the same value for both metrics of a category."""
+    rows = metrics_of(sum(values) / 4, sum(values) / 4, data="joint4", **changes)
+    own = [(category, row) for category in CATEGORIES for row in rows]
+    spread = zip(own, (value for value in values for _ in rows), strict=True)
+    return [
+        *(dataclasses.replace(row, category=category, value=value) for (category, row), value in spread),
+        *(dataclasses.replace(row, category="mean") for row in rows),
+    ]
+
+
+def test_study_by_hand(tmp_path: Path) -> None:
+    """Each cell holds image AUROC and AUPRO, mt stands apart; exports in 8 bits and painted rows stay out."""
     rows = [
-        make_row(value, model="Dcam", variant="no_gate", data=data, metric=metric)
-        for metric, value in (("image_AUROC", 0.9), ("AUPRO", 0.8))
-        for data in DATA
+        row
+        for seed in (0, 1)
+        for data, value in zip(DATA, (0.9, 0.8, 0.7, 0.4), strict=True)
+        for row in metrics_of(value + 0.02 * seed, 0.5, model="Dcam", variant="no_gate", data=data, seed=seed)
     ]
     rows.append(dataclasses.replace(rows[0], value=0.1, run_id=f"{rows[0].run_id}-int8", precision="int8"))
     rows += [dataclasses.replace(rows[0], value=0.1, protocol="painted"), dataclasses.replace(rows[0], model="Mkd")]
-    lines = TABLES["ablation-dcam"](rows, tmp_path).splitlines()
-    assert lines[2:] == [f"| `no_gate` | quick-start | 300 x 16 | 1 {5 * '| 90.0 / 80.0 '}|"]
+    alone = "| quick-start | each | 300 x 16 | 2 "
+    cells = [f"| {mean} ± 1.4 / 50.0 ± 0.0 " for mean in ("91.0", "81.0", "71.0", "81.0", "41.0", "71.0")]
+    header, _, *lines = TABLES["gates-dcam"](rows, tmp_path).splitlines()
+    assert header.endswith("| Seeds | bottle | screw | metal_plate | objects | mt (texture) | mean |")
+    assert lines == [f"| none {alone}{''.join(cells)}|"]
+    assert TABLES["widths-dcam"](rows, tmp_path) == TABLES["other-dcam"](rows, tmp_path) == EMPTY
+    one_mt_less = TABLES["gates-dcam"](rows[:-5], tmp_path).splitlines()[
+        2
+    ]  # one seed has all categories, two the objects
+    assert one_mt_less.endswith("| 81.0 ± 1.4 / 50.0 ± 0.0 | 40.0 / 50.0 | 70.0 / 50.0 |")
+
+
+def test_names_of_the_same_model_share_a_line_and_lengths_do_not(tmp_path: Path) -> None:
+    rows = metrics_of(0.8, 0.8, model="Dcam") + metrics_of(0.6, 0.6, model="Dcam", variant="width0.5", seed=1)
+    longer = metrics_of(0.9, 0.9, model="Dcam", seed=2)
+    rows += [dataclasses.replace(row, run_id=row.run_id.replace("n300", "n600")) for row in longer]
+    lines = TABLES["widths-dcam"](rows, tmp_path).splitlines()[2:]
+    assert [line.split(" | ")[3:6] for line in lines] == [
+        ["300 x 16", "2", "70.0 ± 14.1 / 70.0 ± 14.1"],
+        ["600 x 16", "1", "90.0 / 90.0"],
+    ]
+
+
+def test_joint_stands_beside_single(tmp_path: Path) -> None:
+    joint = joint_rows((0.9, 0.6, 0.9, 0.7), model="Dcam")
+    single = [row for data in DATA for row in metrics_of(0.8, 0.7, model="Dcam", data=data)]
+    longer = [dataclasses.replace(row, value=0, run_id=row.run_id.replace("n300", "n600")) for row in single]
+    start = "| Dcam, default | quick-start |"
+    lines = TABLES["joint"](joint + longer + single, tmp_path).splitlines()[2:]
+    together = "90.0 / 90.0 | 60.0 / 60.0 | 90.0 / 90.0 | 80.0 / 80.0 | 70.0 / 70.0 | 77.5 / 77.5"
+    points = "+10.0 / +20.0 | -20.0 / -10.0 | +10.0 / +20.0 | +0.0 / +10.0 | -10.0 / +0.0 | -2.5 / +7.5"
+    assert lines == [
+        f"{start} all four | 300 x 16 | 1 | {together} |",
+        f"{start} each | 300 x 16 | 1 {6 * '| 80.0 / 70.0 '}|",
+        f"{start} difference |  |  | {points} |",
+    ]
+    assert len(TABLES["joint"](joint + single[:-2], tmp_path).splitlines()) == 5  # the single mt is missing
+    assert len(TABLES["joint"](joint, tmp_path).splitlines()) == 3
+    assert TABLES["joint"](single, tmp_path) == EMPTY
+    assert TABLES["image"](joint, tmp_path) == EMPTY
 
 
 def test_8_bits_stand_beside_their_own_runs(tmp_path: Path) -> None:
     both, alone = make_row(0.9, model="Dcam"), make_row(0.2, model="Dcam", seed=1)
     exported = dataclasses.replace(both, value=0.88, run_id=f"{both.run_id}-int8", precision="int8")
     assert TABLES["int8"]([both, alone, exported], tmp_path).splitlines()[2:] == [
-        "| Dcam, default | 1 | 90.0 / 88.0 |  |  |"
+        "| Dcam, default | each | 1 | 90.0 / 88.0 |  |  |"
+    ]
+    joint = joint_rows((0.9, 0.6, 0.9, 0.7), model="Dcam")
+    exported_joint = [dataclasses.replace(row, value=row.value - 0.01, run_id=f"{row.run_id}-int8") for row in joint]
+    assert TABLES["int8"](joint + exported_joint, tmp_path).splitlines()[2:] == [
+        "| Dcam, default | all four | 1 | 77.5 / 76.5 |  | 77.5 / 76.5 |"
     ]
     assert "55.0" in TABLES["image"]([both, alone, exported], tmp_path)
 
@@ -105,6 +165,17 @@ def test_selection_puts_the_best_first_and_test_rows_nowhere(tmp_path: Path) -> 
     ]
     lines = TABLES["selection"](rows, tmp_path).splitlines()[2:]
     assert [line.split(" | ")[0] for line in lines] == ["| `better`", "| `worse`"]
+
+
+def test_selection_by_hand(tmp_path: Path) -> None:
+    """A joint candidate: a cell per category, the mean without the mean's own rows, seconds of the whole."""
+    rows = joint_rows((0.9, 0.6, 0.9, 0.7), model="Dcam", protocol="painted")
+    pixels = [dataclasses.replace(row, metric="pixel_AUROC", value=0.5) for row in rows if row.metric == "AUPRO"]
+    seconds = dataclasses.replace(rows[-1], metric="train_seconds", value=90.0)
+    cells = " | ".join(f"{value} / 50.0 / {value}" for value in ("90.0", "60.0", "90.0", "70.0", "77.5"))
+    assert TABLES["selection-dcam"]([*rows, *pixels, seconds], tmp_path).splitlines()[2:] == [
+        f"| `default` | quick-start | all four | 300 x 16 | 1 | {cells} | 90 |"
+    ]
 
 
 def test_quickstart_against_random(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import yaml
 
 import anomalib_mkd
 from anomalib_mkd.benchmark.accuracy import RESNET18_FILE, Run, build_model, measure_run, model_arguments, plan
-from anomalib_mkd.benchmark.variants import BASELINES, COMMON, NAMED, variant_arguments
+from anomalib_mkd.benchmark.variants import BASELINES, COMMON, NAMED, STUDIES, variant_arguments
 from anomalib_mkd.data import Recipe, make_dataset
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -37,6 +37,13 @@ def test_the_papers_variant_is_the_papers_file(model: str) -> None:
 
     expected = described(**recipe["model"]["init_args"])
     assert {**described(**variant_arguments(model, "paper")), "training_steps": None} == expected
+
+
+@pytest.mark.parametrize("model", STUDIES)
+def test_an_answer_of_a_study_is_one_model(model: str) -> None:
+    for variants in (variants for study in STUDIES[model].values() for variants in study.values()):
+        built = [getattr(anomalib_mkd, model)(pre_trained=False, **variant_arguments(model, v)) for v in variants]
+        assert all(other.hparams == built[0].hparams for other in built)
 
 
 def test_later_words_win_and_unknown_ones_are_listed() -> None:
