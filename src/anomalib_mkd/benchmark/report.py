@@ -366,6 +366,21 @@ def _int8(rows: Sequence[Row], folder: Path) -> str:
     return markdown(["torch / 8 bits", "Trained on", "Runs", *METRICS.values()], lines)
 
 
+def _speed(rows: Sequence[Row], folder: Path) -> str:
+    """Milliseconds per image of exported models, in turns on one machine."""
+    del folder
+    lines = []
+    chosen = [row for row in rows if row.protocol == "speed"]
+    groups = _by(chosen, "run_id", "model", "variant", "precision", "machine")
+    for (_, model, variant, precision, machine), group in groups.items():
+        values = {row.metric: row.value for row in group}
+        milliseconds = [f"{1000 * values[name]:.1f}" for name in ("latency_seconds", "latency_spread")]
+        ratio, size = f"{values['latency_ratio']:.2f}", f"{values['megabytes']:.1f}"
+        lines.append([f"{model}, {variant}", str(precision), *milliseconds, ratio, size, str(machine)])
+    header = ["Graph", "Precision", "ms per image", "quartiles apart", "of the teacher alone", "MB", "Machine"]
+    return markdown(header, lines)
+
+
 def _paper(rows: Sequence[Row], folder: Path) -> str:
     """The paper's own numbers (VGG-16, 128 px), as quoted in ``paper_mkd.csv``."""
     del rows
@@ -406,6 +421,7 @@ TABLES: dict[str, Table] = {
     **{f"{study}-{FILES[model]}": _study(model, shown) for model in STUDIES for study, shown in STUDIES[model].items()},
     **{f"other-{FILES[model]}": _study(model) for model in STUDIES},
     "int8": _int8,
+    "speed": _speed,
     "paper": _paper,
     "provenance": _provenance,
 }

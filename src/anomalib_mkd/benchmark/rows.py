@@ -69,12 +69,12 @@ class Row:
         subset: ``all``, or a defect type.
         seed: Seed of the run.
         metric: Name of the number, for example ``image_AUROC``.
-        value: The number, as a fraction for a metric, in seconds for a time.
+        value: The number, as a fraction for a metric, in seconds for a time, in megabytes (10^6 bytes) for a size.
         epochs: Passes over the training images (may be a fraction).
         image_size: Side of the square that the network saw, in pixels.
         precision: ``f32``, ``bf16-train`` where only training ran in bf16, or ``int8`` of the exported model.
         weights: Teacher weights: a timm name or ``quickstart``.
-        protocol: ``user``, ``paper`` or ``painted``.
+        protocol: ``user``, ``paper``, ``painted`` or ``speed``.
         machine: Processor, cores and features, see :func:`machine`.
         versions: See :func:`versions`.
         commit: See :func:`commit`.

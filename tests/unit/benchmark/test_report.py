@@ -178,6 +178,17 @@ def test_selection_by_hand(tmp_path: Path) -> None:
     ]
 
 
+def test_speed_by_hand(tmp_path: Path) -> None:
+    values = {"latency_seconds": 0.0468, "latency_spread": 0.0021, "latency_ratio": 1.4, "megabytes": 14.9}
+    rows = [
+        make_row(value, model="Dcam", metric=metric, protocol="speed", precision="int8")
+        for metric, value in values.items()
+    ]
+    assert TABLES["speed"](rows, tmp_path).splitlines()[2:] == [
+        "| Dcam, default | int8 | 46.8 | 2.1 | 1.40 | 14.9 | chip |"
+    ]
+
+
 def test_quickstart_against_random(tmp_path: Path) -> None:
     rows = [make_row(0.95), make_row(0.75, variant="random_teacher")]
     text = TABLES["quickstart"](rows, tmp_path)
