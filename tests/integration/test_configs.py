@@ -20,7 +20,13 @@ MODELS = sorted((ROOT / "configs" / "model").glob("*.yaml"))
 CLASSES: dict[str, Any] = {"dcam": Dcam, "mixed_distillation": MixedDistillation, "mkd": Mkd}
 DATA = sorted((ROOT / "configs" / "data").glob("*.yaml"))
 # where each data configuration expects pictures, besides those that are drawn anyway
-FOLDERS = {"folder": ["my_parts"], "multi_category": ["my_parts/bottle", "my_parts/screw"], "quickstart": []}
+FOLDERS = {
+    "depth_folder": ["my_scans/part"],
+    "folder": ["my_parts"],
+    "multi_category": ["my_parts/bottle", "my_parts/screw"],
+    "quickstart": [],
+}
+WITH_VALIDATION = {"depth_folder"}
 
 pytestmark = [
     pytest.mark.slow,
@@ -30,7 +36,8 @@ pytestmark = [
 
 def train(tmp_path: Path, model: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> AnomalibCLI:
     monkeypatch.chdir(tmp_path)
-    recipe = Recipe("washer", picture_size=64, train_images=6, test_good=1, per_defect=1)
+    layout: Any = "mvtec3d" if data.stem == "depth_folder" else "mvtec"
+    recipe = Recipe("washer", picture_size=64, train_images=6, test_good=1, per_defect=1, layout=layout)
     drawn = make_dataset(tmp_path / "datasets" / "quickstart", recipe)
     for folder in FOLDERS[data.stem]:
         shutil.copytree(drawn, tmp_path / "datasets" / folder)
@@ -63,7 +70,8 @@ def test_model(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def test_data(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cli = train(tmp_path, MODELS[0], data, monkeypatch)
     assert cli.engine.trainer.global_step == 2
-    assert "/train/good/" in cli.datamodule.val_data.samples.image_path.iloc[0].replace("\\", "/")
+    home = "validation" if data.stem in WITH_VALIDATION else "train"
+    assert f"/{home}/good/" in cli.datamodule.val_data.samples.image_path.iloc[0].replace("\\", "/")
 
 
 @pytest.mark.parametrize("name", CLASSES)

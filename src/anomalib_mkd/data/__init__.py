@@ -1,12 +1,24 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Data: folders of any image format, several categories as one, and a seeded generator that needs no download."""
+"""Data: folders of any image format, several categories as one, depth, and a generator that needs no download."""
 
 from anomalib_mkd.data.category_post_processor import CategoryPostProcessor
+from anomalib_mkd.data.depth_dataset import DepthDataset, DepthPredictDataset
+from anomalib_mkd.data.depth_folder import DepthFolder
 from anomalib_mkd.data.multi_category import MultiCategory
 from anomalib_mkd.data.mvtec_folder import MVTecFolder
 from anomalib_mkd.data.quickstart import Quickstart
 from anomalib_mkd.data.synthetic import Recipe, make_dataset
 
-__all__ = ["CategoryPostProcessor", "MVTecFolder", "MultiCategory", "Quickstart", "Recipe", "make_dataset"]
+__all__ = [
+    "CategoryPostProcessor",
+    "DepthDataset",
+    "DepthFolder",
+    "DepthPredictDataset",
+    "MVTecFolder",
+    "MultiCategory",
+    "Quickstart",
+    "Recipe",
+    "make_dataset",
+]

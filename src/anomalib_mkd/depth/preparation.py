@@ -1,0 +1,259 @@
+# Copyright (C) 2026 The anomalib-mkd authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""From a raw scan to heights above the background plane, outside of every graph and without torch.
+
+The constants are those of public code for MVTec 3D-AD (metres): border, distances and number of draws of BTF
+(https://github.com/eliahuhorwitz/3D-ADS), corners, closing and filling of TRD. The rule that accepts a plane is ours.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias, get_args
+
+import cv2
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from anomalib_mkd.depth.reading import FloatArray, find_valid
+
+BoolArray: TypeAlias = NDArray[np.bool_]
+Points: TypeAlias = NDArray[np.float64]
+Plane = Literal["ransac", "corners", "none"]
+
+RING = 10  # pixels from the border in which the background is looked for
+CORNER = 3
+DRAWS = 1000
+VOTERS = 2000  # points that judge a draw: enough to rank planes, few enough for large scans
+LEAST_RING_SHARE = 0.6
+KEPT_SHARE = (0.02, 0.95)
+LEAST_PART = 0.005  # of the image; smaller islands are noise
+CLOSINGS = 3
+
+
+@dataclass(frozen=True)
+class DepthMap:
+    """A prepared scan.
+
+    Attributes:
+        height: ``(H, W)``, in the scan's unit. With an accepted plane: above it, positive towards the camera, 0 in the
+            background. Without: z itself. NaN where missing, apart from small holes, which are filled.
+        foreground: What stands out from the plane, its small holes included, ``(H, W)``; everything without a plane.
+        valid: What the sensor measured, ``(H, W)``; filled holes do not count.
+        plane_accepted: Whether a plane was found and removed.
+    """
+
+    height: FloatArray
+    foreground: BoolArray
+    valid: BoolArray
+    plane_accepted: bool
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """A plane: ``height = point . normal - offset``."""
+
+    normal: Points
+    offset: float
+
+    def height(self, points: Points) -> Points:
+        return np.asarray(points @ self.normal - self.offset)
+
+
+def prepare_depth(
+    points: ArrayLike,
+    plane: Plane = "ransac",
+    *,
+    inlier_distance: float = 0.004,
+    removal_distance: float = 0.005,
+    fill_iterations: int = 8,
+) -> DepthMap:
+    """Remove the background plane, find what stands out, fill its small holes.
+
+    A plane is accepted if it holds 60 % of the points within 10 pixels of the border, and if removing it leaves 2 to
+    95 % of all points: a rope may touch the border, a bare plate has nothing to show. Otherwise everything is kept as
+    it is. A frame without any point gives a map of NaN and a warning.
+
+    Args:
+        points: An organised cloud x, y, z ``(H, W, 3)``, or depth along the optical axis ``(H, W)``. Missing points are
+            NaN, infinite or z = 0. In a cloud, distances are at right angles to the plane. Depth alone has no x and y:
+            the plane is then fitted to column, row and z, and distances are taken along z (exact for a plane that faces
+            the camera; give :func:`anomalib_mkd.depth.reading.unproject` the focal length where it is tilted).
+        plane: ``ransac`` fits it to the ring at the border, ``corners`` lays it through the means of three 3x3 corners
+            that have points, ``none`` removes nothing.
+        inlier_distance: How far a point of the plane may lie from it, in the scan's unit; the default is in metres.
+        removal_distance: Points nearer to the plane than this are background, same unit. 0 removes nothing: each point
+            is given its height, for a flat product that fills the picture.
+        fill_iterations: Holes of the foreground grow closed by a pixel from each side in each iteration.
+
+    Raises:
+        ValueError: If the shape or an argument is none of these.
+
+    Example:
+        >>> z = np.full((64, 64), 0.60)
+        >>> z[20:40, 20:40] = 0.55
+        >>> prepared = prepare_depth(z)
+        >>> bool(prepared.plane_accepted), round(float(prepared.height[30, 30]), 3), float(prepared.height[5, 5])
+        (True, 0.05, 0.0)
+    """
+    scan = _checked(points, plane, inlier_distance, removal_distance, fill_iterations)
+    valid = find_valid(scan)
+    if not valid.any():
+        warnings.warn(
+            "Expected a scan with points, got one where all are missing; its map is NaN everywhere. Check the sensor.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    along_z = scan.ndim == 2
+    cloud = np.where(valid[..., None], _with_pixels(scan) if along_z else scan, 0.0)
+    fit = _fit(cloud, valid, plane, inlier_distance, along_z=along_z)
+    if fit is not None and _accepts(fit, cloud, valid, inlier_distance, removal_distance):
+        measured = fit.height(cloud)
+        foreground = _drop_islands(_close(valid & (np.abs(measured) > removal_distance)))
+        height = np.where(valid, np.where(foreground, measured, 0.0), np.nan)
+    else:
+        fit, foreground = None, _close(valid)
+        height = np.where(valid, cloud[..., 2], np.nan)
+    height = _fill(height, foreground, fill_iterations)
+    return DepthMap(height.astype(np.float32), foreground, valid, plane_accepted=fit is not None)
+
+
+def _checked(
+    points: ArrayLike, plane: str, inlier_distance: float, removal_distance: float, fill_iterations: int
+) -> Points:
+    scan = np.asarray(points, np.float64)
+    if scan.ndim not in {2, 3} or (scan.ndim == 3 and scan.shape[-1] != 3) or not scan.size:
+        msg = f"Expected depth (H, W) or points (H, W, 3), got the shape {scan.shape}. Give one frame, channels last."
+        raise ValueError(msg)
+    check_preparation(plane, inlier_distance, removal_distance, fill_iterations)
+    return scan
+
+
+def check_preparation(plane: str, inlier_distance: float, removal_distance: float, fill_iterations: int) -> None:
+    """Refuse arguments of :func:`prepare_depth` that mean nothing.
+
+    Raises:
+        ValueError: With the argument's name.
+    """
+    if plane not in get_args(Plane):
+        msg = f"Expected plane out of {', '.join(get_args(Plane))}, got {plane!r}. Choose one of them."
+        raise ValueError(msg)
+    if not (inlier_distance > 0 and removal_distance >= 0 and fill_iterations >= 0):
+        msg = (
+            "Expected inlier_distance above 0, removal_distance and fill_iterations from 0, got "
+            f"{inlier_distance}, {removal_distance} and {fill_iterations}. Give distances in the unit of the scans."
+        )
+        raise ValueError(msg)
+
+
+def _with_pixels(depth: Points) -> Points:
+    """Put column and row in the place of x and y."""
+    rows, columns = np.indices(depth.shape)
+    return np.stack([columns, rows, depth], -1)
+
+
+# --- the plane -------------------------------------------------------------------------------------------------------
+
+
+def _fit(cloud: Points, valid: BoolArray, plane: str, inlier_distance: float, *, along_z: bool) -> _Fit | None:
+    """Find the plane, turned so that the camera is above it."""
+    if plane == "none":
+        return None
+    if plane == "corners":
+        normals, offsets = _planes_through(_corners(cloud, valid)[None, :3], along_z=along_z)
+    else:
+        ring = cloud[valid & _ring(valid.shape)]
+        normals, offsets = _best_plane(ring, inlier_distance, along_z=along_z)
+    if not len(normals):
+        return None
+    above = -1.0 if offsets[0] > 0 else 1.0  # the camera is at the origin; for depth alone, at z = 0 of each pixel
+    return _Fit(above * normals[0], above * float(offsets[0]))
+
+
+def _ring(shape: tuple[int, ...]) -> BoolArray:
+    ring = np.ones(shape, bool)
+    ring[RING:-RING, RING:-RING] = False
+    return ring
+
+
+def _corners(cloud: Points, valid: BoolArray) -> Points:
+    """Mean point of each corner that has points, ``(0 to 4, 3)``; that of an empty one would be the camera itself."""
+    first, last = slice(None, CORNER), slice(-CORNER, None)
+    places = [(first, first), (first, last), (last, first), (last, last)]
+    means = [cloud[place][valid[place]].mean(0) for place in places if valid[place].any()]
+    return np.reshape(means, (-1, 3))
+
+
+def _planes_through(triples: Points, *, along_z: bool) -> tuple[Points, Points]:
+    """Planes through three points each, ``(K, 3, 3)``; those that do not span one are left out."""
+    if triples.shape[1] < 3:
+        return np.empty((0, 3)), np.empty(0)
+    a, b, c = triples.transpose(1, 0, 2)
+    return _planes(np.cross(b - a, c - a), a, along_z=along_z)
+
+
+def _planes(normals: Points, anchors: Points, *, along_z: bool) -> tuple[Points, Points]:
+    """Scale normals ``(K, 3)`` so that heights are distances, at right angles or along z; drop degenerate ones."""
+    lengths = np.abs(normals[:, 2]) if along_z else np.linalg.norm(normals, axis=1)
+    spans = lengths > 1e-12
+    normals = normals[spans] / lengths[spans, None]
+    return normals, (normals * anchors[spans]).sum(1)
+
+
+def _best_plane(ring: Points, inlier_distance: float, *, along_z: bool) -> tuple[Points, Points]:
+    """RANSAC (Fischler and Bolles, 1981): the draw that most points agree with, fitted anew to these."""
+    rng = np.random.default_rng(0)
+    draws = rng.integers(max(len(ring), 1), size=(DRAWS, 3))
+    normals, offsets = _planes_through(ring[draws] if len(ring) else ring[None], along_z=along_z)
+    if not len(normals):
+        return normals, offsets
+    voters = ring[rng.permutation(len(ring))[:VOTERS]]
+    votes = (np.abs(voters @ normals.T - offsets) <= inlier_distance).sum(0)
+    best = int(votes.argmax())
+    inliers = ring[np.abs(ring @ normals[best] - offsets[best]) <= inlier_distance]
+    centre = inliers.mean(0)
+    _, _, axes = np.linalg.svd(inliers - centre, full_matrices=False)
+    return _planes(axes[-1:], centre[None], along_z=along_z)
+
+
+def _accepts(fit: _Fit, cloud: Points, valid: BoolArray, inlier_distance: float, removal_distance: float) -> bool:
+    distance = np.abs(fit.height(cloud))
+    in_ring = distance[valid & _ring(valid.shape)] <= inlier_distance
+    if not in_ring.size or in_ring.mean() < LEAST_RING_SHARE:
+        return False
+    kept = (distance[valid] > removal_distance).mean()
+    return removal_distance == 0 or bool(KEPT_SHARE[0] <= kept <= KEPT_SHARE[1])
+
+
+# --- the foreground --------------------------------------------------------------------------------------------------
+
+
+def _close(mask: BoolArray) -> BoolArray:
+    closed = cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_CLOSE, np.ones((3, 3), np.uint8), iterations=CLOSINGS)
+    return np.asarray(closed, bool)
+
+
+def _drop_islands(mask: BoolArray) -> BoolArray:
+    """Keep every part of more than 0.5 % of the image, not the largest alone: a piece broken off is a defect."""
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
+    large = np.asarray(stats)[:, cv2.CC_STAT_AREA] > LEAST_PART * mask.size
+    large[0] = False  # what is not in the mask
+    return np.asarray(large[np.asarray(labels)], bool)
+
+
+def _fill(height: Points, foreground: BoolArray, iterations: int) -> Points:
+    """Give holes of the foreground the mean of their 3x3 neighbours in it, from their rim inwards."""
+    for _ in range(iterations):
+        known = foreground & ~np.isnan(height)
+        total, count = (_sum_neighbours(each) for each in (np.where(known, height, 0.0), known.astype(np.float64)))
+        rim = foreground & ~known & (count > 0)
+        if not rim.any():
+            break
+        height = np.where(rim, total / np.maximum(count, 1), height)
+    return height
+
+
+def _sum_neighbours(values: NDArray[Any]) -> Points:
+    return np.asarray(cv2.boxFilter(values, -1, (3, 3), normalize=False, borderType=cv2.BORDER_CONSTANT))

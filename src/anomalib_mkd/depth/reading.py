@@ -1,0 +1,143 @@
+# Copyright (C) 2026 The anomalib-mkd authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""One reader for scans of any format: float32, missing values NaN."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+import tifffile
+import yaml  # type: ignore[import-untyped]
+from numpy.typing import NDArray
+from PIL import Image
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+FloatArray: TypeAlias = NDArray[np.float32]
+#: Unit per step of an image of whole numbers, or the z of its step 0 and of its last step.
+Scale: TypeAlias = "float | tuple[float, float] | None"
+
+
+def _read_png(path: Path) -> NDArray[Any]:
+    with Image.open(path) as image:
+        return np.asarray(image)
+
+
+READERS: dict[str, Callable[[Path], NDArray[Any]]] = {
+    ".tif": lambda path: np.asarray(tifffile.imread(path)),
+    ".tiff": lambda path: np.asarray(tifffile.imread(path)),
+    ".png": _read_png,
+    ".npy": lambda path: np.asarray(np.load(path, allow_pickle=False)),
+}
+
+
+def read_depth(path: Path | str, scale: Scale = None) -> FloatArray:
+    """Read a depth map ``(H, W)`` or an organised point cloud x, y, z ``(H, W, 3)`` from TIFF, PNG or NumPy.
+
+    A point is missing where a channel is NaN or infinite, or where z is 0 (as MVTec 3D-AD writes it); all its channels
+    are NaN then. Other files than 8-bit images hold steps or units: floating-point numbers are units already.
+
+    Args:
+        path: A ``.tif``, ``.tiff``, ``.png`` or ``.npy``.
+        scale: Of whole numbers, which it is needed for: unit per step (0.001 for millimetres read as metres), or the z
+            of step 0 and of the last step (as in Eyecandies). Floating-point numbers are multiplied by the former.
+
+    Raises:
+        ValueError: If the file cannot be read, has another shape or 8 bits, or if the scale is missing or does not fit.
+    """
+    path = Path(path)
+    values = _load(path)
+    if values.ndim == 3 and values.shape[-1] == 1:
+        values = values[..., 0]
+    if values.ndim not in {2, 3} or (values.ndim == 3 and values.shape[-1] != 3) or not values.size:
+        msg = (
+            f"Expected depth (H, W) or points (H, W, 3) in {path}, got the shape {values.shape}. Save one frame, "
+            "channels last."
+        )
+        raise ValueError(msg)
+    return _mark_missing(_in_units(values, scale, path))
+
+
+def _load(path: Path) -> NDArray[Any]:
+    if path.suffix.lower() not in READERS:
+        msg = f"Expected a depth map as {', '.join(READERS)}, got {path}. Convert it to one of these."
+        raise ValueError(msg)
+    try:
+        return READERS[path.suffix.lower()](path)
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError, EOFError, tifffile.TiffFileError) as error:
+        msg = f"Expected a readable depth map in {path}, got {type(error).__name__}: {error}. Write the file anew."
+        raise ValueError(msg) from error
+
+
+def _in_units(values: NDArray[Any], scale: Scale, path: Path) -> NDArray[np.float64]:
+    """Turn steps into units."""
+    if values.dtype.kind not in "iuf" or values.dtype.itemsize == 1:
+        msg = f"Expected at least 16 bits per value in {path}, got {values.dtype}. Save raw depth, not a picture of it."
+        raise ValueError(msg)
+    steps = values.astype(np.float64)
+    if isinstance(scale, tuple):
+        if values.dtype.kind == "f":
+            msg = (
+                f"Expected 16-bit steps between two depths in {path}, got {values.dtype}. Give the unit as one number."
+            )
+            raise ValueError(msg)
+        low, high = scale
+        return np.asarray(low + (high - low) * steps / (2**16 - 1))
+    if scale is None and values.dtype.kind != "f":
+        msg = f"Expected a scale for the {values.dtype} values of {path}, got none. Give the unit per step, e.g. 0.001."
+        raise ValueError(msg)
+    return steps if scale is None else np.asarray(steps * scale)
+
+
+def _mark_missing(values: NDArray[np.float64]) -> FloatArray:
+    found = find_valid(values)
+    return np.where(found if values.ndim == 2 else found[..., None], values, np.nan).astype(np.float32)
+
+
+def find_valid(values: NDArray[np.floating[Any]]) -> NDArray[np.bool_]:
+    """Say where a depth map ``(H, W)`` or cloud ``(H, W, 3)`` was measured: all channels finite, z not 0."""
+    if values.ndim == 2:
+        return np.asarray(np.isfinite(values) & (values != 0))
+    return np.asarray(np.isfinite(values).all(-1) & (values[..., 2] != 0))
+
+
+def unproject(depth: FloatArray, focal_length: float) -> FloatArray:
+    """Place each pixel of a depth map ``(H, W)`` in space, ``(H, W, 3)``; the optical axis meets the image's centre.
+
+    Args:
+        depth: z along the optical axis.
+        focal_length: In pixels.
+
+    Example:
+        >>> unproject(np.full((1, 3), 2, np.float32), focal_length=4)[0].tolist()
+        [[-0.5, 0.0, 2.0], [0.0, 0.0, 2.0], [0.5, 0.0, 2.0]]
+    """
+    rows, columns = depth.shape
+    y, x = np.mgrid[:rows, :columns].astype(np.float32)
+    shares = (x - (columns - 1) / 2, y - (rows - 1) / 2)
+    return np.stack([*(depth * share / np.float32(focal_length) for share in shares), depth], -1).astype(np.float32)
+
+
+def eyecandies_range(path: Path) -> tuple[float, float]:
+    """Read the depths of the first and last step of ``<name>_depth.png`` from ``<name>_info_depth.yaml`` beside it.
+
+    Raises:
+        ValueError: If that file is missing or does not hold them.
+    """
+    info = path.with_name(path.stem.removesuffix("_depth") + "_info_depth.yaml")
+    try:
+        content = yaml.safe_load(info.read_text(encoding="utf-8"))
+        low, high = (float(content["normalization"][name]) for name in ("min", "max"))
+    except (OSError, TypeError, KeyError, ValueError, yaml.YAMLError) as error:
+        msg = (
+            f"Expected normalization: min, max in {info}, got {type(error).__name__}: {error}. Take the file that "
+            "Eyecandies ships."
+        )
+        raise ValueError(msg) from error
+    return low, high
