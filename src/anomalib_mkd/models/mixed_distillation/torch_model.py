@@ -41,7 +41,7 @@ class MixedDistillationModel(LevelwiseTeacherStudent):
         loss_reduction: Literal["mean", "anomalib"] = "mean",
     ) -> None:
         weights = {"skip": skip_weight, "symmetric": symmetric_weight}
-        if min(weights.values()) < 0 or (len(teacher.layers) == 1 and any(weights.values())):
+        if not all(weight >= 0 for weight in weights.values()) or (len(teacher.layers) == 1 and any(weights.values())):
             msg = f"Expected weights of at least 0, and 0 with one layer, got {weights} with {list(teacher.layers)}."
             raise ValueError(msg)
         if student_width != 1 and (path_mode == "feed" or map_source == "mixed"):
