@@ -90,6 +90,11 @@ def position_cosine_distance(teacher: Tensor, student: Tensor) -> Tensor:
     return position_cosine_map(teacher, student).mean(dim=(1, 2, 3))
 
 
+def batch_cosine_distance(teacher: Tensor, student: Tensor) -> Tensor:
+    """Position cosine distance times the batch size, ``(N,)``: its mean is the batch's sum, as in anomalib's Stfpm."""
+    return len(teacher) * position_cosine_distance(teacher, student)
+
+
 def channel_cosine_distance(teacher: Tensor, student: Tensor) -> Tensor:
     """One minus the cosine of the two vectors of positions of each channel, averaged over channels.
 

@@ -199,6 +199,13 @@ def test_the_loss_does_not_depend_on_the_size_of_the_batch(case: Case) -> None:
     torch.testing.assert_close(losses[0], losses[1])
 
 
+@pytest.mark.parametrize("name", ["learning_rate", "cache_gigabytes", "sigma", "training_steps"])
+def test_no_number_and_a_negative_one_are_refused(case: Case, name: str) -> None:
+    for value in (float("nan"), -1):
+        with pytest.raises(ValueError, match=rf"Expected {name} >=? [01].*, got {value}\. Correct it"):
+            case.build(**{name: value})
+
+
 def test_an_image_alone_is_judged_as_in_a_batch(trained: Trained) -> None:
     images = pictures(3, SIZE)
     batch = judged(trained.module.model, images)

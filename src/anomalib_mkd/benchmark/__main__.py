@@ -1,13 +1,14 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Command line of the benchmark: ``python -m anomalib_mkd.benchmark accuracy|stability|selection|latency|report``."""
+"""Command line of the benchmark: ``python -m anomalib_mkd.benchmark COMMAND``, the functions below."""
 
 from __future__ import annotations
 
 import logging
 import os
 import sys
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -191,6 +192,47 @@ def selection(
     )
 
 
+def short_runs(
+    models: list[str] = ["MixedDistillation", "Dcam"],  # noqa: B006
+    variants: list[str] = ["default"],  # noqa: B006
+    data: list[str] = ["mvtec/screw"],  # noqa: B006
+    seeds: list[int] = list(range(10)),  # noqa: B006
+    steps: int = 100,
+    weights: str = "resnet18.tv_in1k",
+    batch_size: int = 16,
+    threads: int = 2,
+    shared: Path = SHARED,
+    data_root: Path | None = None,
+    results: Path = ROOT / "results" / "short_runs.csv",
+    work: Path = ROOT / "results" / "work",
+) -> None:
+    """Train shortly with many seeds, and say of each whether it collapsed, by held-out normal training images.
+
+    Args:
+        models: MixedDistillation, Dcam.
+        variants: Those of benchmark/variants.py, joined by "+".
+        data: Folders under the data root, in MVTec layout.
+        seeds: Seeds.
+        steps: Training steps.
+        weights: Teacher weights.
+        batch_size: Images per training step.
+        threads: Threads of torch.
+        shared: Folder with data and weights.
+        data_root: Folder of the data sets; null means the shared folder's.
+        results: CSV file to append to.
+        work: Folder for temporary files, ignored by git.
+    """
+    _prepare(shared, threads, work, needs_hub=False)
+    from anomalib_mkd.benchmark.accuracy import Run  # noqa: PLC0415
+    from anomalib_mkd.benchmark.rows import commit  # noqa: PLC0415
+    from anomalib_mkd.benchmark.short_runs import measure_short_run  # noqa: PLC0415
+
+    source = commit()
+    for seed, model, variant, name in product(seeds, models, variants, data):
+        run = Run(model, variant, name, seed, weights, "short", steps, batch_size)
+        measure_short_run(run, results=results, shared=shared, data_root=data_root or shared / "data", source=source)
+
+
 def latency(
     rounds: int = 50,
     threads: int = 1,
@@ -237,9 +279,8 @@ def main(arguments: list[str] | None = None) -> None:
         arguments: Words of the command line; the process's own if ``None``.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    jsonargparse.auto_cli(
-        [accuracy, stability, selection, latency, report], args=arguments, prog="anomalib_mkd.benchmark"
-    )
+    commands: list[Any] = [accuracy, stability, selection, short_runs, latency, report]
+    jsonargparse.auto_cli(commands, args=arguments, prog="anomalib_mkd.benchmark")
 
 
 if __name__ == "__main__":

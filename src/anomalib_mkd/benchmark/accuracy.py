@@ -350,8 +350,12 @@ def train(
     engine.fit(model=model, datamodule=datamodule)
     seconds = time.perf_counter() - start
     steps = engine.trainer.global_step
-    bf16 = uses_bf16(model.device, model.hparams.get("student_precision", "f32"))
-    return Trained(steps, steps / len(datamodule.train_dataloader()), seconds, "bf16-train" if bf16 else "f32")
+    return Trained(steps, steps / len(datamodule.train_dataloader()), seconds, train_precision(model))
+
+
+def train_precision(model: AnomalibModule) -> str:
+    """How a row names the precision that a model trains in."""
+    return "bf16-train" if uses_bf16(model.device, model.hparams.get("student_precision", "f32")) else "f32"
 
 
 def test_outputs(model: AnomalibModule, datamodule: AnomalibDataModule, work: Path) -> Outputs:

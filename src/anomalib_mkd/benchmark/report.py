@@ -381,6 +381,25 @@ def _speed(rows: Sequence[Row], folder: Path) -> str:
     return markdown(header, lines)
 
 
+def _short_runs(rows: Sequence[Row], folder: Path) -> str:
+    """How many short trainings collapsed."""
+    del folder
+    chosen = [row for row in rows if row.metric == "collapsed"]
+    groups = _by(chosen, "model", "variant", "weights", "category", "plan")
+    lines = [
+        [
+            f"{model}, {variant}",
+            _teacher(str(weights), str(variant)),
+            str(category),
+            _steps(group),
+            str(len(group)),
+            f"{sum(row.value for row in group):.0f}",
+        ]
+        for (model, variant, weights, category, _), group in groups.items()
+    ]
+    return markdown(["Model, variant", "Teacher", "Category", "Steps x batch", "Seeds", "Collapsed"], lines)
+
+
 def _paper(rows: Sequence[Row], folder: Path) -> str:
     """The paper's own numbers (VGG-16, 128 px), as quoted in ``paper_mkd.csv``."""
     del rows
@@ -422,6 +441,7 @@ TABLES: dict[str, Table] = {
     **{f"other-{FILES[model]}": _study(model) for model in STUDIES},
     "int8": _int8,
     "speed": _speed,
+    "short_runs": _short_runs,
     "paper": _paper,
     "provenance": _provenance,
 }

@@ -1,10 +1,19 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Arguments that are one word out of a few."""
+"""Arguments that are one word out of a few, and numbers that make sense in any model."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+RANGES: dict[str, Callable[[Any], bool]] = {
+    "learning_rate > 0": lambda value: value > 0,
+    "weight_decay >= 0": lambda value: value >= 0,
+    "sigma >= 0": lambda value: value >= 0,
+    "cache_gigabytes >= 0": lambda value: value >= 0,
+    "training_steps >= 1 or None": lambda value: value is None or value >= 1,
+}
+"""What is expected to what says so; nothing says so of NaN."""
 
 
 def check_choices(function: Callable[..., Any], arguments: Mapping[str, Any]) -> None:
@@ -28,4 +37,25 @@ def check_choices(function: Callable[..., Any], arguments: Mapping[str, Any]) ->
         if get_origin(annotation) is Literal and arguments[name] not in choices:
             words = " or ".join(map(repr, choices))
             msg = f"Expected {name} to be {words}, got {arguments[name]!r}. Choose one of them."
+            raise ValueError(msg)
+
+
+def check_ranges(arguments: Mapping[str, Any]) -> None:
+    """Refuse a number that is out of range, or none.
+
+    Args:
+        arguments: Values by name, of which those named in ``RANGES`` count.
+
+    Raises:
+        ValueError: If one of the numbers is out of range.
+
+    Example:
+        >>> check_ranges({"learning_rate": float("nan")})
+        Traceback (most recent call last):
+        ValueError: Expected learning_rate > 0, got nan. Correct it.
+    """
+    for wanted, is_right in RANGES.items():
+        name = wanted.split()[0]
+        if name in arguments and not is_right(arguments[name]):
+            msg = f"Expected {wanted}, got {arguments[name]}. Correct it."
             raise ValueError(msg)

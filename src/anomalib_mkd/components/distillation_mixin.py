@@ -23,6 +23,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from torchvision.transforms.v2 import CenterCrop, Compose, Grayscale, Normalize, Resize, Transform
 
+from anomalib_mkd.components.divergence import DivergedError
 from anomalib_mkd.components.export_transform import exportable
 from anomalib_mkd.components.feature_cache import FeatureCache
 from anomalib_mkd.components.item_cache import items_cached
@@ -162,7 +163,7 @@ class DistillationMixin(ExportMixin, LightningModule):
         """Compare student and teacher.
 
         Raises:
-            RuntimeError: If the loss is not finite.
+            DivergedError: If the loss is not finite.
         """
         del args, kwargs
         teacher = self.teacher_pyramid(batch)
@@ -177,7 +178,7 @@ class DistillationMixin(ExportMixin, LightningModule):
                 f"Expected a finite loss, got {loss.item()} in step {self.global_step}. "
                 "Lower learning_rate, or check the images for values that are not finite."
             )
-            raise RuntimeError(msg)
+            raise DivergedError(msg)
         size = len(batch.image)
         self.log("train_loss", loss, on_step=True, on_epoch=True, prog_bar=True, batch_size=size)
         for name, value in {**parts, **self.model.observations()}.items():
@@ -223,16 +224,17 @@ class DistillationMixin(ExportMixin, LightningModule):
     def calibrate(self) -> None:
         """Set what depends on the trained student and on normal images; nothing by default."""
 
-    def normal_batches(self, images: int = CALIBRATION_IMAGES) -> Iterator[Any]:
-        """Give pre-processed training images, evenly spaced over the training set, the same ones each time.
+    def normal_batches(self, images: int = CALIBRATION_IMAGES, dataset: Any = None) -> Iterator[Any]:
+        """Give pre-processed normal images, evenly spaced over a data set, the same ones each time.
 
         Each batch, too, is spread over the whole set, which may hold one category after the other.
 
         Args:
             images: How many, at most.
+            dataset: Where from; ``None`` for the training set.
         """
         loader: Any = self.trainer.train_dataloader
-        dataset, size = loader.dataset, loader.batch_size or 1
+        dataset, size = dataset or loader.dataset, loader.batch_size or 1
         count = min(images, len(dataset))
         chosen = [index * len(dataset) // count for index in range(count)]
         batches = math.ceil(count / size)

@@ -32,6 +32,10 @@ SPREAD, TIES = 1e-6, 0.5
 """Deviation of the scores over their mean, and share of images with the same score."""
 
 
+class DivergedError(RuntimeError):
+    """A training that has gone wrong."""
+
+
 class DivergenceGuard(Callback):
     """Judge a few normal training images now and then, and look for the signs of a diverged student.
 
@@ -76,7 +80,7 @@ class DivergenceGuard(Callback):
             module: A model of ours, in training.
 
         Raises:
-            RuntimeError: If there is a sign, and the action is to stop.
+            DivergedError: If there is a sign, and the action is to stop.
         """
         if step <= self.checked_step:
             return
@@ -92,7 +96,7 @@ class DivergenceGuard(Callback):
                 "with schedule='one_cycle', or check the images."
             )
             if self.action == "stop":
-                raise RuntimeError(msg)
+                raise DivergedError(msg)
             logger.warning(msg)
 
     def signs(self, step: int, module: Any, batch: Any) -> list[str]:

@@ -4,7 +4,7 @@
 """What the models that are judged level by level share beyond :class:`DistillationMixin`."""
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,7 +14,7 @@ from lightning.pytorch import Callback
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torchvision.transforms.v2 import Resize
 
-from anomalib_mkd.components.arguments import check_choices
+from anomalib_mkd.components.arguments import check_choices, check_ranges
 from anomalib_mkd.components.backbone import QUICKSTART, Teacher, resolve_backbone
 from anomalib_mkd.components.batch_norm import estimating_batch_norm
 from anomalib_mkd.components.distillation_mixin import DistillationMixin
@@ -74,28 +74,6 @@ class LevelwiseMixin(DistillationMixin):
                 for batch in self.normal_batches(BATCH_NORM_IMAGES):
                     if len(batch.image) > 1:
                         self.model.pyramids(batch.image, self.teacher_pyramid(batch))
-
-
-def check_ranges(given: Mapping[str, Any]) -> None:
-    """Refuse numbers that make no sense in any model.
-
-    Args:
-        given: Values by name.
-
-    Raises:
-        ValueError: If one of the numbers is out of range.
-    """
-    steps = given["training_steps"]
-    wrong = {
-        "learning_rate > 0": given["learning_rate"] <= 0,
-        "weight_decay >= 0": given["weight_decay"] < 0,
-        "sigma >= 0": given["sigma"] < 0,
-        "cache_gigabytes >= 0": given["cache_gigabytes"] < 0,
-        "training_steps >= 1 or None": steps is not None and steps < 1,
-    }
-    for wanted in (wanted for wanted, is_wrong in wrong.items() if is_wrong):
-        msg = f"Expected {wanted}, got {given[wanted.split()[0]]}. Correct it."
-        raise ValueError(msg)
 
 
 def suited_pre_processor(

@@ -189,6 +189,15 @@ def test_speed_by_hand(tmp_path: Path) -> None:
     ]
 
 
+def test_short_runs_by_hand(tmp_path: Path) -> None:
+    rows = [
+        make_row(float(seed == 3), seed=seed, model="Dcam", metric="collapsed", protocol="short") for seed in range(10)
+    ]
+    assert TABLES["short_runs"](rows, tmp_path).splitlines()[2:] == [
+        "| Dcam, default | quick-start | bottle | 300 x 16 | 10 | 1 |"
+    ]
+
+
 def test_quickstart_against_random(tmp_path: Path) -> None:
     rows = [make_row(0.95), make_row(0.75, variant="random_teacher")]
     text = TABLES["quickstart"](rows, tmp_path)

@@ -44,7 +44,7 @@ class DcamModel(LevelwiseTeacherStudent):
         sigma: float = 0.0,
     ) -> None:
         weights = (cosine_weight, kl_weight, raw_weight)
-        if min(weights) < 0 or not any(weights) or temperature <= 0:
+        if not (all(weight >= 0 for weight in weights) and any(weights) and temperature > 0):
             msg = (
                 f"Expected weights >= 0, not all 0, and temperature > 0, got {weights} and {temperature}. Correct them."
             )

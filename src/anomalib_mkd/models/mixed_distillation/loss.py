@@ -5,15 +5,8 @@
 
 from collections.abc import Mapping, Sequence
 
-from torch import Tensor
-
 from anomalib_mkd.components.losses import PyramidLoss, Term
-from anomalib_mkd.functional import position_cosine_distance
-
-
-def batch_cosine_distance(teacher: Tensor, student: Tensor) -> Tensor:
-    """Position cosine distance times the batch size, ``(N,)``: its mean is the batch's sum, as in anomalib's Stfpm."""
-    return len(teacher) * position_cosine_distance(teacher, student)
+from anomalib_mkd.functional import batch_cosine_distance, position_cosine_distance
 
 
 def mixed_loss(layers: Sequence[str], paths: Mapping[str, tuple[float, Sequence[str]]], reduction: str) -> PyramidLoss:

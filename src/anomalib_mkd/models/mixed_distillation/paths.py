@@ -3,16 +3,16 @@
 
 """The paths of mixed distillation: pairs of features of different levels to compare.
 
-A crossing names the teacher's layer, then the student's; a third kind of path is :mod:`anomalib_mkd.components.review`.
+A crossing names the teacher's layer, then the student's. Paths with adapters, which know nothing of mixed distillation,
+are :mod:`anomalib_mkd.components.linear_path` and :mod:`anomalib_mkd.components.review`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import combinations
 
 from torch import nn
 
 from anomalib_mkd.components.student import Student
-from anomalib_mkd.functional import resize
 from anomalib_mkd.types import Pyramid
 
 
@@ -25,29 +25,6 @@ def find_crossings(layers: Sequence[str], kind: str, pairs: str) -> list[tuple[s
     """
     joined = [(layers[0], layers[-1])] if pairs == "extreme" else list(combinations(layers, 2))
     return joined if kind == "skip" else [(deep, shallow) for shallow, deep in joined]
-
-
-class LinearPath(nn.Module):
-    """A linear 1x1 adapter per crossing, which cannot do the learning in the student's stead.
-
-    ``align="coarse"`` compares at the size of the deeper level, which cannot restore the detail of the shallower one.
-    """
-
-    def __init__(self, channels: Mapping[str, int], crossings: Sequence[tuple[str, str]], align: str) -> None:
-        super().__init__()
-        self.crossings = {f"{source} for {target}": (target, source) for target, source in crossings}
-        self.adapters = nn.ModuleList(nn.Conv2d(channels[source], channels[target], 1) for target, source in crossings)
-        chosen = max if align == "coarse" else min
-        self.meetings = [chosen(crossing, key=list(channels).index) for crossing in crossings]
-
-    def forward(self, teacher: Pyramid, student: Pyramid) -> tuple[Pyramid, Pyramid]:
-        """Adapt the student's features to the teacher's layer."""
-        targets, adapted = {}, {}
-        for name, meeting, adapter in zip(self.crossings, self.meetings, self.adapters, strict=True):
-            target, source = self.crossings[name]
-            size = teacher[meeting].shape[-2:]
-            targets[name], adapted[name] = resize(teacher[target], size), adapter(resize(student[source], size))
-        return targets, adapted
 
 
 class FedPath(nn.Module):

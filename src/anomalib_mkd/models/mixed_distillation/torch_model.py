@@ -13,11 +13,12 @@ from torch import Tensor, nn
 
 from anomalib_mkd.components.anomaly_map import AnomalyMapGenerator
 from anomalib_mkd.components.backbone import Teacher
+from anomalib_mkd.components.linear_path import LinearPath
 from anomalib_mkd.components.review import Review
 from anomalib_mkd.components.student import Student
 from anomalib_mkd.components.teacher_student import LevelwiseTeacherStudent
 from anomalib_mkd.models.mixed_distillation.loss import mixed_loss
-from anomalib_mkd.models.mixed_distillation.paths import FedPath, LinearPath, find_crossings
+from anomalib_mkd.models.mixed_distillation.paths import FedPath, find_crossings
 from anomalib_mkd.types import Pyramid
 
 
@@ -40,7 +41,7 @@ class MixedDistillationModel(LevelwiseTeacherStudent):
         loss_reduction: Literal["mean", "anomalib"] = "mean",
     ) -> None:
         weights = {"skip": skip_weight, "symmetric": symmetric_weight}
-        if min(weights.values()) < 0 or (len(teacher.layers) == 1 and any(weights.values())):
+        if not all(weight >= 0 for weight in weights.values()) or (len(teacher.layers) == 1 and any(weights.values())):
             msg = f"Expected weights of at least 0, and 0 with one layer, got {weights} with {list(teacher.layers)}."
             raise ValueError(msg)
         if student_width != 1 and (path_mode == "feed" or map_source == "mixed"):

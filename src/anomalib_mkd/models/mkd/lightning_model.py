@@ -19,7 +19,7 @@ from anomalib.visualization import Visualizer
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torchvision.transforms.v2 import Compose, Normalize, Resize
 
-from anomalib_mkd.components.arguments import check_choices
+from anomalib_mkd.components.arguments import check_choices, check_ranges
 from anomalib_mkd.components.backbone import DEFAULT_BACKBONE, MIN_SIZE, Teacher, is_chain, resolve_backbone
 from anomalib_mkd.components.distillation_mixin import DistillationMixin
 from anomalib_mkd.models.mkd.torch_model import MkdModel
@@ -103,7 +103,7 @@ class Mkd(DistillationMixin, AnomalibModule):
         evaluator: Evaluator | bool = True,
         visualizer: Visualizer | bool = True,
     ) -> None:
-        _check_arguments(value_weight, direction_only, learning_rate, training_steps, cache_gigabytes, sigma)
+        _check_value_weight(value_weight, direction_only)
         weights_name = None if weights is None else str(weights)
         paper_input = is_chain(resolve_backbone(backbone, weights_name))
         super().__init__(
@@ -115,6 +115,7 @@ class Mkd(DistillationMixin, AnomalibModule):
             visualizer=visualizer,
         )
         check_choices(Mkd.__init__, self.hparams)
+        check_ranges(self.hparams)
         self.model = MkdModel(
             Teacher(backbone, layers, pre_trained=pre_trained, weights=weights_name),
             score_layers=score_layers,
@@ -217,23 +218,10 @@ class Mkd(DistillationMixin, AnomalibModule):
         return super().to_openvino(export_root, model_file_name, input_size, datamodule=datamodule, **kwargs)
 
 
-def _check_arguments(
-    value_weight: float | str,
-    direction_only: bool,
-    learning_rate: float,
-    training_steps: int | None,
-    cache_gigabytes: float,
-    sigma: float,
-) -> None:
+def _check_value_weight(value_weight: float | str, direction_only: bool) -> None:
     if value_weight != "auto" and not (isinstance(value_weight, (int, float)) and value_weight > 0):
         msg = f"Expected value_weight > 0 or 'auto', got {value_weight!r}. To drop the value term, set direction_only."
         raise ValueError(msg)
     if direction_only and value_weight != "auto":
         msg = f"Expected no value_weight beside direction_only=True, got {value_weight}. Set one of them."
-        raise ValueError(msg)
-    if learning_rate <= 0 or cache_gigabytes < 0 or sigma < 0 or (training_steps is not None and training_steps < 1):
-        msg = (
-            "Expected learning_rate > 0, cache_gigabytes >= 0, sigma >= 0 and training_steps >= 1 or None, got "
-            f"{learning_rate}, {cache_gigabytes}, {sigma} and {training_steps}. Correct the one that is out of range."
-        )
         raise ValueError(msg)

@@ -302,6 +302,7 @@ def test_odd_and_oblong_images(arguments: dict[str, Any]) -> None:
         ({"student_width": 0.5, "map_source": "mixed", "level_fusion": "sum"}, "Expected student_width=1"),
         ({"map_source": "mixed"}, "Expected level_fusion='sum' with map_source='mixed', got 'product'"),
         ({"skip_weight": -1.0}, "Expected weights of at least 0"),
+        ({"symmetric_weight": float("nan")}, "Expected weights of at least 0"),
     ],
 )
 def test_what_excludes_each_other_is_refused(arguments: dict[str, Any], message: str) -> None:
