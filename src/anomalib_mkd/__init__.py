@@ -10,9 +10,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from anomalib_mkd.models import Dcam, MixedDistillation, Mkd
+    from anomalib_mkd.models import Dcam, MixedDistillation, Mkd, Mmrd
 
-__all__ = ["Dcam", "MixedDistillation", "Mkd"]
+__all__ = ["Dcam", "MixedDistillation", "Mkd", "Mmrd"]
 __version__ = "0.1.0"
 
 

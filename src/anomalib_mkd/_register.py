@@ -12,7 +12,7 @@ from importlib import import_module
 
 #: Host module -> our module and the names that it lends. A further model or datamodule is one word here.
 LENT = {
-    "anomalib.models": ("anomalib_mkd.models", ("Dcam", "MixedDistillation", "Mkd")),
+    "anomalib.models": ("anomalib_mkd.models", ("Dcam", "MixedDistillation", "Mkd", "Mmrd")),
     "anomalib.data": ("anomalib_mkd.data", ("DepthFolder", "MultiCategory", "Quickstart")),
 }
 

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torchvision.transforms.v2 import Compose, Normalize, Resize
 
 import anomalib_mkd
-from anomalib_mkd import Dcam, MixedDistillation, Mkd
+from anomalib_mkd import Dcam, MixedDistillation, Mkd, Mmrd
 from tests.life import NOISE, make_data, make_engine
 from tests.networks import copy_teacher, pictures
 
@@ -47,6 +47,7 @@ class Case:
         make_twin: Makes the student of a model with ``twin_arguments`` compute what the teacher computes.
         twin_arguments: Arguments that allow that.
         training_only: Beginnings of the names of what inference must not read.
+        beside: Inputs beside the photo that the model takes with default arguments.
     """
 
     model: type[AnomalibModule]
@@ -55,6 +56,7 @@ class Case:
     make_twin: Callable[[Any], None]
     twin_arguments: dict[str, Any] = field(default_factory=dict)
     training_only: tuple[str, ...] = ()
+    beside: tuple[Tensor, ...] = ()
 
     def build(self, **arguments: Any) -> Any:
         """Build the model for pictures of 64 pixels."""
@@ -69,6 +71,11 @@ RESNET = {"backbone": "resnet18.tv_in1k", "pre_trained": False, "student_width":
 def load_teacher(module: Any) -> None:
     """Make a student of the teacher's own architecture a copy of it."""
     module.model.student.net.load_state_dict(module.model.teacher.net.state_dict())
+
+
+def restore_all(module: Any) -> None:
+    """Let a reverse student give back what it sees."""
+    module.model.student.forward = lambda teacher: teacher
 
 
 CASES = (
@@ -95,6 +102,14 @@ CASES = (
         make_twin=lambda module: copy_teacher(module.model),
         twin_arguments={"student": "equal"},
         training_only=("balanced", "model.teacher.ready"),
+    ),
+    Case(
+        model=Mmrd,
+        name="mmrd",
+        arguments={"backbone": "resnet18.tv_in1k", "pre_trained": False, "branches": "rgb"},
+        make_twin=restore_all,
+        training_only=("model.loss.", "model.teacher.teacher.ready"),
+        beside=(torch.ones(1, 1, SIZE, SIZE),),
     ),
 )
 
@@ -146,9 +161,9 @@ def changed(module: nn.Module, before: dict[str, Tensor], prefix: str) -> set[st
     return {name for name in before if name.startswith(prefix) and not torch.equal(before[name], after[name])}
 
 
-def judged(module: nn.Module, images: Tensor) -> dict[str, Tensor]:
+def judged(module: nn.Module, *images: Tensor) -> dict[str, Tensor]:
     with torch.inference_mode():
-        return {name: value for name, value in module.eval()(images)._asdict().items() if value is not None}
+        return {name: value for name, value in module.eval()(*images)._asdict().items() if value is not None}
 
 
 # ----------------------------------------------------------------------------------------------------- by name, offline
@@ -156,7 +171,7 @@ def judged(module: nn.Module, images: Tensor) -> dict[str, Tensor]:
 
 def test_constructs_offline_with_nothing_but_no_weights(case: Case, no_network: None) -> None:  # noqa: ARG001
     module = case.model(pre_trained=False)
-    assert judged(module, pictures(1, SIZE))["pred_score"].shape == (1,)
+    assert judged(module, pictures(1, SIZE), *case.beside)["pred_score"].shape == (1,)
 
 
 def test_is_listed_once_and_no_base_class_of_ours_beside_it(case: Case) -> None:

@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 from anomalib.cli.cli import AnomalibCLI
 
-from anomalib_mkd import Dcam, MixedDistillation, Mkd
+from anomalib_mkd import Dcam, MixedDistillation, Mkd, Mmrd
 from anomalib_mkd.data import Recipe, make_dataset
 
 ROOT = Path(__file__).resolve().parents[2]
 MODELS = sorted((ROOT / "configs" / "model").glob("*.yaml"))
-CLASSES: dict[str, Any] = {"dcam": Dcam, "mixed_distillation": MixedDistillation, "mkd": Mkd}
+CLASSES: dict[str, Any] = {"dcam": Dcam, "mixed_distillation": MixedDistillation, "mkd": Mkd, "mmrd": Mmrd}
 DATA = sorted((ROOT / "configs" / "data").glob("*.yaml"))
 # where each data configuration expects pictures, besides those that are drawn anyway
 FOLDERS = {

@@ -44,7 +44,12 @@ STUB_LEAVES = {
 
         class {name}(AnomalibModule): ...
         """
-        for folder, name in (("dcam", "Dcam"), ("mixed_distillation", "MixedDistillation"), ("mkd", "Mkd"))
+        for folder, name in (
+            ("dcam", "Dcam"),
+            ("mixed_distillation", "MixedDistillation"),
+            ("mkd", "Mkd"),
+            ("mmrd", "Mmrd"),
+        )
     },
     "anomalib_mkd/data/__init__.py": """\
         from anomalib.data import AnomalibDataModule

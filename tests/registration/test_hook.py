@@ -24,7 +24,7 @@ def test_importing_anomalib_registers_the_models(stub: Environment) -> None:
         import anomalib_mkd
 
         assert anomalib.models.Mkd is anomalib_mkd.Mkd
-        assert anomalib.models.__all__ == ["Dcam", "MixedDistillation", "Mkd"]
+        assert anomalib.models.__all__ == ["Dcam", "MixedDistillation", "Mkd", "Mmrd"]
         assert anomalib.models.ALLOWED_MODULES == {"anomalib.models", "anomalib_mkd", "anomalib_mkd.models"}
         assert anomalib.data.Quickstart is anomalib_mkd.data.Quickstart
         assert anomalib.data.__all__ == ["DepthFolder", "MultiCategory", "Quickstart"]
@@ -73,7 +73,7 @@ def test_installing_again_changes_nothing(stub: Environment) -> None:
 
         hook.install()
         assert hook.AutoloadFinder not in sys.meta_path
-        assert anomalib.models.__all__ == ["Dcam", "MixedDistillation", "Mkd"]
+        assert anomalib.models.__all__ == ["Dcam", "MixedDistillation", "Mkd", "Mmrd"]
         """,
         *QUIET,
     )
@@ -107,7 +107,7 @@ def test_start_file_names_the_same_door(stub: Environment) -> None:
         {module}.{function}()
         import anomalib.models
 
-        assert anomalib.models.__all__ == ["Dcam", "MixedDistillation", "Mkd"]
+        assert anomalib.models.__all__ == ["Dcam", "MixedDistillation", "Mkd", "Mmrd"]
         """,
         *QUIET,
     )
@@ -126,7 +126,7 @@ def test_our_import_may_come_first(stub: Environment, ours: str, switch: str) ->
         import anomalib_mkd.models
 
         assert anomalib.models.Mkd is anomalib_mkd.Mkd
-        assert anomalib.models.__all__ == ["Dcam", "MixedDistillation", "Mkd"]
+        assert anomalib.models.__all__ == ["Dcam", "MixedDistillation", "Mkd", "Mmrd"]
         assert anomalib.data.__all__ == ["DepthFolder", "MultiCategory", "Quickstart"]
         """,
         *QUIET,
@@ -197,7 +197,7 @@ def test_a_name_of_the_host_stays_the_hosts(stub: Environment) -> None:
         import anomalib_mkd
 
         assert anomalib.models.Mkd.__module__ == "anomalib.models"
-        assert anomalib.models.__all__ == ["Dcam", "MixedDistillation"]
+        assert anomalib.models.__all__ == ["Dcam", "MixedDistillation", "Mmrd"]
         assert anomalib_mkd.Mkd is not anomalib.models.Mkd
         """,
         "-W",
@@ -224,7 +224,7 @@ def test_an_import_error_of_the_host_passes_through(stub: Environment) -> None:
         os.environ["TORCH"] = "yes"
         import anomalib.models
 
-        assert anomalib.models.__all__ == ["Dcam", "MixedDistillation", "Mkd"]
+        assert anomalib.models.__all__ == ["Dcam", "MixedDistillation", "Mkd", "Mmrd"]
         """,
         *QUIET,
     )
@@ -265,7 +265,8 @@ def test_a_zipped_host(stub: Environment) -> None:
         importlib.util.find_spec("anomalib.models")  # somebody only asks whether it is there
         import anomalib.models
 
-        assert anomalib.models.__all__ == ["Dcam", "MixedDistillation", "Mkd"] and ".zip" in anomalib.models.__file__
+        assert anomalib.models.__all__ == ["Dcam", "MixedDistillation", "Mkd", "Mmrd"]
+        assert ".zip" in anomalib.models.__file__
         """,
         *QUIET,
     )
@@ -278,7 +279,7 @@ def test_spawned_workers_and_isolated_mode(stub: Environment) -> None:
         import multiprocessing, work
         if __name__ == "__main__":
             with multiprocessing.get_context("spawn").Pool(1) as pool:
-                assert pool.map(work.names, [0]) == [["Dcam", "MixedDistillation", "Mkd"]]
+                assert pool.map(work.names, [0]) == [["Dcam", "MixedDistillation", "Mkd", "Mmrd"]]
         """
     stub.run(program, *QUIET)
     stub.run("import anomalib.models as m; assert m.Mkd", *QUIET, "-I")
@@ -288,7 +289,9 @@ def test_the_module_registers_where_hooks_do_not_run(stub: Environment) -> None:
     """After ``pip install --target``, ``python -m anomalib_mkd`` is anomalib's command line with our names."""
     for name in ("pth", "start"):
         (stub.site / f"anomalib_mkd_autoload.{name}").unlink()
-    assert stub.call(stub.python, *QUIET, "-m", "anomalib_mkd").stdout == "['Dcam', 'MixedDistillation', 'Mkd']\n"
+    assert (
+        stub.call(stub.python, *QUIET, "-m", "anomalib_mkd").stdout == "['Dcam', 'MixedDistillation', 'Mkd', 'Mmrd']\n"
+    )
 
 
 def test_the_day_anomalib_reads_entry_points(stub: Environment) -> None:

@@ -23,6 +23,7 @@ class AnomalyMapGenerator(nn.Module):
     Args:
         level_fusion: How levels are joined.
         sigma: Standard deviation in pixels of a Gaussian blur of the joined map; 0 for none.
+        align_corners: Whether levels are enlarged corner to corner, as RD4AD does.
 
     Example:
         >>> import torch
@@ -31,8 +32,11 @@ class AnomalyMapGenerator(nn.Module):
         torch.Size([1, 1, 64, 64])
     """
 
-    def __init__(self, level_fusion: Literal["sum", "product"] = "product", sigma: float = 0.0) -> None:
+    def __init__(
+        self, level_fusion: Literal["sum", "product"] = "product", sigma: float = 0.0, *, align_corners: bool = False
+    ) -> None:
         super().__init__()
+        self.align_corners = align_corners
         self.level_fusion = level_fusion
         self.sigma = sigma
 
@@ -48,7 +52,12 @@ class AnomalyMapGenerator(nn.Module):
             Map ``(N, 1, H, W)``, at least 0; for features after a ReLU at most 1 (product) or the number of levels.
         """
         maps = [
-            F.interpolate(position_cosine_map(teacher[name], student[name]), size, mode="bilinear", align_corners=False)
+            F.interpolate(
+                position_cosine_map(teacher[name], student[name]),
+                size,
+                mode="bilinear",
+                align_corners=self.align_corners,
+            )
             for name in student
         ]
         joined = reduce(torch.mul if self.level_fusion == "product" else torch.add, maps)

@@ -11,14 +11,15 @@ from torch import nn
 
 
 @contextmanager
-def estimating_batch_norm(network: nn.Module) -> Iterator[None]:
-    """Let forward passes within the block set the statistics of every trainable BatchNorm, as plain averages.
+def estimating_batch_norm(network: nn.Module, *, frozen: bool = False) -> Iterator[None]:
+    """Let forward passes within the block set the statistics of every BatchNorm, as plain averages.
 
     While weights move, running statistics lag behind them: each step counts 10 %, so after few steps, or after a
     training whose learning rate never fell, they describe a network that no longer exists.
 
     Args:
         network: Put back into the mode that it was in.
+        frozen: Whether the BatchNorms that are not trained are meant, instead of those that are.
 
     Example:
         >>> norm = nn.BatchNorm2d(1).eval()
@@ -28,7 +29,11 @@ def estimating_batch_norm(network: nn.Module) -> Iterator[None]:
         >>> norm.running_mean.item(), norm.training
         (2.0, False)
     """
-    norms = [norm for norm in network.modules() if isinstance(norm, nn.BatchNorm2d) and norm.weight.requires_grad]
+    norms = [
+        norm
+        for norm in network.modules()
+        if isinstance(norm, nn.BatchNorm2d) and norm.weight.requires_grad is not frozen
+    ]
     before = [(norm, norm.momentum, norm.training) for norm in norms]
     try:
         for norm in norms:

@@ -28,7 +28,7 @@ from anomalib_mkd.components.export_transform import exportable
 from anomalib_mkd.components.feature_cache import FeatureCache
 from anomalib_mkd.components.item_cache import items_cached
 from anomalib_mkd.components.precision import student_autocast
-from anomalib_mkd.components.quantization import normal_images, quantize
+from anomalib_mkd.components.quantization import normal_items, quantize
 from anomalib_mkd.components.staged_export import staged
 from anomalib_mkd.components.teacher_student import TeacherStudent
 from anomalib_mkd.types import Pyramid
@@ -146,6 +146,15 @@ class DistillationMixin(ExportMixin, LightningModule):
             self._cached_items.close()
             self._cached_items = None
 
+    def raw_inputs(self, item: Any) -> tuple[torch.Tensor, ...]:
+        """Give what an export takes, in the order of its inputs: the photo ``(3, H, W)`` of a raw item."""
+        return (item.image,)
+
+    def seen(self, batch: Any) -> torch.Tensor:
+        """Give what the networks look at, ``(N, C, H, W)``: the pre-processed images of a batch."""
+        images: torch.Tensor = batch.image
+        return images
+
     def teacher_pyramid(self, batch: Any) -> Pyramid:
         """Give the teacher's features of a batch, from the cache where possible."""
         paths = batch.image_path
@@ -154,7 +163,7 @@ class DistillationMixin(ExportMixin, LightningModule):
             if cached is not None:
                 return cached
         with torch.no_grad():
-            pyramid: Pyramid = self.model.teacher(batch.image)
+            pyramid: Pyramid = self.model.teacher(self.seen(batch))
         if self._cache is not None and paths is not None:
             self._cache.put(paths, pyramid)
         return pyramid
@@ -167,7 +176,7 @@ class DistillationMixin(ExportMixin, LightningModule):
         """
         del args, kwargs
         teacher = self.teacher_pyramid(batch)
-        images = batch.image.contiguous(memory_format=torch.channels_last)  # the faster layout on CPUs
+        images = self.seen(batch).contiguous(memory_format=torch.channels_last)  # the faster layout on CPUs
         with student_autocast(images.device, self.hparams["student_precision"]):
             teacher, student = self.model.pyramids(images, teacher)
         student = {name: features.float() for name, features in student.items()}  # sums of squares need f32
@@ -190,8 +199,16 @@ class DistillationMixin(ExportMixin, LightningModule):
     def validation_step(self, batch: Any, *args: Any, **kwargs: Any) -> STEP_OUTPUT:
         """Judge a batch."""
         del args, kwargs
-        updated: STEP_OUTPUT = batch.update(**self.model(batch.image)._asdict())
+        updated: STEP_OUTPUT = batch.update(**self.model(self.seen(batch))._asdict())
         return updated
+
+    def test_step(self, batch: Any, *args: Any, **kwargs: Any) -> STEP_OUTPUT:
+        """Judge a batch; anomalib's own looks at photos only."""
+        return self.validation_step(batch, *args, **kwargs)
+
+    def predict_step(self, batch: Any, *args: Any, **kwargs: Any) -> STEP_OUTPUT:
+        """Judge a batch; anomalib's own looks at photos only."""
+        return self.validation_step(batch, *args, **kwargs)
 
     def on_validation_start(self) -> None:
         """Calibrate before anomalib takes thresholds from the scores and maps of the validation images."""
@@ -223,6 +240,16 @@ class DistillationMixin(ExportMixin, LightningModule):
 
     def calibrate(self) -> None:
         """Set what depends on the trained student and on normal images; nothing by default."""
+
+    def normal_items(self, images: int) -> Iterator[Any]:
+        """Give raw training items, evenly spaced over the training set, the same ones each time.
+
+        Args:
+            images: How many, at most.
+        """
+        dataset: Any = self.trainer.train_dataloader.dataset  # type: ignore[union-attr]
+        count = min(images, len(dataset))
+        return (dataset[index * len(dataset) // count] for index in range(count))
 
     def normal_batches(self, images: int = CALIBRATION_IMAGES, dataset: Any = None) -> Iterator[Any]:
         """Give pre-processed normal images, evenly spaced over a data set, the same ones each time.
@@ -276,8 +303,12 @@ class DistillationMixin(ExportMixin, LightningModule):
         pre_processor: Any = self.pre_processor
         if isinstance(pre_processor, PreProcessor) and pre_processor.transform:
             pre_processor = exportable(pre_processor.transform)
+        return self.judged(pre_processor(batch) if pre_processor else batch)
+
+    def judged(self, images: torch.Tensor) -> InferenceBatch:
+        """Judge pre-processed images, and apply the thresholds and the scaling."""
+        prediction: InferenceBatch = self.model(images)
         post_processor: Any = self.post_processor
-        prediction: InferenceBatch = self.model(pre_processor(batch) if pre_processor else batch)
         return post_processor(prediction) if post_processor else prediction
 
     def to_torch(self, export_root: Path | str, model_file_name: str = "model") -> Path:
@@ -323,7 +354,7 @@ class DistillationMixin(ExportMixin, LightningModule):
             theirs = None if by_us else compression_type
             path = super().to_openvino(staging, model_file_name, input_size, theirs, datamodule, **kwargs)
             if by_us and datamodule is not None:
-                quantize(path, normal_images(datamodule))
+                quantize(path, map(self.raw_inputs, normal_items(datamodule)))
         return Path(export_root) / path.relative_to(staging)
 
 

@@ -102,9 +102,9 @@ class DivergenceGuard(Callback):
     def signs(self, step: int, module: Any, batch: Any) -> list[str]:
         """Describe what looks diverged; arguments as for :meth:`check`, and normal images."""
         signs = []
-        model, teacher = module.model, module.teacher_pyramid(batch)
-        student = model.student(batch.image)
-        loss = model.loss(*model.pyramids(batch.image, teacher))["loss"]
+        model, images, seen = module.model, module.seen(batch), module.teacher_pyramid(batch)
+        teacher, student = model.compared(images, seen)
+        loss = model.loss(*model.pyramids(images, seen))["loss"]
         usual = torch.stack(list(self.losses)).mean()
         self.high_losses = self.high_losses + 1 if step >= LOSS_FROM_STEP and loss > LOSS_RATIO * usual else 0
         if self.high_losses >= LOSS_CHECKS:
@@ -117,7 +117,7 @@ class DivergenceGuard(Callback):
         variance = largest_variance(module)
         if self.first_variance and not variance <= VARIANCE_RATIO * self.first_variance:
             signs.append(f"a variance of {variance:.3g} in a BatchNorm, which began with {self.first_variance:.3g}")
-        scores = model.locate(teacher, student, batch.image.shape[-2:]).amax(dim=(1, 2, 3))
+        scores = model.locate(teacher, student, images.shape[-2:]).amax(dim=(1, 2, 3))
         if len(scores) > 1 and constant(scores):
             signs.append(f"the same score, {scores[0]:.3g}, for most of {len(scores)} images")
         return signs

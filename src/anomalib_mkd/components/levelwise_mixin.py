@@ -51,7 +51,7 @@ class LevelwiseMixin(DistillationMixin):
         check_choices(type(self).__init__, given)
         check_ranges(given)
         weights = None if given["weights"] is None else str(given["weights"])
-        teacher = Teacher(given["backbone"], given["layers"], pre_trained=given["pre_trained"], weights=weights)
+        teacher = Teacher(given["backbone"], given.get("layers"), pre_trained=given["pre_trained"], weights=weights)
         return model(teacher, **{name: given[name] for name in inspect.signature(model).parameters if name in given})
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
@@ -73,7 +73,7 @@ class LevelwiseMixin(DistillationMixin):
             with estimating_batch_norm(self.model):
                 for batch in self.normal_batches(BATCH_NORM_IMAGES):
                     if len(batch.image) > 1:
-                        self.model.pyramids(batch.image, self.teacher_pyramid(batch))
+                        self.model.pyramids(self.seen(batch), self.teacher_pyramid(batch))
 
 
 def suited_pre_processor(

@@ -7,60 +7,69 @@ anomalib calibrates on the validation loader, which by default holds the test im
 photos of any size to a model that may have a fixed one.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import openvino
 from anomalib.data import AnomalibDataModule
 from torch import Tensor
+from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2.functional import resize
 
 CALIBRATION_IMAGES = 300
 """What NNCF looks at by default."""
 
 
-def normal_images(datamodule: AnomalibDataModule) -> Iterator[Tensor]:
-    """Give training images, evenly spaced over the training set.
+def normal_items(datamodule: AnomalibDataModule) -> Iterator[Any]:
+    """Give training items, evenly spaced over the training set.
 
     Args:
         datamodule: Its training images are normal, as those of all anomalib's one-class datamodules.
 
     Yields:
-        Photos ``(3, H, W)`` in 0..1, of the size they have.
+        Items with an ``image`` ``(3, H, W)`` in 0..1, of the size it has.
     """
     datamodule.prepare_data()
     datamodule.setup("fit")
     dataset = datamodule.train_data
     count = min(CALIBRATION_IMAGES, len(dataset))
     for index in range(count):
-        image: Any = dataset[index * len(dataset) // count].image
-        yield image
+        yield dataset[index * len(dataset) // count]
 
 
-def quantize(path: Path, images: Iterable[Tensor]) -> None:
+def quantize(path: Path, inputs: Iterable[Sequence[Tensor]]) -> None:
     """Replace a model by one whose networks compute in 8 bits.
 
     A distance is a small difference of large numbers, of which 8 bits leave little; to spare it costs no time.
 
     Args:
-        path: The ``.xml`` file of an OpenVINO model with one input ``(N, 3, H, W)``.
-        images: Photos ``(3, H, W)`` in 0..1; resized where the model's size is fixed.
+        path: The ``.xml`` file of an OpenVINO model whose inputs are ``(N, C, H, W)``.
+        inputs: For each image what the model's inputs take, ``(C, H, W)`` each: the photo in 0..1, and whatever comes
+            behind it. Resized where the model's size is fixed, a photo smoothly, the rest to the nearest value.
     """
     import nncf  # noqa: PLC0415  # seconds
 
     core = openvino.Core()
     core.set_property({"ENABLE_MMAP": False})  # or the file could not be replaced
     model = core.read_model(path)
-    shape = model.input(0).partial_shape
-    count, _, height, width = (dimension.get_length() if dimension.is_static else None for dimension in shape)
+    shapes = [
+        [dimension.get_length() if dimension.is_static else None for dimension in taken.partial_shape]
+        for taken in model.inputs
+    ]
 
-    def batch(image: Tensor) -> object:
-        fitted = resize(image, [height, width], antialias=True) if height and width else image
-        return fitted.expand(count or 1, -1, -1, -1).numpy()
+    def batch(given: Sequence[Tensor]) -> dict[str, object]:
+        arrays: dict[str, object] = {}
+        for number, (value, taken) in enumerate(zip(given, model.inputs, strict=True)):
+            count, _, height, width = shapes[number]
+            way = InterpolationMode.NEAREST if number else InterpolationMode.BILINEAR
+            fitted = resize(value, [height, width], way, antialias=not number) if height and width else value
+            arrays[taken.any_name] = fitted.expand(count or 1, -1, -1, -1).numpy()
+        return arrays
 
-    calibration = nncf.Dataset([batch(image) for image in images])
-    full = _distances(model) + ([] if height and width else _stems(model))
+    calibration = nncf.Dataset([batch(given) for given in inputs])
+    static = all(height and width for _, _, height, width in shapes)
+    full = _distances(model) + ([] if static else _stems(model))
     # The products belong to the resizing of photos. NNCF knows not every operator, a result for example.
     scope = nncf.IgnoredScope(names=full, types=["MatMul"], validate=False)
     openvino.save_model(nncf.quantize(model, calibration, ignored_scope=scope), path, compress_to_fp16=False)

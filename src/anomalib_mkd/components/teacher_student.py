@@ -14,6 +14,7 @@ from anomalib_mkd.components.anomaly_map import AnomalyMapGenerator
 from anomalib_mkd.components.backbone import MIN_SIZE, Teacher
 from anomalib_mkd.components.chain import Chain
 from anomalib_mkd.components.losses import PyramidLoss
+from anomalib_mkd.components.siamese import SiameseTeacher
 from anomalib_mkd.types import Pyramid
 
 
@@ -25,11 +26,16 @@ class TeacherStudent(nn.Module, ABC):
 
     Args:
         teacher: The frozen network.
-        student: Images ``(N, 3, H, W)`` to a pyramid with the teacher's layers and shapes.
+        student: Images ``(N, C, H, W)`` to a pyramid with the teacher's layers and shapes.
         loss: What training minimises over the two pyramids.
+
+    Attributes:
+        image_channels: Channels ``C`` of an image: 3, and 3 more where depth comes with it.
     """
 
-    def __init__(self, teacher: Teacher, student: nn.Module, loss: PyramidLoss) -> None:
+    image_channels = 3
+
+    def __init__(self, teacher: Teacher | SiameseTeacher, student: nn.Module, loss: PyramidLoss) -> None:
         super().__init__()
         self.teacher = teacher
         self.student = student
@@ -43,7 +49,7 @@ class TeacherStudent(nn.Module, ABC):
         """Compute what the loss compares.
 
         Args:
-            images: Pre-processed images ``(N, 3, H, W)``.
+            images: Pre-processed images ``(N, C, H, W)``.
             teacher: The teacher's features of these images, if they are known already.
 
         Returns:
@@ -53,6 +59,10 @@ class TeacherStudent(nn.Module, ABC):
         if teacher is None:
             with torch.no_grad():
                 teacher = self.teacher(images)
+        return self.compared(images, teacher)
+
+    def compared(self, images: Tensor, teacher: Pyramid) -> tuple[Pyramid, Pyramid]:
+        """Give what is compared at inference, too: the teacher's features and the student's of the same images."""
         return teacher, self.student(images)
 
     def observations(self) -> dict[str, Tensor]:
@@ -63,31 +73,35 @@ class TeacherStudent(nn.Module, ABC):
         """Stop wrong input at the door; a graph being exported has no door.
 
         Args:
-            images: Should be ``(N, 3, H, W)``, N > 0, with sides of at least 32 pixels. Where the student is a plain
-                chain and the teacher is not, the two round differently: then sides must be multiples of the deepest
-                stride.
+            images: Should be ``(N, C, H, W)``, N > 0, with sides of at least 32 pixels that are multiples of
+                :attr:`side_multiple`.
 
         Raises:
             ValueError: If they are not.
         """
         if torch.compiler.is_compiling():
             return
-        alike = isinstance(self.teacher.net, Chain) or not isinstance(self.student, Chain)
-        multiple = 1 if alike else max(self.teacher.strides.values())
+        multiple = self.side_multiple
         shape = tuple(images.shape)
-        batched = len(shape) == 4 and shape[0] > 0 and shape[1] == 3
+        batched = len(shape) == 4 and shape[0] > 0 and shape[1] == self.image_channels
         if batched and all(side >= MIN_SIZE and side % multiple == 0 for side in shape[2:]):
             return
         sides = f"H, W >= {MIN_SIZE}" + (f" and multiples of {multiple}" if multiple > 1 else "")
         msg = (
-            f"Expected pre-processed images of shape (N, 3, H, W) with N > 0 and {sides}, got {shape}. "
-            "Give RGB images, and a pre-processor that resizes to such a size."
+            f"Expected pre-processed images of shape (N, {self.image_channels}, H, W) with N > 0 and {sides}, got "
+            f"{shape}. Give RGB images, and a pre-processor that resizes to such a size."
         )
         raise ValueError(msg)
 
+    @property
+    def side_multiple(self) -> int:
+        """Divisor of every side: 1, unless a chain learns from a network that is none, which rounds differently."""
+        alike = isinstance(self.teacher.net, Chain) or not isinstance(self.student, Chain)
+        return 1 if alike else max(self.teacher.strides.values())
+
     @abstractmethod
     def forward(self, images: Tensor) -> InferenceBatch:
-        """Judge images ``(N, 3, H, W)``: ``pred_score`` ``(N,)`` and ``anomaly_map`` ``(N, 1, H, W)``."""
+        """Judge images ``(N, C, H, W)``: ``pred_score`` ``(N,)`` and ``anomaly_map`` ``(N, 1, H, W)``."""
 
 
 class LevelwiseTeacherStudent(TeacherStudent):
@@ -101,7 +115,11 @@ class LevelwiseTeacherStudent(TeacherStudent):
     """
 
     def __init__(
-        self, teacher: Teacher, student: nn.Module, loss: PyramidLoss, anomaly_map: AnomalyMapGenerator
+        self,
+        teacher: Teacher | SiameseTeacher,
+        student: nn.Module,
+        loss: PyramidLoss,
+        anomaly_map: AnomalyMapGenerator,
     ) -> None:
         super().__init__(teacher, student, loss)
         self.anomaly_map = anomaly_map
@@ -109,7 +127,7 @@ class LevelwiseTeacherStudent(TeacherStudent):
     def forward(self, images: Tensor) -> InferenceBatch:
         """Give score and map of each image."""
         self.check_images(images)
-        anomaly_map = self.locate(self.teacher(images), self.student(images), images.shape[-2:])
+        anomaly_map = self.locate(*self.compared(images, self.teacher(images)), images.shape[-2:])
         return InferenceBatch(pred_score=anomaly_map.amax(dim=(1, 2, 3)), anomaly_map=anomaly_map)
 
     def locate(self, teacher: Pyramid, student: Pyramid, size: torch.Size) -> Tensor:

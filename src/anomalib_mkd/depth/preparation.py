@@ -27,7 +27,7 @@ RING = 10  # pixels from the border in which the background is looked for
 CORNER = 3
 DRAWS = 1000
 VOTERS = 2000  # points that judge a draw: enough to rank planes, few enough for large scans
-LEAST_RING_SHARE = 0.6
+LEAST_SHARE = 0.6
 KEPT_SHARE = (0.02, 0.95)
 LEAST_PART = 0.005  # of the image; smaller islands are noise
 CLOSINGS = 3
@@ -73,16 +73,17 @@ def prepare_depth(
     """Remove the background plane, find what stands out, fill its small holes.
 
     A plane is accepted if it holds 60 % of the points within 10 pixels of the border, and if removing it leaves 2 to
-    95 % of all points: a rope may touch the border, a bare plate has nothing to show. Otherwise everything is kept as
-    it is. A frame without any point gives a map of NaN and a warning.
+    95 % of all points: a rope may touch the border, a bare plate has nothing to show. If not, a second one is looked
+    for in all points, 60 % of which it must hold, since a part may lie across the border. Otherwise everything is kept
+    as it is. A frame without any point gives a map of NaN and a warning.
 
     Args:
         points: An organised cloud x, y, z ``(H, W, 3)``, or depth along the optical axis ``(H, W)``. Missing points are
             NaN, infinite or z = 0. In a cloud, distances are at right angles to the plane. Depth alone has no x and y:
             the plane is then fitted to column, row and z, and distances are taken along z (exact for a plane that faces
             the camera; give :func:`anomalib_mkd.depth.reading.unproject` the focal length where it is tilted).
-        plane: ``ransac`` fits it to the ring at the border, ``corners`` lays it through the means of three 3x3 corners
-            that have points, ``none`` removes nothing.
+        plane: ``ransac`` fits it to the ring at the border, then to everything, ``corners`` lays it through the means
+            of three 3x3 corners that have points, ``none`` removes nothing.
         inlier_distance: How far a point of the plane may lie from it, in the scan's unit; the default is in metres.
         removal_distance: Points nearer to the plane than this are background, same unit. 0 removes nothing: each point
             is given its height, for a flat product that fills the picture.
@@ -108,13 +109,17 @@ def prepare_depth(
         )
     along_z = scan.ndim == 2
     cloud = np.where(valid[..., None], _with_pixels(scan) if along_z else scan, 0.0)
-    fit = _fit(cloud, valid, plane, inlier_distance, along_z=along_z)
-    if fit is not None and _accepts(fit, cloud, valid, inlier_distance, removal_distance):
+    for region in (valid & _ring(valid.shape), valid):  # a part that reaches the border may leave too little of a ring
+        fit = _fit(cloud, valid, region, plane, inlier_distance, along_z=along_z)
+        if fit is not None and _accepts(fit, cloud, valid, region, inlier_distance, removal_distance):
+            break
+        fit = None
+    if fit is not None:
         measured = fit.height(cloud)
         foreground = _drop_islands(_close(valid & (np.abs(measured) > removal_distance)))
         height = np.where(valid, np.where(foreground, measured, 0.0), np.nan)
     else:
-        fit, foreground = None, _close(valid)
+        foreground = _close(valid)
         height = np.where(valid, cloud[..., 2], np.nan)
     height = _fill(height, foreground, fill_iterations)
     return DepthMap(height.astype(np.float32), foreground, valid, plane_accepted=fit is not None)
@@ -157,15 +162,16 @@ def _with_pixels(depth: Points) -> Points:
 # --- the plane -------------------------------------------------------------------------------------------------------
 
 
-def _fit(cloud: Points, valid: BoolArray, plane: str, inlier_distance: float, *, along_z: bool) -> _Fit | None:
+def _fit(
+    cloud: Points, valid: BoolArray, region: BoolArray, plane: str, inlier_distance: float, *, along_z: bool
+) -> _Fit | None:
     """Find the plane, turned so that the camera is above it."""
     if plane == "none":
         return None
     if plane == "corners":
         normals, offsets = _planes_through(_corners(cloud, valid)[None, :3], along_z=along_z)
     else:
-        ring = cloud[valid & _ring(valid.shape)]
-        normals, offsets = _best_plane(ring, inlier_distance, along_z=along_z)
+        normals, offsets = _best_plane(cloud[region], inlier_distance, along_z=along_z)
     if not len(normals):
         return None
     above = -1.0 if offsets[0] > 0 else 1.0  # the camera is at the origin; for depth alone, at z = 0 of each pixel
@@ -218,10 +224,12 @@ def _best_plane(ring: Points, inlier_distance: float, *, along_z: bool) -> tuple
     return _planes(axes[-1:], centre[None], along_z=along_z)
 
 
-def _accepts(fit: _Fit, cloud: Points, valid: BoolArray, inlier_distance: float, removal_distance: float) -> bool:
+def _accepts(
+    fit: _Fit, cloud: Points, valid: BoolArray, region: BoolArray, inlier_distance: float, removal_distance: float
+) -> bool:
     distance = np.abs(fit.height(cloud))
-    in_ring = distance[valid & _ring(valid.shape)] <= inlier_distance
-    if not in_ring.size or in_ring.mean() < LEAST_RING_SHARE:
+    on_plane = distance[region] <= inlier_distance
+    if not on_plane.size or on_plane.mean() < LEAST_SHARE:
         return False
     kept = (distance[valid] > removal_distance).mean()
     return removal_distance == 0 or bool(KEPT_SHARE[0] <= kept <= KEPT_SHARE[1])

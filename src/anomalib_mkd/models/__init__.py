@@ -8,7 +8,8 @@ from anomalib_mkd._register import register
 from .dcam import Dcam
 from .mixed_distillation import MixedDistillation
 from .mkd import Mkd
+from .mmrd import Mmrd
 
-__all__ = ["Dcam", "MixedDistillation", "Mkd"]
+__all__ = ["Dcam", "MixedDistillation", "Mkd", "Mmrd"]
 
 register()

@@ -1,0 +1,8 @@
+# Copyright (C) 2026 The anomalib-mkd authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Multi-modal reverse distillation: a decoder restores what a siamese teacher sees in colour and depth."""
+
+from .lightning_model import Mmrd
+
+__all__ = ["Mmrd"]

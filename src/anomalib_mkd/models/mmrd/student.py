@@ -1,0 +1,167 @@
+# Copyright (C) 2026 The anomalib-mkd authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""The students of reverse distillation: they see the teacher's features, squeezed, and restore them."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from anomalib.models.components.backbone import get_decoder
+from anomalib.models.image.reverse_distillation.components.bottleneck import OCBE, get_bottleneck_layer
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from anomalib_mkd.components.siamese import level
+from anomalib_mkd.models.mmrd.priors import Interaction, Prior
+from anomalib_mkd.types import Pyramid
+
+
+def make_bottleneck(backbone: str) -> OCBE:
+    """Build anomalib's bottleneck of RD4AD without the two layers that it never runs.
+
+    Args:
+        backbone: A ResNet's name without tag.
+    """
+    bottleneck = get_bottleneck_layer(backbone)
+    del bottleneck.conv4, bottleneck.bn4
+    return bottleneck
+
+
+def features_of(modality: str, layers: Sequence[str], pyramid: Pyramid) -> list[Tensor]:
+    """Pick a modality's levels, shallow to deep."""
+    return [pyramid[level(modality, layer)] for layer in layers]
+
+
+class Branches(nn.Module):
+    """A bottleneck and a decoder per modality, strangers to each other: RD4AD once or twice.
+
+    Args:
+        backbone: A ResNet's name without tag.
+        modalities: Names.
+        layers: The teacher's three layers.
+    """
+
+    def __init__(self, backbone: str, modalities: Sequence[str], layers: Sequence[str]) -> None:
+        super().__init__()
+        self.layers = tuple(layers)
+        self.bottlenecks = nn.ModuleDict({name: make_bottleneck(backbone) for name in modalities})
+        self.decoders = nn.ModuleDict({name: get_decoder(backbone) for name in modalities})
+
+    def forward(self, teacher: Pyramid) -> Pyramid:
+        """Restore each modality from itself."""
+        return {
+            level(name, layer): features
+            for name, bottleneck in self.bottlenecks.items()
+            for layer, features in zip(
+                self.layers, self.decoders[name](bottleneck(features_of(name, self.layers, teacher))), strict=True
+            )
+        }
+
+
+class GuidedStudent(nn.Module):
+    """Both modalities through one decoder, guided by priors.
+
+    Args:
+        backbone: A ResNet's name without tag.
+        channels: The teacher's three layers and their channels.
+        modalities: Two names.
+        one_target: One fused target under the layers' own names, instead of one per modality.
+        num_prototypes: Prototypes of each modality.
+        prior_dim: Channels of a prototype.
+        prior_temperature: Divides cosines to prototypes.
+        prior_source: Whether the queries are the teacher's features or the bottleneck's.
+        prior_init: How prototypes start.
+        interaction: How tokens meet.
+        num_heads: Heads of each attention.
+        inject: Whether priors are added to the embeddings (starting at nothing), replace them, or stand beside them.
+        shared_bottleneck: One bottleneck for both modalities.
+    """
+
+    def __init__(
+        self,
+        backbone: str,
+        channels: Mapping[str, int],
+        modalities: Sequence[str],
+        *,
+        one_target: bool,
+        num_prototypes: int,
+        prior_dim: int,
+        prior_temperature: float,
+        prior_source: str,
+        prior_init: str,
+        interaction: str,
+        num_heads: int,
+        inject: str,
+        shared_bottleneck: bool,
+    ) -> None:
+        super().__init__()
+        self.layers = tuple(channels)
+        self.prior_source, self.inject = prior_source, inject
+        self.decoder = get_decoder(backbone)
+        embedded = 2 * list(channels.values())[-1]  # the bottleneck goes on as the ResNet would
+        bottleneck = make_bottleneck(backbone)
+        self.bottlenecks = nn.ModuleDict(
+            {
+                name: bottleneck if shared_bottleneck or not i else make_bottleneck(backbone)
+                for i, name in enumerate(modalities)
+            }
+        )
+        queried = sum(channels.values()) if prior_source == "teacher" else embedded
+        self.priors: Any = nn.ModuleDict(
+            {
+                name: Prior(queried, num_prototypes, prior_dim, prior_temperature, orthogonal=prior_init != "random")
+                for name in modalities
+            }
+        )
+        self.interaction = Interaction(modalities, prior_dim, num_heads, interaction)
+        told = len(modalities) * prior_dim
+        self.guide = nn.Conv2d(told + (len(modalities) * embedded if inject == "concat" else 0), embedded, 1)
+        if inject == "add":  # starts as plain reverse distillation
+            nn.init.zeros_(self.guide.weight)
+            nn.init.zeros_(self.guide.bias)  # type: ignore[arg-type]
+        self.heads: Any = (
+            nn.ModuleDict()
+            if one_target
+            else nn.ModuleDict(
+                {
+                    name: nn.ModuleDict({layer: nn.Conv2d(c, c, 1) for layer, c in channels.items()})
+                    for name in modalities
+                }
+            )
+        )
+
+    def queries(self, name: str, teacher: Pyramid) -> Tensor:
+        """Give the teacher's features of a modality as one map of the embedding's size."""
+        levels = features_of(name, self.layers, teacher)
+        height, width = levels[-1].shape[-2:]
+        return torch.cat([F.adaptive_avg_pool2d(features, (height // 2, width // 2)) for features in levels], dim=1)
+
+    def forward(self, teacher: Pyramid) -> Pyramid:
+        """Restore the targets from what both modalities look like and from what normal parts look like."""
+        embedded = {name: net(features_of(name, self.layers, teacher)) for name, net in self.bottlenecks.items()}
+        size = next(iter(embedded.values())).shape[-2:]
+        tokens = {
+            name: prior(self.queries(name, teacher) if self.prior_source == "teacher" else embedded[name])
+            for name, prior in self.priors.items()
+        }
+        told = [map_of(found, size) for found in self.interaction(tokens).values()]
+        if self.inject == "add":
+            code = sum(embedded.values()) + self.guide(torch.cat(told, dim=1))
+        elif self.inject == "concat":
+            code = self.guide(torch.cat([*embedded.values(), *told], dim=1))
+        else:
+            code = self.guide(torch.cat(told, dim=1))
+        restored = dict(zip(self.layers, self.decoder(code), strict=True))
+        if not self.heads:
+            return restored
+        return {
+            level(name, layer): head(restored[layer])
+            for name, heads in self.heads.items()
+            for layer, head in heads.items()
+        }
+
+
+def map_of(tokens: Tensor, size: torch.Size) -> Tensor:
+    """Lay tokens ``(N, h*w, D)`` out as a map ``(N, D, h, w)``."""
+    return tokens.transpose(1, 2).reshape(len(tokens), -1, *size)

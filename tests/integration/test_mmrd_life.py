@@ -1,0 +1,223 @@
+# Copyright (C) 2026 The anomalib-mkd authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Mmrd from scans to OpenVINO, on drawn parts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import openvino
+import pytest
+import torch
+from anomalib.data import Folder3D
+from anomalib.deploy import CompressionType
+from PIL import Image
+from torch import Tensor, nn
+from torchvision.transforms.v2 import RandomHorizontalFlip
+
+from anomalib_mkd import Mmrd
+from anomalib_mkd.components.depth_pre_processor import DepthPreProcessor, default_transform
+from anomalib_mkd.data import DepthFolder, DepthPredictDataset, Recipe, make_dataset
+from anomalib_mkd.deploy import DepthOpenVINOInferencer, DepthTorchInferencer
+from tests.life import NOISE, make_data, make_engine
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SIZE = (64, 64)
+SMALL = {"backbone": "resnet18.tv_in1k", "pre_trained": False, "num_prototypes": 8, "prior_dim": 16}
+
+pytestmark = [pytest.mark.slow, *(pytest.mark.filterwarnings(noise) for noise in NOISE)]
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Drawn parts in MVTec 3D-AD's layout."""
+    root = tmp_path_factory.mktemp("parts")
+    recipe = Recipe("metal", picture_size=80, train_images=6, test_good=2, per_defect=2, layout="mvtec3d")
+    make_dataset(root, recipe)
+    return root
+
+
+def scans(parts: Path, **arguments: Any) -> DepthFolder:
+    sizes = {"train_batch_size": 3, "eval_batch_size": 4, "num_workers": 0, "removal_distance": 0.0}
+    return DepthFolder(parts, "metal", **{**sizes, **arguments})
+
+
+def build(**arguments: Any) -> Mmrd:
+    torch.manual_seed(0)
+    kinds = {name: arguments[name] for name in ("aux", "depth_norm") if name in arguments}
+    augmentation = arguments.pop("augmentation", None)
+    pre_processor = DepthPreProcessor(default_transform(SIZE), augmentation=augmentation, **kinds)
+    return Mmrd(**{**SMALL, "pre_processor": pre_processor, "visualizer": False, **arguments})
+
+
+def raw_pairs(data: DepthFolder, count: int) -> tuple[Tensor, Tensor]:
+    items = [data.test_data[index] for index in range(count)]
+    return torch.stack([item.image for item in items]), torch.stack([item.depth_map for item in items])
+
+
+@pytest.fixture(scope="module")
+def trained(parts: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Mmrd, DepthFolder, Path]:
+    """A model after two epochs, its data and its checkpoint."""
+    folder, data, model = tmp_path_factory.mktemp("trained"), scans(parts), build()
+    make_engine(folder, max_epochs=2).fit(model, datamodule=data)
+    return model, data, next(folder.rglob("*.ckpt"))
+
+
+def test_constants_are_those_of_normal_parts(trained: tuple[Mmrd, DepthFolder, Path]) -> None:
+    model, data, _ = trained
+    heights = torch.stack([item.depth_map for item in data.train_data])
+    low, high = model.pre_processor.depth_low, model.pre_processor.depth_high
+    assert heights.nanmean() - 0.01 < low < heights.nanmean() < high
+    assert bool(model.model.teacher.estimated)
+    assert (model.model.map_std > 0).all()
+    assert not torch.equal(model.model.map_std, torch.ones(2))
+
+
+def test_a_checkpoint_judges_alike_and_needs_no_network(
+    trained: tuple[Mmrd, DepthFolder, Path],
+    no_network: None,  # noqa: ARG001
+) -> None:
+    model, data, checkpoint = trained
+    loaded = Mmrd.load_from_checkpoint(checkpoint, weights_only=True, map_location="cpu").eval()
+    inputs = raw_pairs(data, 3)
+    with torch.inference_mode():
+        expected, found = model.eval()(*inputs), loaded(*inputs)
+    torch.testing.assert_close(found._asdict(), expected._asdict(), rtol=0, atol=0)
+
+
+def test_tests_predicts_and_draws(trained: tuple[Mmrd, DepthFolder, Path], parts: Path, tmp_path: Path) -> None:
+    _, data, checkpoint = trained
+    model = Mmrd.load_from_checkpoint(checkpoint, weights_only=True)
+    model.visualizer = Mmrd.configure_visualizer()
+    engine = make_engine(tmp_path)
+    (results,) = engine.test(model, datamodule=data)
+    assert 0 <= results["image_AUROC"] <= 1
+    drawn = next(tmp_path.rglob("*.png"))
+    with Image.open(drawn) as picture:
+        panels = np.asarray(picture)
+    assert panels.shape[1] > 4.9 * 256  # photo, depth, truth, heat map, decision
+    depth = panels[40:-40, 256 + 40 : 512 - 40]
+    assert depth.std() > 1
+    where = parts / "metal" / "test" / "depth"
+    dataset = DepthPredictDataset(where / "rgb", where / "xyz", source=data.source)
+    batches = make_engine(tmp_path).predict(model, dataset=dataset)
+    assert batches is not None
+    assert sum(len(batch.pred_score) for batch in batches) == 2
+
+
+@pytest.mark.parametrize("size", [None, (80, 80)], ids=["any size", "fixed size"])
+def test_an_export_takes_pairs_and_judges_as_the_model(
+    trained: tuple[Mmrd, DepthFolder, Path], size: tuple[int, int] | None, tmp_path: Path
+) -> None:
+    model, data, _ = trained
+    file = model.to_openvino(tmp_path, input_size=size)
+    compiled = openvino.Core().compile_model(file, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    assert [taken.any_name for taken in compiled.inputs] == ["image", "depth"]
+    for count in (1, 2, 7):
+        photos, depths = raw_pairs(data, count)
+        if size:
+            photos, depths = (nn.functional.interpolate(part, size) for part in (photos, depths))
+        depths[..., 5:30, 10:20] = torch.nan
+        with torch.inference_mode():
+            expected = model.eval()(photos, depths)
+        found = compiled({"image": photos.numpy(), "depth": depths.numpy()})
+        for name in ("pred_score", "anomaly_map"):
+            np.testing.assert_allclose(found[name], getattr(expected, name).numpy(), atol=1e-4, rtol=1e-4)
+
+
+def test_both_inputs_are_wanted_on_every_call(trained: tuple[Mmrd, DepthFolder, Path], tmp_path: Path) -> None:
+    model, data, _ = trained
+    with pytest.raises(ValueError, match=r"Expected a depth map with every photo.*branches='rgb'"):
+        model(torch.rand(1, 3, 80, 80))
+    photo, depth = (part[0] for part in raw_pairs(data, 1))
+    with torch.inference_mode():
+        expected = model.eval()(photo[None], depth[None])
+    inferencer = DepthOpenVINOInferencer(model.to_openvino(tmp_path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    score = inferencer.predict(photo, depth).pred_score
+    np.testing.assert_allclose(score, expected.pred_score.numpy(), rtol=1e-4)
+    with pytest.raises(TypeError, match="got no depth"):
+        inferencer.predict(photo)  # OpenVINO alone would judge it with the depth of the call before
+    with pytest.raises(ValueError, match="Expected depth of shape"):
+        inferencer.predict(photo, torch.rand(3, 80, 80))
+
+
+def test_a_torch_export_takes_pairs(
+    trained: tuple[Mmrd, DepthFolder, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, data, _ = trained
+    monkeypatch.setenv("TRUST_REMOTE_CODE", "1")
+    inferencer = DepthTorchInferencer(model.to_torch(tmp_path), device="cpu")
+    photo, depth = (part[0] for part in raw_pairs(data, 1))
+    with torch.inference_mode():
+        expected = model.eval()(photo[None], depth[None])
+    torch.testing.assert_close(inferencer.predict(photo, depth).pred_score, expected.pred_score)
+    with pytest.raises(TypeError, match="got no depth"):
+        inferencer.predict(photo)
+
+
+def test_8_bits_are_calibrated_with_both_inputs(trained: tuple[Mmrd, DepthFolder, Path], tmp_path: Path) -> None:
+    model, data, _ = trained
+    file = model.to_openvino(tmp_path, compression_type=CompressionType.INT8_PTQ, datamodule=data)
+    full = model.to_openvino(tmp_path / "full")
+    assert file.with_suffix(".bin").stat().st_size < 0.5 * full.with_suffix(".bin").stat().st_size
+    photos, depths = (part.numpy() for part in raw_pairs(data, 4))
+    core = openvino.Core()
+    maps = [
+        core.compile_model(one, "CPU")({"image": photos, "depth": depths})["anomaly_map"].ravel()
+        for one in (file, full)
+    ]
+    assert np.corrcoef(*maps)[0, 1] > 0.9
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"branches": "rgb"},
+        {"branches": "aux"},
+        {"branches": "two_branch"},
+        {"target_fusion": "max"},
+        {"aux": "normals", "prior_init": "kmeans"},
+        {"depth_norm": "image", "aux_bn": "imagenet", "augmentation": RandomHorizontalFlip()},
+    ],
+    ids=lambda arguments: "_".join(str(value) for value in arguments.values())[:30],
+)
+def test_every_kind_trains(arguments: dict[str, Any], parts: Path, tmp_path: Path) -> None:
+    model, data = build(**arguments), scans(parts)
+    engine = make_engine(tmp_path, max_epochs=1, limit_val_batches=0)
+    engine.fit(model, datamodule=data)
+    (results,) = engine.test(model, datamodule=data)
+    assert 0 <= results["image_AUROC"] <= 1
+
+
+def test_normals_of_points(parts: Path, tmp_path: Path) -> None:
+    model, data = build(aux="normals"), scans(parts, depth="points")
+    make_engine(tmp_path, max_epochs=1, limit_val_batches=0).fit(model, datamodule=data)
+    assert model.depth_channels == 3
+    file = model.to_onnx(tmp_path)
+    assert openvino.Core().read_model(file).input("depth").partial_shape[1].get_length() == 3
+
+
+def test_photos_alone_are_refused_and_what_to_do_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"DepthFolder.*or set branches='rgb'"):
+        make_engine(tmp_path, max_epochs=1).fit(build(), datamodule=make_data(tmp_path / "photos"))
+
+
+def test_anomalibs_folder_3d_trains(parts: Path, tmp_path: Path) -> None:
+    base = parts / "metal"
+    data = Folder3D(
+        name="metal",
+        root=base,
+        normal_dir="train/good/rgb",
+        normal_depth_dir="train/good/xyz",
+        abnormal_dir="test/both/rgb",
+        abnormal_depth_dir="test/both/xyz",
+        mask_dir="test/both/gt",
+        train_batch_size=3,
+        eval_batch_size=2,
+        num_workers=0,
+    )
+    make_engine(tmp_path, max_epochs=1, limit_val_batches=0).fit(build(), datamodule=data)

@@ -1,0 +1,160 @@
+# Copyright (C) 2026 The anomalib-mkd authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""The student's ways, the equality with anomalib's reverse distillation, and what is refused."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+from anomalib.models.image.reverse_distillation.anomaly_map import AnomalyMapGenerationMode
+from anomalib.models.image.reverse_distillation.loss import ReverseDistillationLoss
+from anomalib.models.image.reverse_distillation.torch_model import ReverseDistillationModel
+from torch import Tensor, nn
+
+from anomalib_mkd.components.backbone import Teacher
+from anomalib_mkd.models.mmrd.torch_model import MmrdModel
+from tests.networks import pictures, settle
+
+if TYPE_CHECKING:
+    from anomalib_mkd.models.mmrd.student import GuidedStudent
+
+RESNET = "resnet18.tv_in1k"
+
+
+def make_model(**arguments: Any) -> MmrdModel:
+    torch.manual_seed(0)
+    return MmrdModel(Teacher(RESNET, pre_trained=False), **{"prior_dim": 16, "num_prototypes": 8, **arguments}).eval()
+
+
+def make_model_of(backbone: str) -> MmrdModel:
+    return MmrdModel(Teacher(backbone, pre_trained=False))
+
+
+def pairs(count: int = 2, size: int = 64) -> Tensor:
+    return torch.cat([pictures(count, size, seed=seed) for seed in (0, 1)], dim=1)
+
+
+def test_a_branch_is_anomalibs_reverse_distillation() -> None:
+    size = 96
+    ours = make_model(branches="rgb", sigma=0).double()
+    theirs = ReverseDistillationModel(
+        "resnet18", (size, size), ["layer1", "layer2", "layer3"], AnomalyMapGenerationMode.ADD, pre_trained=False
+    ).double()
+    settle(ours.teacher)
+    settle(ours.student)
+    theirs.encoder.feature_extractor.load_state_dict(ours.teacher.net.state_dict())
+    theirs.decoder.load_state_dict(ours.student.decoders["rgb"].state_dict())
+    bottleneck = ours.student.bottlenecks["rgb"].state_dict()
+    unused = theirs.bottleneck.load_state_dict(bottleneck, strict=False)
+    assert {name.split(".")[0] for name in unused.missing_keys} == {"conv4", "bn4"}  # never run
+    assert not unused.unexpected_keys
+    images = pictures(3, size).double()
+
+    loss = ours.loss(*ours.pyramids(images))["loss"]
+    theirs.train()
+    theirs.bottleneck.eval()
+    theirs.decoder.eval()
+    torch.testing.assert_close(loss, ReverseDistillationLoss()(*theirs(images)), atol=1e-9, rtol=0)
+
+    theirs.eval()
+    theirs.anomaly_map_generator.kernel_size, theirs.anomaly_map_generator.sigma = 1, 1e-3  # no blur
+    expected = theirs(images)
+    torch.testing.assert_close(ours(images).anomaly_map.float(), expected.anomaly_map, atol=1e-6, rtol=0)
+
+    theirs.anomaly_map_generator.kernel_size, theirs.anomaly_map_generator.sigma = 33, 4
+    ours.sigma, border = 4.0, 16  # where their blur mirrors the edge otherwise than SciPy, and we as SciPy
+    inner = (..., slice(border, -border), slice(border, -border))
+    torch.testing.assert_close(
+        ours(images).anomaly_map[inner].float(), theirs(images).anomaly_map[inner], atol=1e-5, rtol=0
+    )
+
+
+def test_added_priors_begin_as_plain_distillation() -> None:
+    model, images = make_model(), pairs()
+    before = model(images).anomaly_map
+    nn.init.normal_(model.student.priors["rgb"].prototypes)
+    torch.testing.assert_close(model(images).anomaly_map, before, atol=0, rtol=0)
+    nn.init.normal_(model.student.guide.weight)
+    assert not torch.allclose(model(images).anomaly_map, before)
+
+
+@pytest.mark.parametrize("inject", ["add", "replace", "concat"])
+@pytest.mark.parametrize("target_fusion", ["concat", "max", "energy"])
+def test_everything_that_learns_gets_a_gradient(inject: str, target_fusion: str) -> None:
+    model = make_model(inject=inject, target_fusion=target_fusion).train()
+    with torch.no_grad():
+        model.student.guide.weight.normal_()  # nothing behind a zero gets one
+    model.loss(*model.pyramids(pairs()))["loss"].backward()
+    skipped = "bottlenecks." if inject == "replace" else "nothing"  # their only way out is the embedding
+    without = {n for n, p in model.student.named_parameters() if p.grad is None or not p.grad.abs().sum()}
+    # a bias on all keys alike cancels in the softmax, and its gradient is 0 but for rounding
+    assert {name for name in without if not name.startswith(skipped)} == set()
+    assert not any(p.requires_grad for p in model.teacher.parameters())
+
+
+def test_two_branches_are_strangers() -> None:
+    model = make_model(branches="two_branch").train()
+    teacher, student = model.pyramids(pairs())
+    of_rgb = {name: features for name, features in student.items() if name.startswith("rgb")}
+    model.loss(teacher, of_rgb)["loss"].backward()
+    touched = {n.split(".")[1] for n, p in model.student.named_parameters() if p.grad is not None}
+    assert touched == {"rgb"}
+
+
+@pytest.mark.parametrize("target_fusion", ["concat", "sum", "mean", "max", "nsum", "energy", "variance"])
+def test_neither_modality_comes_first(target_fusion: str) -> None:
+    """Swapping photo and depth with everything that belongs to them changes nothing."""
+    model, images = make_model(target_fusion=target_fusion, inject="replace"), pairs()
+    student: GuidedStudent = model.student
+    expected = model(images).anomaly_map
+    groups = [student.bottlenecks, student.priors, student.heads, *student.interaction.steps.values()]
+    for group in groups:
+        if len(group):
+            group["rgb"], group["aux"] = group["aux"], group["rgb"]
+    with torch.no_grad():
+        student.guide.weight.copy_(student.guide.weight.roll(16, dims=1))
+    swapped = torch.cat(images.split(3, dim=1)[::-1], dim=1)
+    torch.testing.assert_close(model(swapped).anomaly_map, expected, atol=1e-5, rtol=1e-4)
+
+
+def test_calibrated_maps_have_mean_0_and_deviation_1_on_normal_images() -> None:
+    model, images = make_model(modality_fusion="zsum", sigma=0), pairs(4)
+    model.calibrate([images])
+    compared = model.compared(images, model.teacher(images))
+    maps = torch.stack(model.modality_maps(*compared, images.shape[-2:])).flatten(1)
+    torch.testing.assert_close(model.map_mean, maps.mean(dim=1))
+    torch.testing.assert_close(model.map_std, maps.std(dim=1))
+    assert model(images).anomaly_map.mean().abs() < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"branches": "rgb", "target_fusion": "max"}, "Expected target_fusion='concat'"),
+        ({"branches": "rgb", "modality_fusion": "rss"}, "Expected no modality_fusion"),
+        ({"target_fusion": "max", "modality_fusion": "zmax"}, "Expected no modality_fusion"),
+        ({"prior_dim": 6}, "a multiple of num_heads"),
+        ({"prior_temperature": 0.0}, "prior_temperature > 0"),
+        ({"prior_init": "kmeans", "prior_source": "embedding"}, "Expected prior_source='teacher'"),
+    ],
+)
+def test_refuses_arguments_that_exclude_each_other(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make_model(**arguments)
+
+
+def test_refuses_a_backbone_without_decoder_and_other_layers() -> None:
+    with pytest.raises(ValueError, match=r"decoder in anomalib.*got 'mobilenetv3_small_100'"):
+        make_model_of("mobilenetv3_small_100")
+    with pytest.raises(ValueError, match="Expected the layers layer1, layer2 and layer3"):
+        MmrdModel(Teacher(RESNET, ["layer1", "layer2"], pre_trained=False))
+
+
+def test_refuses_images_that_the_decoder_cannot_restore() -> None:
+    with pytest.raises(ValueError, match=r"\(N, 6, H, W\).*multiples of 32.*got \(1, 6, 64, 80\)"):
+        make_model()(torch.zeros(1, 6, 64, 80))
+    with pytest.raises(ValueError, match=r"\(N, 6, H, W\)"):
+        make_model()(torch.zeros(1, 3, 64, 64))
