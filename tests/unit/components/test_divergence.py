@@ -41,7 +41,10 @@ def module() -> Any:
             torch.nn.init.ones_(parameter)  # towards the teacher's features, none of which is negative
     batch = SimpleNamespace(image=pictures(4, 64))
     return SimpleNamespace(
-        model=model, normal_batches=lambda: iter([batch]), teacher_pyramid=lambda given: model.teacher(given.image)
+        model=model,
+        normal_batches=lambda: iter([batch]),
+        seen=lambda given: given.image,
+        teacher_pyramid=lambda given: model.teacher(given.image),
     )
 
 
