@@ -19,6 +19,8 @@ from anomalib_mkd.benchmark.rows import DATA
 ROOT = Path(__file__).resolve().parents[3]
 SHARED = Path(os.environ.get("ANOMALIB_MKD_SHARED") or ROOT.parent / "shared")
 
+DRAWN = "drawn3d/"
+
 logger = logging.getLogger("anomalib_mkd.benchmark")
 
 
@@ -57,11 +59,13 @@ def accuracy(
     Runs that the file has are skipped, so the command resumes. Heat maps to look at go to the work folder.
 
     Args:
-        models: Mkd, MixedDistillation, Dcam; anomalib's Stfpm (its own recipe: SGD 0.4), Patchcore (1 % core set).
+        models: Mkd, MixedDistillation, Dcam, Mmrd (needs depth); anomalib's Stfpm (its own recipe: SGD 0.4), Patchcore
+            (1 % core set).
         weights: Teacher weights: resnet18.tv_in1k (from the shared folder), quickstart, or another timm name (hub).
         variants: Presets: default (protocol user), paper (protocol paper); of Mkd random_teacher (untrained teacher);
             of the others those of benchmark/variants.py, joined by "+", for example none+width0.25.
-        data: Folders under the data root, in MVTec layout; joint4 is one model for the four of the default.
+        data: Folders under the data root, in MVTec layout; joint4 is one model for the four of the default. For Mmrd
+            folders in MVTec 3D-AD's layout, or drawn3d/metal, drawn3d/washer, drawn3d/fabric, which are drawn.
         seeds: Seeds.
         steps: Training steps; null means the model's own number (Stfpm: 100).
         batch_size: Images per training step.
@@ -74,7 +78,7 @@ def accuracy(
         dry_run: Only list the runs.
     """
     _prepare(shared, threads, work, needs_hub=not dry_run and bool({"Stfpm", "Patchcore"} & set(models)))
-    from anomalib_mkd.benchmark.accuracy import measure_run, plan  # noqa: PLC0415
+    from anomalib_mkd.benchmark.accuracy import draw_depth_data, measure_run, plan  # noqa: PLC0415
     from anomalib_mkd.benchmark.rows import commit, has_run  # noqa: PLC0415
 
     source = commit()
@@ -83,11 +87,14 @@ def accuracy(
         state = " (there)" if has_run(results, run.run_id) else ""
         logger.info("run %d of %d: %s%s", number, len(runs), run.run_id, state)
         if not dry_run:
+            root = work if run.data.startswith(DRAWN) else data_root or shared / "data"
+            if root == work:
+                draw_depth_data(work, run.data)
             measure_run(
                 run,
                 results=results,
                 shared=shared,
-                data_root=data_root or shared / "data",
+                data_root=root,
                 pictures=work / "heat_maps",
                 source=source,
                 int8=int8,

@@ -48,13 +48,18 @@ from anomalib_mkd.benchmark.rows import (
 )
 from anomalib_mkd.benchmark.variants import BASELINES, NAMED, variant_arguments
 from anomalib_mkd.components.precision import uses_bf16
-from anomalib_mkd.data import MultiCategory, MVTecFolder
+from anomalib_mkd.data import DepthFolder, MultiCategory, MVTecFolder, Recipe, make_dataset
 
 if TYPE_CHECKING:
     from anomalib.data import AnomalibDataModule
     from anomalib.models.components import AnomalibModule
 
 logger = logging.getLogger(__name__)
+
+RGB_FOLDER = "rgb"
+"""Where MVTec 3D-AD's layout has its photos."""
+FALSE_ALARMS = 0.05
+"""Share of normal images above the threshold at which a recall is reported."""
 
 RESNET18 = "resnet18.tv_in1k"
 RESNET18_FILE = "resnet18_tv_in1k_layers1-3_f16.safetensors"
@@ -76,9 +81,10 @@ class Run:
     """What is trained and tested once.
 
     Args:
-        model: ``Mkd``, ``MixedDistillation``, ``Dcam``, ``Stfpm`` or ``Patchcore``.
+        model: ``Mkd``, ``MixedDistillation``, ``Dcam``, ``Mmrd``, ``Stfpm`` or ``Patchcore``.
         variant: Name of the preset.
-        data: Folder under the data root, for example ``mvtec/bottle``, or a name in ``JOINT``.
+        data: Folder under the data root, for example ``mvtec/bottle``, or a name in ``JOINT``, or ``drawn3d/metal``
+            for drawn parts with depth.
         seed: Seed of everything.
         weights: Teacher weights: a timm name, or ``quickstart``.
         protocol: ``user``, ``paper`` or ``painted``.
@@ -149,8 +155,9 @@ class Outputs:
 
     @property
     def subsets(self) -> list[str]:
-        """Defect type of each image (its folder's name)."""
-        return [Path(path).parent.name for path in self.paths]
+        """Defect type of each image (its folder's name, or with depth beside it that of the folder above)."""
+        folders = [Path(path).parent for path in self.paths]
+        return [folder.parent.name if folder.name == RGB_FOLDER else folder.name for folder in folders]
 
 
 def folder_data(root: Path | str, data: str, batch_size: int, seed: int, workers: int = 0) -> MVTecFolder:
@@ -184,8 +191,40 @@ def folder_data(root: Path | str, data: str, batch_size: int, seed: int, workers
     return datamodule
 
 
-def run_data(root: Path | str, run: Run) -> MVTecFolder | MultiCategory:
+def depth_data(root: Path | str, data: str, batch_size: int) -> DepthFolder:
+    """The data module of a data set in MVTec 3D-AD's layout.
+
+    Every point keeps its height above the plane: by the rule for parts on a table, a bare table has no plane to remove,
+    and would come as raw distances, other than every picture with something on it.
+
+    Args:
+        root: Data root.
+        data: Folder under it.
+        batch_size: Training batch.
+    """
+    datamodule = DepthFolder(
+        root, data, train_batch_size=batch_size, eval_batch_size=8, num_workers=0, removal_distance=0.0
+    )
+    datamodule.setup()
+    return datamodule
+
+
+def draw_depth_data(root: Path, data: str) -> None:
+    """Draw parts with depth; their defects show in colour, in depth, or in both.
+
+    Args:
+        root: Data root.
+        data: ``drawn3d/<category>``.
+    """
+    folder, category = data.split("/")
+    recipe = Recipe(category, picture_size=256, train_images=60, test_good=20, per_defect=20, layout="mvtec3d")
+    make_dataset(root / folder, recipe)
+
+
+def run_data(root: Path | str, run: Run) -> MVTecFolder | MultiCategory | DepthFolder:
     """The data module of a run; arguments and errors as for :func:`folder_data`."""
+    if (Path(root) / run.data / "train" / "good" / RGB_FOLDER).is_dir():
+        return depth_data(root, run.data, run.batch_size)
     if run.data not in JOINT:
         return folder_data(root, run.data, run.batch_size, run.seed)
     parts = [folder_data(root, name, run.batch_size, run.seed) for name in JOINT[run.data]]
@@ -392,12 +431,13 @@ def int8_outputs(model: Any, datamodule: AnomalibDataModule, outputs: Outputs, w
     return dataclasses.replace(outputs, scores=scores.flatten(), maps=maps)
 
 
-def measure(outputs: Outputs, protocol: str = "user") -> dict[tuple[str, str], float]:
+def measure(outputs: Outputs, protocol: str = "user", *, by_type: bool = False) -> dict[tuple[str, str], float]:
     """Metrics of a test set.
 
     Args:
         outputs: Raw results.
         protocol: ``paper`` takes defective images only into the pixel AUROC.
+        by_type: Whether a defect type gets all metrics, and the recall at 5 % false alarms.
 
     Returns:
         Value by (metric, subset): image AUROC, pixel AUROC and AUPRO (limit 0.3) of ``all``, and the image AUROC of
@@ -424,7 +464,13 @@ def measure(outputs: Outputs, protocol: str = "user") -> dict[tuple[str, str], f
     defective = dict(zip(subsets, outputs.labels.tolist(), strict=True))
     for name in sorted(name for name, is_defect in defective.items() if is_defect):
         chosen = torch.tensor([subset == name for subset in subsets]) | ~outputs.labels
-        values["image_AUROC", name] = compute(AUROC(fields=["scores", "labels"]), outputs.select(chosen))
+        part = outputs.select(chosen)
+        values["image_AUROC", name] = compute(AUROC(fields=["scores", "labels"]), part)
+        if by_type:
+            values["pixel_AUROC", name] = compute(AUROC(fields=["maps", "masks"]), part)
+            values["AUPRO", name] = compute(AUPRO(fields=["maps", "masks"], fpr_limit=0.3), part)
+            threshold = torch.quantile(part.scores[~part.labels], 1 - FALSE_ALARMS)
+            values["recall", name] = float((part.scores[part.labels] > threshold).float().mean())
     return values
 
 
@@ -434,7 +480,7 @@ def _to_unit_range(values: Tensor) -> Tensor:
     return (values - low) / (high - low).clamp_min(torch.finfo(values.dtype).tiny)
 
 
-def by_category(outputs: Outputs, datamodule: MVTecFolder | MultiCategory) -> dict[str, Outputs]:
+def by_category(outputs: Outputs, datamodule: MVTecFolder | MultiCategory | DepthFolder) -> dict[str, Outputs]:
     """Raw results of each category.
 
     Args:
@@ -469,7 +515,7 @@ def run_rows(
     values = {
         (category, metric, subset): value
         for category, part in outputs.items()
-        for (metric, subset), value in measure(part, protocol).items()
+        for (metric, subset), value in measure(part, protocol, by_type=run.model == "Mmrd").items()
     }
     whole = MEAN if run.data in JOINT else next(iter(outputs))
     if whole == MEAN:
@@ -533,8 +579,7 @@ def save_heat_maps(outputs: Outputs, folder: Path, count: int = 4) -> list[Path]
         level = (outputs.maps[index, 0].numpy() / top).clip(0, 1)
         heat = (colormaps["inferno"](level)[..., :3] * 255).astype(np.uint8)
         mask = np.repeat(outputs.masks[index].numpy()[..., None], 3, axis=2).astype(np.uint8) * 255
-        path = Path(outputs.paths[index])
-        file = folder / f"{path.parent.name}_{path.stem}.png"
+        file = folder / f"{outputs.subsets[index]}_{Path(outputs.paths[index]).stem}.png"
         Image.fromarray(np.concatenate([image, heat, mask], axis=1)).save(file)
         files.append(file)
     return files

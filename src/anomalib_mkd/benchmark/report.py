@@ -33,6 +33,8 @@ METRICS = {"image_AUROC": "image AUROC", "pixel_AUROC": "pixel AUROC", "AUPRO": 
 SHORT = ("image_AUROC", "AUPRO")
 SHORT_TITLE = " / ".join(METRICS[metric] for metric in SHORT)
 FILES = {"MixedDistillation": "mixed_distillation", "Dcam": "dcam"}
+DEPTH_SETS = {"rgbd": "rgbd/table_top", "drawn3d": "drawn3d/metal"}
+DEPTH_METRICS = {**METRICS, "recall": "recall"}
 EMPTY = "*Not measured yet.*"
 
 Table = Callable[[Sequence[Row], Path], str]
@@ -343,6 +345,24 @@ def _joint(rows: Sequence[Row], folder: Path) -> str:
     return markdown([SHORT_TITLE, "Teacher", "Trained on", "Steps x batch", "Seeds", *COLUMNS], lines)
 
 
+def _depth_study(data: str, answers: Mapping[str, Sequence[str]]) -> Table:
+    """Table of variants of Mmrd on one data set: a line per variant and defect type, a column per metric."""
+
+    def table(rows: Sequence[Row], folder: Path) -> str:
+        del folder
+        chosen = [row for row in rows if row.model == "Mmrd" and row.data == data and not row.run_id.endswith(INT8)]
+        lines = []
+        for answer, variants in answers.items():
+            of_answer = [row for row in chosen if row.variant in variants]
+            for (subset,), group in _by(of_answer, "subset").items():
+                seeds = _count([len({row.seed for row in group})])
+                values = [[row.value for row in group if row.metric == metric] for metric in DEPTH_METRICS]
+                lines.append([answer, str(subset), _steps(group), seeds, *map(percent, values)])
+        return markdown(["Mmrd", "Defects", "Steps x batch", "Seeds", *DEPTH_METRICS.values()], lines)
+
+    return table
+
+
 def _int8(rows: Sequence[Row], folder: Path) -> str:
     """Exports in 8 bits beside the models that they were made of, over the runs that have both."""
     del folder
@@ -437,8 +457,13 @@ TABLES: dict[str, Table] = {
     "selection": _selection("Mkd"),
     **{f"selection-{file}": _selection(model) for model, file in FILES.items()},
     "joint": _joint,
-    **{f"{study}-{FILES[model]}": _study(model, shown) for model in STUDIES for study, shown in STUDIES[model].items()},
-    **{f"other-{FILES[model]}": _study(model) for model in STUDIES},
+    **{f"{study}-{FILES[model]}": _study(model, shown) for model in FILES for study, shown in STUDIES[model].items()},
+    **{f"other-{FILES[model]}": _study(model) for model in FILES},
+    **{
+        f"{study}-{name}": _depth_study(data, answers)
+        for study, answers in STUDIES["Mmrd"].items()
+        for name, data in DEPTH_SETS.items()
+    },
     "int8": _int8,
     "speed": _speed,
     "short_runs": _short_runs,

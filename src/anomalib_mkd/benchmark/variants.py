@@ -22,6 +22,7 @@ NAMED: dict[str, dict[str, dict[str, Any]]] = {
         "skip": {"skip_weight": 0.5, "symmetric_weight": 0.0},
         "symmetric": {"skip_weight": 0.0, "symmetric_weight": 0.5},
         "both": {"skip_weight": 0.5, "symmetric_weight": 0.5},
+        "sgd": {"optimizer": "sgd", "learning_rate": 0.4},
         "all_pairs": {"pairs": "all"},
         "fine": {"align": "fine"},
         "review": {"adapter": "review"},
@@ -38,6 +39,7 @@ NAMED: dict[str, dict[str, dict[str, Any]]] = {
             "schedule": "constant",
             "student_precision": "f32",
         },
+        "sgd": {"optimizer": "sgd", "learning_rate": 0.4},
         "no_gate": {"attention": "none"},
         "spatial": {"attention": "spatial"},
         "both_gates": {"attention": "both"},
@@ -46,18 +48,36 @@ NAMED: dict[str, dict[str, dict[str, Any]]] = {
         "t4": {"temperature": 4.0, "kl_weight": 16.0},
         "kl_sum": {"kl_reduction": "sum", "kl_weight": 0.01},
     },
+    "Mmrd": {
+        "default": {},
+        "paper": {"modality_fusion": "rss", "schedule": "constant", "student_precision": "f32"},
+        "rgb": {"branches": "rgb"},
+        "aux": {"branches": "aux"},
+        "two_branch": {"branches": "two_branch"},
+        **{f"target_{name}": {"target_fusion": name} for name in ("sum", "max", "nsum", "energy", "variance")},
+        **{f"map_{name}": {"modality_fusion": name} for name in ("zmax", "zsum", "sum")},
+        "imagenet_bn": {"aux_bn": "imagenet"},
+        "image_norm": {"depth_norm": "image"},
+        "normals": {"aux": "normals"},
+        "replace": {"inject": "replace"},
+        "embedding": {"prior_source": "embedding"},
+        "no_interaction": {"interaction": "none"},
+        "pixel": {"loss": "pixel"},
+    },
 }
 """Model to preset to arguments; what a preset does not say is the model's default."""
 
 COMMON: dict[str, dict[str, Any]] = {
     "sum": {"level_fusion": "sum"},
     "product": {"level_fusion": "product"},
-    "sgd": {"optimizer": "sgd", "learning_rate": 0.4},
     "f32": {"student_precision": "f32"},
     "delivered": {},
     "constant_step": {"schedule": "constant"},
 }
 """Presets of every model above; the last two are those of the stability runs."""
+
+NARROWED = ("MixedDistillation", "Dcam")
+"""Models whose student may be narrower than its teacher."""
 
 _WIDTHS: dict[str, tuple[str, ...]] = {
     "1": ("width1.0", "width1"),
@@ -73,6 +93,32 @@ STUDIES: dict[str, dict[str, dict[str, tuple[str, ...]]]] = {
             "both, the default": ("default", "both"),
         },
         "widths": _WIDTHS,
+    },
+    "Mmrd": {
+        "branches": {
+            "Mmrd, the default": ("default",),
+            "two branches": ("two_branch",),
+            "colour alone": ("rgb",),
+            "depth alone": ("aux",),
+        },
+        "targets": {
+            "side by side, the default": ("default",),
+            **{name: (f"target_{name}",) for name in ("sum", "max", "nsum", "energy", "variance")},
+        },
+        "maps": {
+            "rss, the default": ("default",),
+            **{name: (f"map_{name}",) for name in ("zmax", "zsum", "sum")},
+        },
+        "choices": {
+            "default": ("default",),
+            "BatchNorm of ImageNet": ("imagenet_bn",),
+            "depth scaled per image": ("image_norm",),
+            "surface normals": ("normals",),
+            "priors replace the embedding": ("replace",),
+            "priors from the embedding": ("embedding",),
+            "no interaction": ("no_interaction",),
+            "loss per position": ("pixel",),
+        },
     },
     "Dcam": {
         "gates": {
@@ -113,9 +159,10 @@ def variant_arguments(model: str, variant: str) -> dict[str, Any]:
     known = NAMED[model] | COMMON
     arguments: dict[str, Any] = {}
     for word in variant.split("+"):
-        width = re.fullmatch(r"width(\d+(?:\.\d+)?)", word)
+        width = re.fullmatch(r"width(\d+(?:\.\d+)?)", word) if model in NARROWED else None
         if not width and word not in known:
-            msg = f"Expected variants of {model} out of {[*known, 'width<share>']}, joined by '+', got {variant!r}."
+            widths = ["width<share>"] if model in NARROWED else []
+            msg = f"Expected variants of {model} out of {[*known, *widths]}, joined by '+', got {variant!r}."
             raise ValueError(msg)
         arguments |= {"student_width": float(width[1])} if width else known[word]
     return arguments

@@ -12,19 +12,31 @@ import pytest
 import yaml
 
 import anomalib_mkd
-from anomalib_mkd.benchmark.accuracy import RESNET18_FILE, Run, build_model, measure_run, model_arguments, plan
-from anomalib_mkd.benchmark.variants import BASELINES, COMMON, NAMED, STUDIES, variant_arguments
+from anomalib_mkd.benchmark.accuracy import (
+    RESNET18,
+    RESNET18_FILE,
+    Run,
+    build_model,
+    measure_run,
+    model_arguments,
+    plan,
+)
+from anomalib_mkd.benchmark.variants import BASELINES, COMMON, NAMED, NARROWED, STUDIES, variant_arguments
 from anomalib_mkd.data import Recipe, make_dataset
 
 ROOT = Path(__file__).resolve().parents[3]
-FILES = {"MixedDistillation": "mixed_distillation", "Dcam": "dcam"}
-NAMES = [(model, variant) for model in NAMED for variant in (*NAMED[model], *COMMON, "width0.25", "paper+width0.5+f32")]
+FILES = {"MixedDistillation": "mixed_distillation", "Dcam": "dcam", "Mmrd": "mmrd"}
+NAMES = [
+    (model, variant)
+    for model in NAMED
+    for variant in (*NAMED[model], *COMMON, *(["width0.25", "paper+width0.5+f32"] if model in NARROWED else []))
+]
 
 
 @pytest.mark.parametrize(("model", "variant"), NAMES)
 def test_a_variant_is_a_model(model: str, variant: str) -> None:
     arguments = variant_arguments(model, variant)
-    built = getattr(anomalib_mkd, model)(pre_trained=False, **arguments)
+    built = getattr(anomalib_mkd, model)(backbone=RESNET18, pre_trained=False, **arguments)
     assert {name: built.hparams[name] for name in arguments} == arguments
 
 
@@ -33,7 +45,8 @@ def test_the_papers_variant_is_the_papers_file(model: str) -> None:
     recipe = yaml.safe_load((ROOT / "configs" / "model" / f"{FILES[model]}_paper.yaml").read_text(encoding="utf-8"))
 
     def described(**arguments: Any) -> dict[str, Any]:
-        return dict(getattr(anomalib_mkd, model)(pre_trained=False, **arguments).hparams)
+        small = {**arguments, "backbone": RESNET18}  # which a run's weights decide
+        return dict(getattr(anomalib_mkd, model)(pre_trained=False, **small).hparams)
 
     expected = described(**recipe["model"]["init_args"])
     assert {**described(**variant_arguments(model, "paper")), "training_steps": None} == expected
@@ -42,7 +55,10 @@ def test_the_papers_variant_is_the_papers_file(model: str) -> None:
 @pytest.mark.parametrize("model", STUDIES)
 def test_an_answer_of_a_study_is_one_model(model: str) -> None:
     for variants in (variants for study in STUDIES[model].values() for variants in study.values()):
-        built = [getattr(anomalib_mkd, model)(pre_trained=False, **variant_arguments(model, v)) for v in variants]
+        built = [
+            getattr(anomalib_mkd, model)(backbone=RESNET18, pre_trained=False, **variant_arguments(model, v))
+            for v in variants
+        ]
         assert all(other.hparams == built[0].hparams for other in built)
 
 
