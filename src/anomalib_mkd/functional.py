@@ -9,6 +9,7 @@ vectors. Features in half precision are compared in float32.
 """
 
 import math
+from functools import reduce
 from typing import Literal
 
 import torch
@@ -181,12 +182,42 @@ def resize(features: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
     return F.interpolate(features, (height, width), mode="bilinear", align_corners=False)
 
 
+def enlarge(maps: Tensor, size: tuple[int, int] | torch.Size, *, align_corners: bool = False) -> Tensor:
+    """Interpolate maps up to a size, as torch's ``interpolate(mode="bilinear")`` does.
+
+    Written as a mean of two neighbours per side: where OpenVINO computes in bf16, it does so up to the last
+    convolution, matrix product or interpolation, and would lose small distances before that: see decision 31.
+
+    Args:
+        maps: Maps ``(N, 1, h, w)``.
+        size: Height and width to reach, more than 1.
+        align_corners: Whether the centres of the corner pixels stay where they are, instead of the picture's corners.
+
+    Returns:
+        Maps ``(N, 1, H, W)``.
+
+    Example:
+        >>> import torch
+        >>> enlarge(torch.tensor([[[[0.0, 1.0]]]]), (2, 4))[0, 0, 0]
+        tensor([0.0000, 0.2500, 0.7500, 1.0000])
+    """
+    for dim, new in ((2, size[0]), (3, size[1])):
+        old = maps.shape[dim]
+        pixels = torch.arange(new, device=maps.device, dtype=maps.dtype)
+        position = pixels * (old - 1) / (new - 1) if align_corners else ((pixels + 0.5) * old / new - 0.5).clamp_min(0)
+        before = position.long()
+        after = (before + 1).clamp_max(old - 1)
+        share = (position - before).view((-1, 1) if dim == 2 else (-1,))
+        maps = maps.index_select(dim, before) * (1 - share) + maps.index_select(dim, after) * share
+    return maps
+
+
 def gaussian_blur(maps: Tensor, sigma: float) -> Tensor:
     """Blur maps as ``scipy.ndimage.gaussian_filter`` does: 4 sigma wide, borders mirrored with the edge pixel repeated.
 
     anomalib's ``GaussianBlur2d`` mirrors without repeating the edge pixel and so differs by up to 0.02 (of a map in
-    0..1) within 16 pixels of the border; the papers' codes use scipy. Written with slices and convolutions, so that
-    it exports for any image size.
+    0..1) within 16 pixels of the border; the papers' codes use scipy. Written with slices, so that it exports
+    for any image size, and without a convolution, for the reason that :func:`enlarge` gives.
 
     Args:
         maps: Maps ``(N, 1, H, W)``.
@@ -212,13 +243,13 @@ def gaussian_blur(maps: Tensor, sigma: float) -> Tensor:
             "Choose a smaller sigma, or larger images."
         )
         raise ValueError(msg)
-    offsets = torch.arange(-radius, radius + 1, dtype=maps.dtype, device=maps.device)
-    kernel = torch.exp(-0.5 * (offsets / sigma).square())
-    kernel = kernel / kernel.sum()
-    for dim, shape in ((2, (1, 1, -1, 1)), (3, (1, 1, 1, -1))):
-        before = maps.narrow(dim, 0, radius).flip(dim)
-        after = maps.narrow(dim, maps.shape[dim] - radius, radius).flip(dim)
-        maps = F.conv2d(torch.cat((before, maps, after), dim=dim), kernel.view(shape))
+    kernel = [math.exp(-0.5 * (offset / sigma) ** 2) for offset in range(-radius, radius + 1)]
+    total = sum(kernel)
+    for dim in (2, 3):
+        length = maps.shape[dim]
+        before, after = maps.narrow(dim, 0, radius).flip(dim), maps.narrow(dim, length - radius, radius).flip(dim)
+        mirrored = torch.cat((before, maps, after), dim=dim)
+        maps = reduce(torch.add, (w / total * mirrored.narrow(dim, start, length) for start, w in enumerate(kernel)))
     return maps
 
 

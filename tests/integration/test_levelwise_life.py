@@ -205,6 +205,24 @@ def test_adapters_and_gates_are_in_no_graph(model: Model, tmp_path: Path) -> Non
         np.testing.assert_array_equal(values, weights[1][name])
 
 
+@pytest.mark.parametrize(("input_size", "sigma"), [(None, 4.0), ((64, 64), 0.0)])
+def test_distances_stay_in_f32_where_openvino_chooses_bf16(
+    model: Model, tmp_path: Path, input_size: tuple[int, int] | None, sigma: float
+) -> None:
+    """bf16 reaches as far as the last operator of a few kinds; 1 - cosine must lie behind them all."""
+    file = small(model, sigma=sigma).to_openvino(tmp_path, input_size=input_size)
+    operators = openvino.Core().read_model(file).get_ops()
+    pending, behind = [operator for operator in operators if operator.get_type_name() == "ReduceL2"], {}
+    assert len(pending) == 6  # norms of teacher and student, at three levels
+    while pending:
+        operator = pending.pop()
+        behind[operator.get_friendly_name()] = operator.get_type_name()
+        pending += [entry.get_node() for output in operator.outputs() for entry in output.get_target_inputs()]
+    kinds = set(behind.values())
+    assert kinds >= {"Divide", "Gather", "Result"}
+    assert not kinds & {"Convolution", "GroupConvolution", "ConvolutionBackpropData", "MatMul", "Interpolate"}
+
+
 @pytest.mark.parametrize("arguments", [{}, {"pairs": "all"}, {"adapter": "review"}, {"path_mode": "feed"}])
 def test_a_mixed_map_is_exported_with_what_it_needs(arguments: dict[str, Any], tmp_path: Path) -> None:
     module = small(MixedDistillation, student_width=1.0, level_fusion="sum", map_source="mixed", **arguments).eval()

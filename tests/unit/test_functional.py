@@ -14,6 +14,7 @@ from torch import Tensor
 
 from anomalib_mkd.functional import (
     channel_cosine_distance,
+    enlarge,
     flat_cosine_distance,
     gaussian_blur,
     grey_opening,
@@ -87,6 +88,14 @@ def test_blur_equals_scipy(size: tuple[int, int], sigma: float) -> None:
     image = maps(*size)
     expected = np.stack([gaussian_filter(m[0].numpy().astype(np.float64), sigma) for m in image])
     assert np.abs(gaussian_blur(image, sigma)[:, 0].numpy() - expected).max() < 1e-6
+
+
+@pytest.mark.parametrize("align_corners", [False, True])
+@pytest.mark.parametrize("sizes", [((8, 8), (64, 64)), ((10, 13), (75, 97)), ((1, 5), (3, 5)), ((9, 7), (4, 4))])
+def test_enlarging_equals_torch(sizes: tuple[tuple[int, int], tuple[int, int]], align_corners: bool) -> None:
+    maps = torch.rand(2, 1, *sizes[0])
+    expected = torch.nn.functional.interpolate(maps, sizes[1], mode="bilinear", align_corners=align_corners)
+    torch.testing.assert_close(enlarge(maps, sizes[1], align_corners=align_corners), expected, rtol=0, atol=3e-6)
 
 
 def test_no_blur_and_a_blur_too_wide() -> None:

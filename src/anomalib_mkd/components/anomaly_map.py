@@ -8,9 +8,8 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812
 
-from anomalib_mkd.functional import gaussian_blur, position_cosine_map
+from anomalib_mkd.functional import enlarge, gaussian_blur, position_cosine_map
 from anomalib_mkd.types import Pyramid
 
 
@@ -52,12 +51,7 @@ class AnomalyMapGenerator(nn.Module):
             Map ``(N, 1, H, W)``, at least 0; for features after a ReLU at most 1 (product) or the number of levels.
         """
         maps = [
-            F.interpolate(
-                position_cosine_map(teacher[name], student[name]),
-                size,
-                mode="bilinear",
-                align_corners=self.align_corners,
-            )
+            enlarge(position_cosine_map(teacher[name], student[name]), size, align_corners=self.align_corners)
             for name in student
         ]
         joined = reduce(torch.mul if self.level_fusion == "product" else torch.add, maps)
