@@ -13,6 +13,7 @@ NAMED: dict[str, dict[str, dict[str, Any]]] = {
         "default": {},
         "paper": {
             "student_width": 1.0,
+            "level_fusion": "product",
             "optimizer": "sgd",
             "learning_rate": 0.4,
             "weight_decay": 1e-4,

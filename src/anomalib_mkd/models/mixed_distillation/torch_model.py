@@ -36,7 +36,7 @@ class MixedDistillationModel(LevelwiseTeacherStudent):
         adapter: Literal["linear", "review"] = "linear",
         align: Literal["coarse", "fine"] = "coarse",
         map_source: Literal["same", "mixed"] = "same",
-        level_fusion: Literal["sum", "product"] = "product",
+        level_fusion: Literal["sum", "product"] = "sum",
         sigma: float = 0.0,
         loss_reduction: Literal["mean", "anomalib"] = "mean",
     ) -> None:

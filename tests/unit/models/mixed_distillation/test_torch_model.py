@@ -72,6 +72,7 @@ def stfpm_like(**arguments: Any) -> MixedDistillation:
         learning_rate=0.4,
         weight_decay=1e-3,
         schedule="constant",
+        level_fusion="product",
         **NO_PATHS,
         **arguments,
     )
@@ -300,7 +301,10 @@ def test_odd_and_oblong_images(arguments: dict[str, Any]) -> None:
     [
         ({"student_width": 0.5, "path_mode": "feed"}, "Expected student_width=1 with path_mode='feed'"),
         ({"student_width": 0.5, "map_source": "mixed", "level_fusion": "sum"}, "Expected student_width=1"),
-        ({"map_source": "mixed"}, "Expected level_fusion='sum' with map_source='mixed', got 'product'"),
+        (
+            {"map_source": "mixed", "level_fusion": "product"},
+            "Expected level_fusion='sum' with map_source='mixed', got 'product'",
+        ),
         ({"skip_weight": -1.0}, "Expected weights of at least 0"),
         ({"symmetric_weight": float("nan")}, "Expected weights of at least 0"),
     ],
