@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import os
 import shutil
 import statistics
 import sys
@@ -56,6 +57,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+ACCELERATOR = "ANOMALIB_MKD_ACCELERATOR"
+"""Environment variable with Lightning's name of what to train on; the CPU without it, for what users have."""
 RGB_FOLDER = "rgb"
 """Where MVTec 3D-AD's layout has its photos."""
 FALSE_ALARMS = 0.05
@@ -358,7 +361,7 @@ def _engine(work: Path, callbacks: Sequence[Callback], **limits: Any) -> Engine:
     """An engine that writes no checkpoint, validates nothing and draws a bar only on a terminal."""
     return Engine(
         default_root_dir=work,
-        accelerator="cpu",
+        accelerator=os.environ.get(ACCELERATOR, "cpu"),
         devices=1,
         logger=False,
         enable_progress_bar=sys.stderr.isatty(),
