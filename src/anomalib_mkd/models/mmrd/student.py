@@ -164,4 +164,4 @@ class GuidedStudent(nn.Module):
 
 def map_of(tokens: Tensor, size: torch.Size) -> Tensor:
     """Lay tokens ``(N, h*w, D)`` out as a map ``(N, D, h, w)``."""
-    return tokens.transpose(1, 2).reshape(len(tokens), -1, *size)
+    return tokens.transpose(1, 2).reshape(tokens.shape[0], -1, *size)  # len() would fix the size of the batch
