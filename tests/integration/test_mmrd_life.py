@@ -13,6 +13,7 @@ import pytest
 import torch
 from anomalib.data import Folder3D
 from anomalib.deploy import CompressionType
+from lightning.pytorch import Callback
 from PIL import Image
 from torch import Tensor, nn
 from torchvision.transforms.v2 import RandomHorizontalFlip
@@ -197,6 +198,25 @@ def test_every_kind_trains(arguments: dict[str, Any], parts: Path, tmp_path: Pat
     engine.fit(model, datamodule=data)
     (results,) = engine.test(model, datamodule=data)
     assert 0 <= results["image_AUROC"] <= 1
+
+
+class Steps(Callback):
+    """Notes which training steps had a cache of the teacher's features."""
+
+    def __init__(self) -> None:
+        self.cached: list[bool] = []
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, *_: Any) -> None:
+        del trainer
+        self.cached.append(pl_module._cache is not None)
+
+
+@pytest.mark.parametrize("augmentation", [None, RandomHorizontalFlip()], ids=["fixed", "flipped at random"])
+def test_what_looks_different_each_time_is_not_cached(augmentation: Any, parts: Path, tmp_path: Path) -> None:
+    steps = Steps()
+    engine = make_engine(tmp_path, max_epochs=1, limit_val_batches=0, callbacks=[steps])
+    engine.fit(build(branches="aux", augmentation=augmentation), datamodule=scans(parts))
+    assert steps.cached == [augmentation is None] * 2
 
 
 def test_normals_of_points(parts: Path, tmp_path: Path) -> None:

@@ -128,8 +128,11 @@ class DistillationMixin(ExportMixin, LightningModule):
     def on_train_start(self) -> None:
         """Cache images and the teacher's features, unless an image may look different each time."""
         loader: Any = self.trainer.train_dataloader
-        augmentations = getattr(loader.dataset, "augmentations", Transform)
-        if not self.hparams["cache_gigabytes"] or not _is_fixed(augmentations):
+        augmentations = (
+            getattr(loader.dataset, "augmentations", Transform),
+            getattr(self.pre_processor, "augmentation", None),
+        )
+        if not self.hparams["cache_gigabytes"] or not all(map(_is_fixed, augmentations)):
             logger.info("The teacher runs in every step: caching is off, or the images are augmented at random.")
             return
         half = int(self.hparams["cache_gigabytes"] * 2**30 / 2)

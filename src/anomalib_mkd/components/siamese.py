@@ -39,7 +39,7 @@ class SiameseTeacher(nn.Module):
 
     Attributes:
         layers: The taps, shallow to deep.
-        estimated: Whether the statistics of the modalities other than ``"rgb"`` were estimated.
+        estimated: Whether the statistics of the modalities other than ``"rgb"`` are settled, estimated or kept.
 
     Shape:
         ``(N, 3 M, H, W)`` in, a pyramid out whose levels are named by :func:`level`, M modalities.
