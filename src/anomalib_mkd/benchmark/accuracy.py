@@ -10,6 +10,7 @@ normal training images train; nothing is validated, so no test image takes part 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
 import os
 import shutil
@@ -47,7 +48,7 @@ from anomalib_mkd.benchmark.rows import (
     read_rows,
     versions,
 )
-from anomalib_mkd.benchmark.variants import BASELINES, NAMED, variant_arguments
+from anomalib_mkd.benchmark.variants import BASELINES, JUDGED_OTHERWISE, NAMED, variant_arguments
 from anomalib_mkd.components.precision import uses_bf16
 from anomalib_mkd.data import DepthFolder, MultiCategory, MVTecFolder, Recipe, make_dataset
 
@@ -434,6 +435,28 @@ def int8_outputs(model: Any, datamodule: AnomalibDataModule, outputs: Outputs, w
     return dataclasses.replace(outputs, scores=scores.flatten(), maps=maps)
 
 
+def outputs_otherwise(
+    run: Run, model: AnomalibModule, datamodule: MVTecFolder | MultiCategory | DepthFolder, work: Path
+) -> dict[str, Outputs]:
+    """Raw results of a trained default for the variants that only judge otherwise, by their names.
+
+    Args:
+        run: The run; none but the default has such variants.
+        model: Trained; left as it was.
+        datamodule: Its data.
+        work: Folder for the engine's files.
+    """
+    found = {}
+    for variant, (path, value) in JUDGED_OTHERWISE.get(run.model, {}).items() if run.variant == "default" else ():
+        *parts, name = path.split(".")
+        owner = functools.reduce(getattr, parts, model.model)
+        before = getattr(owner, name)
+        setattr(owner, name, value)
+        found[variant] = test_outputs(model, datamodule, work)
+        setattr(owner, name, before)
+    return found
+
+
 def measure(outputs: Outputs, protocol: str = "user", *, by_type: bool = False) -> dict[tuple[str, str], float]:
     """Metrics of a test set.
 
@@ -630,6 +653,7 @@ def measure_run(
         outputs = test_outputs(model, datamodule, work)
         seconds = time.perf_counter() - start
         in_8_bits = int8_outputs(model, datamodule, outputs, work) if int8 else None
+        otherwise = outputs_otherwise(run, model, datamodule, work)
     finally:
         shutil.rmtree(work, ignore_errors=True)
     extra = {"train_seconds": trained.seconds, "test_seconds": seconds}
@@ -639,13 +663,18 @@ def measure_run(
         reached = dataclasses.replace(trained, precision="int8")
         quantized = run_rows(run, reached, by_category(in_8_bits, datamodule), torch.get_num_threads(), source)
         rows += [dataclasses.replace(row, run_id=int8_id) for row in quantized]
+    for variant, found in otherwise.items():
+        other = dataclasses.replace(run, variant=variant)
+        if not has_run(results, other.run_id):
+            rows += run_rows(other, trained, by_category(found, datamodule), torch.get_num_threads(), source)
     rows = [row for row in rows if row.run_id not in known]
     append_rows(results, rows)
     if pictures is not None:
         for category, part in parts.items():
             save_heat_maps(part, pictures / run.run_id / (category if run.data in JOINT else ""))
-    whole = rows[-1].category  # of joint data: the mean
-    summary = ", ".join(f"{row.metric} {row.value:.4f}" for row in rows if (row.category, row.subset) == (whole, "all"))
+    whole = MEAN if run.data in JOINT else next(iter(parts))
+    shown = [row for row in rows if (row.run_id, row.category, row.subset) == (run.run_id, whole, "all")]
+    summary = ", ".join(f"{row.metric} {row.value:.4f}" for row in shown)
     logger.info("%s: %d steps, %s", run.run_id, trained.steps, summary)
     return rows
 

@@ -77,6 +77,13 @@ COMMON: dict[str, dict[str, Any]] = {
 }
 """Presets of every model above; the last two are those of the stability runs."""
 
+JUDGED_OTHERWISE: dict[str, dict[str, tuple[str, str]]] = {
+    "MixedDistillation": {"product": ("anomaly_map.level_fusion", "product")},
+    "Dcam": {"product": ("anomaly_map.level_fusion", "product")},
+    "Mmrd": {f"map_{name}": ("modality_fusion", name) for name in ("zmax", "zsum", "sum")},
+}
+"""Model to variants that are the trained default judged otherwise: an attribute of its torch model, and the value."""
+
 NARROWED = ("MixedDistillation", "Dcam")
 """Models whose student may be narrower than its teacher."""
 

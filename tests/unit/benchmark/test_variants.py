@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import operator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,15 @@ from anomalib_mkd.benchmark.accuracy import (
     model_arguments,
     plan,
 )
-from anomalib_mkd.benchmark.variants import BASELINES, COMMON, NAMED, NARROWED, STUDIES, variant_arguments
+from anomalib_mkd.benchmark.variants import (
+    BASELINES,
+    COMMON,
+    JUDGED_OTHERWISE,
+    NAMED,
+    NARROWED,
+    STUDIES,
+    variant_arguments,
+)
 from anomalib_mkd.data import Recipe, make_dataset
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -96,6 +105,35 @@ def test_anomalibs_models_have_one_variant_and_the_teacher_that_is_asked_for(tmp
 def test_a_model_that_nobody_knows(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"Expected a model out of .*got 'Nonesuch'"):
         build_model(Run("Nonesuch", "default", "x/y", 0, "quickstart"), tmp_path)
+
+
+@pytest.mark.parametrize("model", JUDGED_OTHERWISE)
+def test_what_judges_otherwise_is_the_variant_of_that_name(model: str) -> None:
+    def build(**arguments: Any) -> Any:
+        return getattr(anomalib_mkd, model)(backbone=RESNET18, pre_trained=False, **arguments).model
+
+    for variant, (path, value) in JUDGED_OTHERWISE[model].items():
+        attribute = operator.attrgetter(path)
+        assert attribute(build()) != attribute(build(**variant_arguments(model, variant))) == value
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning", "ignore::DeprecationWarning")
+def test_a_trained_default_is_judged_otherwise_too_and_left_as_it_was(tmp_path: Path) -> None:
+    drawn = make_dataset(tmp_path, Recipe("metal", picture_size=64, train_images=4, test_good=2, per_defect=1))
+    built: list[Any] = []
+
+    def build(run: Run, shared: Path) -> Any:
+        built.append(build_model(run, shared))
+        return built[-1]
+
+    run = Run("Dcam", "default", "metal", 0, "quickstart", steps=2, batch_size=2)
+    options: dict[str, Any] = {"results": tmp_path / "a.csv", "shared": tmp_path, "source": "a", "build": build}
+    rows = measure_run(run, data_root=drawn.parent, **options)
+    values = {(row.variant, row.metric): row.value for row in rows if row.subset == "all"}
+    assert {variant for variant, _ in values} == {"default", "product"}
+    assert values["default", "AUPRO"] != values["product", "AUPRO"]
+    assert built[0].model.anomaly_map.level_fusion == "sum"
 
 
 @pytest.mark.slow
