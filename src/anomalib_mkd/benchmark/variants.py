@@ -71,15 +71,20 @@ NAMED: dict[str, dict[str, dict[str, Any]]] = {
 COMMON: dict[str, dict[str, Any]] = {
     "sum": {"level_fusion": "sum"},
     "product": {"level_fusion": "product"},
+    "sigma4": {"sigma": 4.0},
     "f32": {"student_precision": "f32"},
     "delivered": {},
     "constant_step": {"schedule": "constant"},
 }
 """Presets of every model above; the last two are those of the stability runs."""
 
-JUDGED_OTHERWISE: dict[str, dict[str, tuple[str, str]]] = {
-    "MixedDistillation": {"product": ("anomaly_map.level_fusion", "product")},
-    "Dcam": {"product": ("anomaly_map.level_fusion", "product")},
+_OTHER_MAPS: dict[str, tuple[str, Any]] = {
+    "product": ("anomaly_map.level_fusion", "product"),
+    "sigma4": ("anomaly_map.sigma", 4.0),
+}
+JUDGED_OTHERWISE: dict[str, dict[str, tuple[str, Any]]] = {
+    "MixedDistillation": _OTHER_MAPS,
+    "Dcam": _OTHER_MAPS,
     "Mmrd": {f"map_{name}": ("modality_fusion", name) for name in ("zmax", "zsum", "sum")},
 }
 """Model to variants that are the trained default judged otherwise: an attribute of its torch model, and the value."""
