@@ -78,8 +78,9 @@ def accuracy(
         dry_run: Only list the runs.
     """
     _prepare(shared, threads, work, needs_hub=not dry_run and bool({"Stfpm", "Patchcore"} & set(models)))
-    from anomalib_mkd.benchmark.accuracy import draw_depth_data, measure_run, plan  # noqa: PLC0415
+    from anomalib_mkd.benchmark.accuracy import measure_run  # noqa: PLC0415
     from anomalib_mkd.benchmark.rows import commit, has_run  # noqa: PLC0415
+    from anomalib_mkd.benchmark.runs import draw_depth_data, plan  # noqa: PLC0415
 
     source = commit()
     runs = plan(models, weights, variants, data, seeds, steps, batch_size)
@@ -134,8 +135,9 @@ def stability(
         work: Folder for temporary files, ignored by git.
     """
     _prepare(shared, threads, work, needs_hub=False)
-    from anomalib_mkd.benchmark.accuracy import Run, measure_stability  # noqa: PLC0415
     from anomalib_mkd.benchmark.rows import commit  # noqa: PLC0415
+    from anomalib_mkd.benchmark.runs import Run  # noqa: PLC0415
+    from anomalib_mkd.benchmark.stability import measure_stability  # noqa: PLC0415
 
     source = commit()
     for seed in seeds:
@@ -230,8 +232,8 @@ def short_runs(
         work: Folder for temporary files, ignored by git.
     """
     _prepare(shared, threads, work, needs_hub=False)
-    from anomalib_mkd.benchmark.accuracy import Run  # noqa: PLC0415
     from anomalib_mkd.benchmark.rows import commit  # noqa: PLC0415
+    from anomalib_mkd.benchmark.runs import Run  # noqa: PLC0415
     from anomalib_mkd.benchmark.short_runs import measure_short_run  # noqa: PLC0415
 
     source = commit()

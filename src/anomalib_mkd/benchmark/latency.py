@@ -25,8 +25,8 @@ from anomalib.pre_processing import PreProcessor
 from torch import Tensor, nn
 from torchvision.transforms.v2 import Compose, Normalize, Resize
 
-from anomalib_mkd.benchmark.accuracy import RESNET18
 from anomalib_mkd.benchmark.rows import Row, append_rows, commit, has_run, machine, versions
+from anomalib_mkd.benchmark.runs import RESNET18
 from anomalib_mkd.benchmark.variants import BASELINES, variant_arguments
 from anomalib_mkd.components.backbone import Teacher
 from anomalib_mkd.components.quantization import quantize

@@ -245,7 +245,8 @@ def measure_candidates(
         data_root: Data root.
         work: Folder for the painted data sets.
     """
-    from anomalib_mkd.benchmark.accuracy import Run, measure_run  # noqa: PLC0415  # painting needs no torch
+    from anomalib_mkd.benchmark.accuracy import measure_run  # noqa: PLC0415  # painting needs no torch
+    from anomalib_mkd.benchmark.runs import Run  # noqa: PLC0415  # painting needs no torch
 
     for seed in seeds:
         for name in data:

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from lightning.pytorch import seed_everything
 
-from anomalib_mkd.benchmark.accuracy import Run, build_model, train, train_precision
+from anomalib_mkd.benchmark.accuracy import train, train_precision
 from anomalib_mkd.benchmark.rows import Row, append_rows, commit, has_run, machine, versions
+from anomalib_mkd.benchmark.runs import Run, build_model
 from anomalib_mkd.benchmark.selection import HELD_OUT
 from anomalib_mkd.components.divergence import DivergedError, DivergenceGuard
 from anomalib_mkd.data import MVTecFolder

@@ -41,10 +41,13 @@ class DivergenceGuard(Callback):
 
     Args:
         action: ``"warn"`` logs each sign, ``"stop"`` ends the training with an error.
+        variance: Whether an exploding variance is a sign. Where a BatchNorm stands behind every convolution it is none:
+            weights may grow as they like.
     """
 
-    def __init__(self, action: Literal["warn", "stop"]) -> None:
+    def __init__(self, action: Literal["warn", "stop"], *, variance: bool = True) -> None:
         self.action = action
+        self.variance = variance
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin anew."""
@@ -115,7 +118,7 @@ class DivergenceGuard(Callback):
                 if not distance <= DISTANCE:  # also if it is no number
                     signs.append(f"a mean distance of {distance:.2f} at {name!r}")
         variance = largest_variance(module)
-        if self.first_variance and not variance <= VARIANCE_RATIO * self.first_variance:
+        if self.variance and self.first_variance and not variance <= VARIANCE_RATIO * self.first_variance:
             signs.append(f"a variance of {variance:.3g} in a BatchNorm, which began with {self.first_variance:.3g}")
         scores = model.locate(teacher, student, images.shape[-2:]).amax(dim=(1, 2, 3))
         if len(scores) > 1 and constant(scores):

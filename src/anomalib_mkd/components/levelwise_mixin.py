@@ -37,6 +37,8 @@ class LevelwiseMixin(DistillationMixin):
     """
 
     model: LevelwiseTeacherStudent
+    variance_tells = True
+    """Whether an exploding variance in a student's BatchNorm is a sign of divergence."""
 
     def build(self, model: Callable[..., Model]) -> Model:
         """Check the hyper-parameters and build the torch model from those that it has arguments for.
@@ -65,7 +67,7 @@ class LevelwiseMixin(DistillationMixin):
     def configure_callbacks(self) -> Sequence[Callback]:
         """Add the guard to anomalib's callbacks."""
         callbacks: Any = super().configure_callbacks()
-        return [*callbacks, DivergenceGuard(self.hparams["on_divergence"])]
+        return [*callbacks, DivergenceGuard(self.hparams["on_divergence"], variance=self.variance_tells)]
 
     def calibrate(self) -> None:
         """Estimate BatchNorm statistics anew after few steps."""

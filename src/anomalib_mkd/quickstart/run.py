@@ -18,7 +18,8 @@ from anomalib.deploy import ExportType, OpenVINOInferencer
 from anomalib.engine import Engine
 from lightning.pytorch import LightningModule, Trainer, seed_everything
 
-from anomalib_mkd.benchmark.accuracy import OutputCollector, StepLog, measure, save_heat_maps
+from anomalib_mkd.benchmark.accuracy import StepLog
+from anomalib_mkd.benchmark.outputs import OutputCollector, measure, save_heat_maps
 from anomalib_mkd.benchmark.rows import machine
 from anomalib_mkd.data import MVTecFolder, Quickstart
 from anomalib_mkd.data.synthetic import CATEGORIES

@@ -16,18 +16,11 @@ from anomalib.models.components import AnomalibModule
 from PIL import Image
 from torch import nn
 
-from anomalib_mkd.benchmark import accuracy
-from anomalib_mkd.benchmark.accuracy import (
-    Outputs,
-    Run,
-    folder_data,
-    late_steps,
-    measure,
-    measure_run,
-    measure_stability,
-    model_arguments,
-)
+from anomalib_mkd.benchmark.accuracy import measure_run
+from anomalib_mkd.benchmark.outputs import Outputs, measure
 from anomalib_mkd.benchmark.rows import DATA, read_rows
+from anomalib_mkd.benchmark.runs import RESNET18_FILE, Run, folder_data, model_arguments, plan
+from anomalib_mkd.benchmark.stability import late_steps, measure_stability
 from tests.category_folders import draw_category
 
 if TYPE_CHECKING:
@@ -220,7 +213,7 @@ def test_large_scores_do_not_tie() -> None:
 def test_arguments_of_the_presets(tmp_path: Path) -> None:
     paper = Run("Mkd", "paper", "toy/box", 0, "resnet18.tv_in1k", "paper", 200)
     arguments = model_arguments(paper, tmp_path)
-    assert arguments["weights"] == str(tmp_path / "weights" / accuracy.RESNET18_FILE)
+    assert arguments["weights"] == str(tmp_path / "weights" / RESNET18_FILE)
     assert arguments["schedule"] == "constant"
     assert arguments["training_steps"] == 200
     assert "detach_teacher" not in arguments
@@ -238,7 +231,7 @@ def test_late_steps_end_with_the_last() -> None:
 
 
 def test_plan_takes_the_first_seed_first() -> None:
-    runs = accuracy.plan(["Mkd", "Stfpm"], ["a", "quickstart"], ["default", "paper"], ["x/y"], [0, 1], None, 16)
+    runs = plan(["Mkd", "Stfpm"], ["a", "quickstart"], ["default", "paper"], ["x/y"], [0, 1], None, 16)
     assert [run.seed for run in runs] == [0] * 5 + [1] * 5
     assert len({run.run_id for run in runs}) == 10
     assert {run.steps for run in runs if run.model == "Stfpm"} == {100}

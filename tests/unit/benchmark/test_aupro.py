@@ -12,7 +12,7 @@ import pytest
 import torch
 from scipy import ndimage
 
-from anomalib_mkd.benchmark.accuracy import Outputs, measure
+from anomalib_mkd.benchmark.outputs import Outputs, measure
 
 LIMIT = 0.3
 

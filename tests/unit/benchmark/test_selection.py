@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from anomalib_mkd.benchmark import accuracy
-from anomalib_mkd.benchmark.accuracy import Run, run_data
 from anomalib_mkd.benchmark.rows import DATA
+from anomalib_mkd.benchmark.runs import Run, run_data
 from anomalib_mkd.benchmark.selection import PAINTERS, measure_candidates, paint, painted_data
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from anomalib_mkd import MixedDistillation
-from anomalib_mkd.benchmark.accuracy import Run
 from anomalib_mkd.benchmark.rows import read_rows
+from anomalib_mkd.benchmark.runs import Run
 from anomalib_mkd.benchmark.short_runs import measure_short_run
 from anomalib_mkd.components.divergence import DivergenceGuard
 from anomalib_mkd.data import Recipe, make_dataset

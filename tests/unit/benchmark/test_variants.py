@@ -13,15 +13,8 @@ import pytest
 import yaml
 
 import anomalib_mkd
-from anomalib_mkd.benchmark.accuracy import (
-    RESNET18,
-    RESNET18_FILE,
-    Run,
-    build_model,
-    measure_run,
-    model_arguments,
-    plan,
-)
+from anomalib_mkd.benchmark.accuracy import measure_run
+from anomalib_mkd.benchmark.runs import RESNET18, RESNET18_FILE, Run, build_model, model_arguments, plan
 from anomalib_mkd.benchmark.variants import (
     BASELINES,
     COMMON,

@@ -48,9 +48,9 @@ def module() -> Any:
     )
 
 
-def guard(built: Any, action: Any = "stop") -> DivergenceGuard:
+def guard(built: Any, action: Any = "stop", **arguments: Any) -> DivergenceGuard:
     """After a warm-up in which the loss was what it is now."""
-    watching = DivergenceGuard(action)
+    watching = DivergenceGuard(action, **arguments)
     trainer: Any = SimpleNamespace(estimated_stepping_batches=1000)
     watching.on_train_start(trainer, built)
     watching.first_variance = largest_variance(built)
@@ -67,6 +67,14 @@ def test_equal_scores_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(built.model, "locate", lambda *_: torch.ones(4, 1, 8, 8))
     with pytest.raises(RuntimeError, match=r"got the same score, 1, for most of 4 images in step 50\. Lower"):
         watching.check(50, built)
+
+
+def test_an_exploding_variance_may_be_no_sign() -> None:
+    built = module()
+    watching = guard(built, variance=False)
+    variance = built.model.student.net["bn1"].running_var
+    variance[0] = 101 * watching.first_variance  # type: ignore[operator]
+    watching.check(50, built)
 
 
 def test_an_exploding_variance_is_noticed() -> None:

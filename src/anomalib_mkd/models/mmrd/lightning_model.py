@@ -78,6 +78,7 @@ class Mmrd(PairedExportMixin, LevelwiseMixin, AnomalibModule):
     """
 
     model: MmrdModel
+    variance_tells = False  # Adam lets the decoder's weights grow, 5000-fold in good trainings, and BatchNorms undo it
 
     def __init__(
         self,
