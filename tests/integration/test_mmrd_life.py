@@ -97,8 +97,10 @@ def test_tests_predicts_and_draws(trained: tuple[Mmrd, DepthFolder, Path], parts
     engine = make_engine(tmp_path)
     (results,) = engine.test(model, datamodule=data)
     assert 0 <= results["image_AUROC"] <= 1
-    drawn = next(tmp_path.rglob("*.png"))
-    with Image.open(drawn) as picture:
+    drawn = sorted(tmp_path.rglob("*.png"))
+    assert len(drawn) == len(data.test_data)  # none over another
+    assert {path.parent.parent.name for path in drawn} == {"good", "colour", "depth", "both"}
+    with Image.open(drawn[0]) as picture:
         panels = np.asarray(picture)
     assert panels.shape[1] > 4.9 * 256  # photo, depth, truth, heat map, decision
     depth = panels[40:-40, 256 + 40 : 512 - 40]

@@ -6,6 +6,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from anomalib.utils.path import generate_output_filename
 from anomalib.visualization import ImageVisualizer
 from anomalib.visualization.image.functional import add_text_to_image
@@ -15,6 +16,9 @@ from PIL import Image
 from torch import Tensor
 
 from anomalib_mkd.components.depth_pre_processor import DepthPreProcessor, picture_of_depth
+
+SAME = 1e-3
+"""Largest difference of channels that are one depth, rounded."""
 
 
 class DepthVisualizer(ImageVisualizer):
@@ -38,11 +42,12 @@ class DepthVisualizer(ImageVisualizer):
         if self.output_dir is None:
             self.output_dir = Path(trainer.default_root_dir) / "images"
         data = getattr(trainer, "datamodule", None)
+        root = getattr(data, "root", None)  # anomalib goes by the datamodule's name, and keeps one folder, here "rgb"
         for item in batch:
             file = generate_output_filename(
                 item.image_path or "",
                 self.output_dir,
-                dataset_name=getattr(data, "name", None),
+                dataset_name=Path(root).resolve().name if root else getattr(data, "name", None),
                 category=getattr(data, "category", None),
             )
             self.picture(item, item.depth_map if is_ready and hasattr(item, "depth_map") else None).save(file)
@@ -73,7 +78,7 @@ class DepthVisualizer(ImageVisualizer):
 def depth_panel(depth: Tensor) -> Image.Image:
     """Draw a pre-processed depth image ``(3, H, W)``: depth in colours, black where missing; normals as they are."""
     values = picture_of_depth(depth).cpu().numpy()
-    if (values == values[:1]).all():
+    if np.ptp(values, axis=0).max() < SAME:
         coloured = colormaps["viridis"](values[0])[..., :3] * (values[0] > 0)[..., None]
     else:
         coloured = values.transpose(1, 2, 0)
