@@ -205,7 +205,7 @@ def measure_latency(
             path = export(model, variant, folder, backbone=backbone, side=side)
             for precision in PRECISIONS:
                 if precision == "int8":
-                    quantize(path, noise)
+                    quantize(path, ((photo,) for photo in noise))
                 key = (model, variant, precision)
                 compiled[key] = compile_graph(path, threads)
                 megabytes[key] = sum(file.stat().st_size for file in (path, path.with_suffix(".bin"))) / 1e6
