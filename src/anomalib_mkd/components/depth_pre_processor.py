@@ -10,11 +10,12 @@ from collections.abc import Iterable
 from typing import Any, Literal
 
 import torch
+from anomalib.models.components import AnomalibModule
 from anomalib.pre_processing import PreProcessor
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 from torchvision import tv_tensors
-from torchvision.transforms.v2 import Compose, Normalize, Resize, Transform
+from torchvision.transforms.v2 import Transform
 
 from anomalib_mkd.components.export_transform import AntialiasedResize, exportable
 
@@ -55,6 +56,7 @@ class DepthPreProcessor(PreProcessor):
             own chance.
 
     Example:
+        >>> from torchvision.transforms.v2 import Resize
         >>> pre_processor = DepthPreProcessor(Resize((64, 64), antialias=True))
         >>> photo, depth = pre_processor(torch.rand(2, 3, 96, 96), torch.rand(2, 1, 48, 48))
         >>> photo.shape, depth.shape
@@ -109,19 +111,8 @@ class DepthPreProcessor(PreProcessor):
         del trainer, pl_module, batch_idx, dataloader_idx
         self.make_ready(batch)
 
-    def on_test_batch_start(
-        self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
-    ) -> None:
-        """Make a batch ready."""
-        del trainer, pl_module, batch_idx, dataloader_idx
-        self.make_ready(batch)
-
-    def on_predict_batch_start(
-        self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
-    ) -> None:
-        """Make a batch ready."""
-        del trainer, pl_module, batch_idx, dataloader_idx
-        self.make_ready(batch)
+    on_test_batch_start = on_validation_batch_start
+    on_predict_batch_start = on_validation_batch_start
 
     def make_ready(self, batch: Any, *, augment: bool = False) -> None:
         """Transform photo, mask and, where there is one, depth of a batch in place."""
@@ -250,7 +241,8 @@ class DepthPreProcessor(PreProcessor):
 
 def default_transform(size: tuple[int, int] = (256, 256)) -> Transform:
     """Give anomalib's transform of photos: resize, and normalise as photos of ImageNet are."""
-    return Compose([Resize(size, antialias=True), Normalize(mean=list(IMAGENET_MEAN), std=list(IMAGENET_STD))])
+    transform: Transform = AnomalibModule.configure_pre_processor(size).transform
+    return transform
 
 
 def augmented(

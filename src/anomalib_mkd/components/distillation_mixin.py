@@ -26,7 +26,7 @@ from torchvision.transforms.v2 import CenterCrop, Compose, Grayscale, Normalize,
 from anomalib_mkd.components.divergence import DivergedError
 from anomalib_mkd.components.export_transform import exportable
 from anomalib_mkd.components.feature_cache import FeatureCache
-from anomalib_mkd.components.item_cache import items_cached
+from anomalib_mkd.components.item_cache import evenly_spaced, items_cached
 from anomalib_mkd.components.precision import student_autocast
 from anomalib_mkd.components.quantization import normal_items, quantize
 from anomalib_mkd.components.staged_export import staged
@@ -251,8 +251,7 @@ class DistillationMixin(ExportMixin, LightningModule):
             images: How many, at most.
         """
         dataset: Any = self.trainer.train_dataloader.dataset  # type: ignore[union-attr]
-        count = min(images, len(dataset))
-        return (dataset[index * len(dataset) // count] for index in range(count))
+        return (dataset[index] for index in evenly_spaced(len(dataset), images))
 
     def normal_batches(self, images: int = CALIBRATION_IMAGES, dataset: Any = None) -> Iterator[Any]:
         """Give pre-processed normal images, evenly spaced over a data set, the same ones each time.
@@ -265,9 +264,8 @@ class DistillationMixin(ExportMixin, LightningModule):
         """
         loader: Any = self.trainer.train_dataloader
         dataset, size = dataset or loader.dataset, loader.batch_size or 1
-        count = min(images, len(dataset))
-        chosen = [index * len(dataset) // count for index in range(count)]
-        batches = math.ceil(count / size)
+        chosen = evenly_spaced(len(dataset), images)
+        batches = math.ceil(len(chosen) / size)
         for first in range(batches):
             batch = loader.collate_fn([dataset[index] for index in chosen[first::batches]])
             batch = self.trainer.strategy.batch_to_device(batch, dataloader_idx=0)

@@ -9,6 +9,21 @@ from contextlib import contextmanager
 from typing import Any
 
 
+def evenly_spaced(total: int, most: int) -> list[int]:
+    """Give indices spread over a data set, the same ones each time.
+
+    Args:
+        total: Length of the data set.
+        most: How many indices, at most.
+
+    Example:
+        >>> evenly_spaced(10, 4), evenly_spaced(2, 4)
+        ([0, 2, 5, 7], [0, 1])
+    """
+    count = min(most, total)
+    return [index * total // count for index in range(count)]
+
+
 class ItemCache:
     """Items by index, as far as they fit.
 

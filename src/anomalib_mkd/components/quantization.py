@@ -17,6 +17,8 @@ from torch import Tensor
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2.functional import resize
 
+from anomalib_mkd.components.item_cache import evenly_spaced
+
 CALIBRATION_IMAGES = 300
 """What NNCF looks at by default."""
 
@@ -33,9 +35,8 @@ def normal_items(datamodule: AnomalibDataModule) -> Iterator[Any]:
     datamodule.prepare_data()
     datamodule.setup("fit")
     dataset = datamodule.train_data
-    count = min(CALIBRATION_IMAGES, len(dataset))
-    for index in range(count):
-        yield dataset[index * len(dataset) // count]
+    for index in evenly_spaced(len(dataset), CALIBRATION_IMAGES):
+        yield dataset[index]
 
 
 def quantize(path: Path, inputs: Iterable[Sequence[Tensor]]) -> None:
