@@ -74,7 +74,7 @@ class Row:
         image_size: Side of the square that the network saw, in pixels.
         precision: ``f32``, ``bf16-train`` where only training ran in bf16, or ``int8`` of the exported model.
         weights: Teacher weights: a timm name or ``quickstart``.
-        protocol: ``user``, ``paper``, ``painted``, ``short`` or ``speed``.
+        protocol: ``user``, ``paper``, ``painted``, ``painted6``, ``short`` or ``speed``.
         machine: Processor, cores and features, see :func:`machine`.
         versions: See :func:`versions`.
         commit: See :func:`commit`.

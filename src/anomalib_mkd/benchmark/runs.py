@@ -50,7 +50,7 @@ class Run:
             for drawn parts with depth.
         seed: Seed of everything.
         weights: Teacher weights: a timm name, or ``quickstart``.
-        protocol: ``user``, ``paper`` or ``painted``.
+        protocol: ``user``, ``paper``, or ``painted6`` for painted defects.
         steps: Training steps; ``None`` = the model's own number.
         batch_size: Training batch.
         arguments: Arguments of the model beyond those of the variant.
@@ -174,7 +174,7 @@ def model_arguments(run: Run, shared: Path) -> dict[str, Any]:
         arguments["pre_trained"] = False
     elif run.weights == RESNET18:
         arguments["weights"] = str(shared / "weights" / RESNET18_FILE)
-    if run.model in NAMED and run.protocol != "painted":  # there, a candidate brings its arguments
+    if run.model in NAMED and not run.protocol.startswith("painted"):  # there, a candidate brings its arguments
         arguments |= variant_arguments(run.model, run.variant)
     elif run.protocol == "paper":
         arguments |= PAPER

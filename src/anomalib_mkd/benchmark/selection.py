@@ -4,7 +4,8 @@
 """Choosing hyper-parameters without a test image, on anomalies painted on held-out normal training images.
 
 The held-out fifth of the training images is split in two: one half stays as it is, the other half gets painted
-defects. A candidate trains on the other four fifths and is measured on this painted set as on a real one.
+defects: three kinds that lie on the surface, and three that change the shape. A candidate trains on the other four
+fifths and is measured on this painted set as on a real one.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFilter
@@ -27,8 +29,28 @@ logger = logging.getLogger(__name__)
 HELD_OUT = 0.2
 """Share of the normal training images that a candidate does not train on."""
 
+PAINTED = "painted6"
+"""Protocol of rows on these data sets, by the number of kinds; rows of ``painted`` know the first three kinds only."""
+
 FloatArray = npt.NDArray[np.float32]
 Painter = Callable[[FloatArray, tuple[int, int], np.random.Generator, FloatArray], tuple[FloatArray, FloatArray]]
+
+
+def _changed(before: FloatArray, after: FloatArray) -> FloatArray:
+    """Where a change is seen, small holes filled, ``(H, W)``, 0 or 1."""
+    difference = Image.fromarray((np.abs(after - before).max(axis=2) > 0.05).astype(np.uint8))
+    closed = np.asarray(difference.filter(ImageFilter.MaxFilter(7)).filter(ImageFilter.MinFilter(5)))
+    return closed.astype(np.float32)
+
+
+def _blob(centre: tuple[int, int], radius: float, rng: np.random.Generator, size: tuple[int, int]) -> FloatArray:
+    """Opacity ``(H, W)`` of an irregular round shape."""
+    angles = np.linspace(0, 2 * np.pi, 14, endpoint=False)
+    radii = radius * rng.uniform(0.6, 1.3, len(angles))
+    points = [
+        (centre[1] + r * np.cos(angle), centre[0] + r * np.sin(angle)) for r, angle in zip(radii, angles, strict=True)
+    ]
+    return _soft_mask(lambda draw: draw.polygon(points, fill=255), size, rng.uniform(0.8, 2.5))
 
 
 def _soft_mask(draw: Callable[[ImageDraw.ImageDraw], None], size: tuple[int, int], blur: float) -> FloatArray:
@@ -80,13 +102,7 @@ def paint_stain(
     """Tint an irregular blob; arguments and result as for :func:`paint_scratch`."""
     del other
     height, width = image.shape[:2]
-    radius = rng.uniform(0.02, 0.07) * height
-    angles = np.linspace(0, 2 * np.pi, 14, endpoint=False)
-    radii = radius * rng.uniform(0.6, 1.3, len(angles))
-    points = [
-        (centre[1] + r * np.cos(angle), centre[0] + r * np.sin(angle)) for r, angle in zip(radii, angles, strict=True)
-    ]
-    opacity = _soft_mask(lambda draw: draw.polygon(points, fill=255), (height, width), rng.uniform(0.8, 2.5))
+    opacity = _blob(centre, rng.uniform(0.02, 0.07) * height, rng, (height, width))
     grey = np.ptp(image, axis=2).max() < 1e-3  # a grey image stays grey
     shift = rng.uniform(-0.15, 0.15, 1 if grey else 3).astype(np.float32)
     shift += np.sign(shift) * np.float32(0.05)
@@ -111,14 +127,68 @@ def paint_patch(
     layer[row : row + side, column : column + side] = piece
     box = (column + 1, row + 1, column + side - 2, row + side - 2)
     opacity = _soft_mask(lambda draw: draw.ellipse(box, fill=255), (height, width), 1.0)
-    # The mask marks what changed to the eye, small holes filled, not the whole ellipse.
-    difference = Image.fromarray((np.abs(layer - image).max(axis=2) > 0.05).astype(np.uint8))
-    changed = np.asarray(difference.filter(ImageFilter.MaxFilter(7)).filter(ImageFilter.MinFilter(5)))
     alpha = opacity[..., None]
-    return image * (1 - alpha) + layer * alpha, opacity * changed
+    return image * (1 - alpha) + layer * alpha, opacity * _changed(image, layer)
 
 
-PAINTERS: tuple[Painter, ...] = (paint_scratch, paint_stain, paint_patch)
+def paint_bend(
+    image: FloatArray,
+    centre: tuple[int, int],
+    rng: np.random.Generator,
+    other: FloatArray,
+) -> tuple[FloatArray, FloatArray]:
+    """Push a part of the product aside, most in the middle and nothing far from it; as :func:`paint_scratch`."""
+    del other
+    height, width = image.shape[:2]
+    rows, columns = np.mgrid[:height, :width].astype(np.float32)
+    radius = rng.uniform(0.02, 0.06) * height
+    push = np.exp(-((rows - centre[0]) ** 2 + (columns - centre[1]) ** 2) / (2 * radius**2))
+    near = (push > 0.2).astype(np.float32)
+    push *= rng.uniform(0.3, 0.7) * radius  # less than its radius, so that nothing folds over
+    angle = rng.uniform(0, 2 * np.pi)
+    from_column, from_row = columns + push * np.float32(np.cos(angle)), rows + push * np.float32(np.sin(angle))
+    moved: FloatArray = np.asarray(
+        cv2.remap(np.ascontiguousarray(image), from_column, from_row, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
+    )
+    return moved, near * _changed(image, moved)
+
+
+def paint_gap(
+    image: FloatArray,
+    centre: tuple[int, int],
+    rng: np.random.Generator,
+    other: FloatArray,
+) -> tuple[FloatArray, FloatArray]:
+    """Cover a place with its neighbourhood, as if a piece had broken off or grown on; as :func:`paint_scratch`."""
+    del other
+    height, width = image.shape[:2]
+    radius = rng.uniform(0.02, 0.05) * height
+    angle, distance = rng.uniform(0, 2 * np.pi), rng.uniform(2, 3) * radius
+    shift = np.asarray([[1, 0, distance * np.cos(angle)], [0, 1, distance * np.sin(angle)]], dtype=np.float32)
+    layer: FloatArray = np.asarray(
+        cv2.warpAffine(np.ascontiguousarray(image), shift, (width, height), borderMode=cv2.BORDER_REFLECT)
+    )
+    opacity = _blob(centre, radius, rng, (height, width))
+    alpha = opacity[..., None]
+    return image * (1 - alpha) + layer * alpha, opacity * _changed(image, layer)
+
+
+def paint_wear(
+    image: FloatArray,
+    centre: tuple[int, int],
+    rng: np.random.Generator,
+    other: FloatArray,
+) -> tuple[FloatArray, FloatArray]:
+    """Smooth the detail of a place away, as wear does; as :func:`paint_scratch`."""
+    del other
+    height, width = image.shape[:2]
+    opacity = _blob(centre, rng.uniform(0.03, 0.08) * height, rng, (height, width))
+    layer: FloatArray = np.asarray(cv2.GaussianBlur(image, (0, 0), rng.uniform(0.01, 0.02) * height))
+    alpha = opacity[..., None]
+    return image * (1 - alpha) + layer * alpha, opacity * _changed(image, layer)
+
+
+PAINTERS: tuple[Painter, ...] = (paint_scratch, paint_stain, paint_patch, paint_bend, paint_gap, paint_wear)
 
 
 def _place(image: FloatArray, rng: np.random.Generator) -> tuple[int, int]:
@@ -184,7 +254,7 @@ def painted_data(source: Path, target: Path, seed: int) -> Path:
     order = rng.permutation(len(files))
     held_out = [files[index] for index in order[: max(4, round(HELD_OUT * len(files)))]]
     train = [files[index] for index in sorted(order[len(held_out) :])]
-    names = [painter.__name__.removeprefix("paint_") for painter in PAINTERS]
+    names = [painter.__name__.removeprefix("paint_") for painter in PAINTERS[: len(held_out) // 2]]
     parts = ["train/good", "test/good", *(f"{top}/{name}" for top in ("test", "ground_truth") for name in names)]
     for part in parts:
         (target / part).mkdir(parents=True, exist_ok=True)
@@ -193,7 +263,7 @@ def painted_data(source: Path, target: Path, seed: int) -> Path:
     for path in held_out[::2]:
         _copy(path, target / "test" / "good")
     for number, path in enumerate(held_out[1::2]):
-        kind = number % len(PAINTERS)
+        kind = number % len(names)
         other = _read(train[int(rng.integers(len(train)))])
         image, mask = paint(_read(path), other, rng, kind)
         picture = Image.fromarray((image * 255).round().clip(0, 255).astype(np.uint8))
@@ -251,7 +321,7 @@ def measure_candidates(
     for seed in seeds:
         for name in data:
             for part in JOINT.get(name, (name,)):
-                painted_data(data_root / part, work / f"painted_s{seed}" / part, seed)
+                painted_data(data_root / part, work / f"{PAINTED}_s{seed}" / part, seed)
             for variant, given in candidates.items():
                 arguments = dict(given)
                 run = Run(
@@ -260,9 +330,9 @@ def measure_candidates(
                     data=name,
                     seed=seed,
                     weights=weights,
-                    protocol="painted",
+                    protocol=PAINTED,
                     steps=arguments.pop("training_steps", steps),
                     batch_size=arguments.pop("batch_size", batch_size),
                     arguments=arguments,
                 )
-                measure_run(run, results=results, shared=shared, data_root=work / f"painted_s{seed}")
+                measure_run(run, results=results, shared=shared, data_root=work / f"{PAINTED}_s{seed}")

@@ -82,7 +82,7 @@ def test_a_joint_candidate_trains_on_the_painted_sets_of_all_its_categories(
         work=tmp_path / "work",
     )
     ((run, options),) = measured
-    assert (run.data, run.protocol, dict(run.arguments)) == ("joint4", "painted", {"student_width": 0.5})
+    assert (run.data, run.protocol, dict(run.arguments)) == ("joint4", "painted6", {"student_width": 0.5})
     datamodule = run_data(options["data_root"], run)
     datamodule.setup()
     assert datamodule.categories == ["bottle", "screw", "metal_plate", "mt"]
