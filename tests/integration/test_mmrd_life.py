@@ -5,13 +5,16 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import openvino
+import pandas as pd
 import pytest
 import torch
 from anomalib.data import Folder3D
+from anomalib.data.utils import ValSplitMode
 from anomalib.deploy import CompressionType
 from lightning.pytorch import Callback
 from PIL import Image
@@ -76,6 +79,32 @@ def test_constants_are_those_of_normal_parts(trained: tuple[Mmrd, DepthFolder, P
     assert bool(model.model.teacher.estimated)
     assert (model.model.map_std > 0).all()
     assert not torch.equal(model.model.map_std, torch.ones(2))
+
+
+def test_maps_are_measured_on_validation_images(trained: tuple[Mmrd, DepthFolder, Path]) -> None:
+    model, data, _ = trained
+    measured = model.eval().model.map_mean.clone()
+    means = []
+    for dataset in (data.val_data, data.train_data):
+        model.model.calibrate(model.seen(batch) for batch in model.normal_batches(dataset=dataset))
+        means.append(model.model.map_mean.clone())
+    model.model.calibrate(model.seen(batch) for batch in model.normal_batches(dataset=data.val_data))
+    assert torch.allclose(measured, means[0])
+    assert not torch.allclose(measured, means[1])
+
+
+@pytest.mark.parametrize(
+    ("mode", "labels", "there"),
+    [("from_dir", [0, 0], True), ("from_train", [0], True), ("from_dir", [0, 1], False), ("same_as_test", [0], False)],
+)
+def test_held_out_images_are_normal_and_no_test_images(
+    monkeypatch: pytest.MonkeyPatch, mode: str, labels: list[int], *, there: bool
+) -> None:
+    dataset = SimpleNamespace(samples=pd.DataFrame({"label_index": labels}))
+    datamodule = SimpleNamespace(val_split_mode=ValSplitMode(mode), val_data=dataset)
+    model = build()
+    monkeypatch.setattr(model, "_trainer", SimpleNamespace(datamodule=datamodule))
+    assert model.held_out() is (dataset if there else None)
 
 
 def test_a_checkpoint_judges_alike_and_needs_no_network(

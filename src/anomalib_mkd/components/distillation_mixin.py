@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from anomalib import LearningType
 from anomalib.data import AnomalibDataModule, InferenceBatch
+from anomalib.data.utils import LabelName, ValSplitMode
 from anomalib.deploy import CompressionType
 from anomalib.models.components.base.export_mixin import ExportMixin
 from anomalib.pre_processing import PreProcessor
@@ -252,6 +253,14 @@ class DistillationMixin(ExportMixin, LightningModule):
         """
         dataset: Any = self.trainer.train_dataloader.dataset  # type: ignore[union-attr]
         return (dataset[index] for index in evenly_spaced(len(dataset), images))
+
+    def held_out(self) -> Any:
+        """Give the validation images, if none of them is a test image or shows a defect; else None."""
+        datamodule: Any = self.trainer.datamodule  # type: ignore[attr-defined]  # absent if loaders were given
+        if getattr(datamodule, "val_split_mode", None) not in {ValSplitMode.FROM_DIR, ValSplitMode.FROM_TRAIN}:
+            return None
+        dataset = datamodule.val_data
+        return dataset if (dataset.samples["label_index"] == LabelName.NORMAL).all() else None
 
     def normal_batches(self, images: int = CALIBRATION_IMAGES, dataset: Any = None) -> Iterator[Any]:
         """Give pre-processed normal images, evenly spaced over a data set, the same ones each time.

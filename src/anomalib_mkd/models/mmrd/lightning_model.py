@@ -176,10 +176,13 @@ class Mmrd(PairedExportMixin, LevelwiseMixin, AnomalibModule):
             prior.start_from(torch.cat([student.queries(name, pyramid) for pyramid in pyramids]))
 
     def calibrate(self) -> None:
-        """Estimate BatchNorm statistics anew after few steps, and measure normal maps."""
+        """Estimate BatchNorm statistics anew after few steps, and measure normal maps, of held-out images if possible.
+
+        Images of the training set would do with smaller distances than new ones, and not equally in both modalities.
+        """
         super().calibrate()
         if self.model.modality_fusion is not None:
-            self.model.calibrate(self.seen(batch) for batch in self.normal_batches())
+            self.model.calibrate(self.seen(batch) for batch in self.normal_batches(dataset=self.held_out()))
 
     def forward(self, batch: Tensor, depth: Tensor | None = None) -> InferenceBatch:
         """Judge raw inputs as testing does; what is exported.
