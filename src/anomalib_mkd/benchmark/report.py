@@ -15,7 +15,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from anomalib_mkd.benchmark.rows import DATA, INT8, MEAN, Row, read_folder
+from anomalib_mkd.benchmark.rows import DATA, INT8, MEAN, PAINTED, SURFACE_ONLY, Row, read_folder
 from anomalib_mkd.benchmark.variants import BASELINES, STUDIES
 
 MARKED = re.compile(r"(<!-- table:(?P<name>[\w-]+) -->\n).*?(<!-- /table -->)", re.DOTALL)
@@ -256,12 +256,12 @@ def _stability(rows: Sequence[Row], folder: Path) -> str:
     )
 
 
-def _selection(model: str) -> Table:
+def _selection(model: str, protocol: str) -> Table:
     """Candidates of a model on painted anomalies; those with most categories first, then the best mean."""
 
     def table(rows: Sequence[Row], folder: Path) -> str:
         del folder
-        chosen = [row for row in rows if (row.model, row.protocol, row.subset) == (model, "painted", "all")]
+        chosen = [row for row in rows if (row.model, row.protocol, row.subset) == (model, protocol, "all")]
         columns = {name: (name,) for name in CATEGORIES}
         lines = []
         for (variant, weights, is_joint, _), group in _by(chosen, "variant", "weights", "is_joint", "plan").items():
@@ -454,8 +454,9 @@ TABLES: dict[str, Table] = {
     "quickstart": _quickstart,
     "times": _times,
     "stability": _stability,
-    "selection": _selection("Mkd"),
-    **{f"selection-{file}": _selection(model) for model, file in FILES.items()},
+    "selection": _selection("Mkd", SURFACE_ONLY),
+    "surface-mixed_distillation": _selection("MixedDistillation", SURFACE_ONLY),
+    **{f"selection-{file}": _selection(model, PAINTED) for model, file in FILES.items()},
     "joint": _joint,
     **{f"{study}-{FILES[model]}": _study(model, shown) for model in FILES for study, shown in STUDIES[model].items()},
     **{f"other-{FILES[model]}": _study(model) for model in FILES},

@@ -35,6 +35,9 @@ JOINT = {"joint4": DATA}
 MEAN = "mean"
 """Category of the rows about joint data as a whole."""
 
+PAINTED, SURFACE_ONLY = "painted6", "painted"
+"""Protocol of rows on painted defects of all six kinds, and of older rows on the three kinds that lie on a surface."""
+
 INT8 = "-int8"
 """How the ``run_id`` of an export in 8 bits ends."""
 

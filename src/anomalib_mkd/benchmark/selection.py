@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFilter
 
-from anomalib_mkd.benchmark.rows import JOINT
+from anomalib_mkd.benchmark.rows import JOINT, PAINTED
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,9 +28,6 @@ logger = logging.getLogger(__name__)
 
 HELD_OUT = 0.2
 """Share of the normal training images that a candidate does not train on."""
-
-PAINTED = "painted6"
-"""Protocol of rows on these data sets, by the number of kinds; rows of ``painted`` know the first three kinds only."""
 
 FloatArray = npt.NDArray[np.float32]
 Painter = Callable[[FloatArray, tuple[int, int], np.random.Generator, FloatArray], tuple[FloatArray, FloatArray]]

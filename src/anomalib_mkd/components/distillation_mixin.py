@@ -28,6 +28,7 @@ from anomalib_mkd.components.divergence import DivergedError
 from anomalib_mkd.components.export_transform import exportable
 from anomalib_mkd.components.feature_cache import FeatureCache
 from anomalib_mkd.components.item_cache import evenly_spaced, items_cached
+from anomalib_mkd.components.post_processor import SoftPostProcessor
 from anomalib_mkd.components.precision import student_autocast
 from anomalib_mkd.components.quantization import normal_items, quantize
 from anomalib_mkd.components.staged_export import staged
@@ -64,6 +65,10 @@ class DistillationMixin(ExportMixin, LightningModule):
     def trainer_arguments(self) -> dict[str, Any]:
         """Override only what breaks otherwise: a sanity check would judge an untrained student."""
         return {"num_sanity_val_steps": 0}
+
+    def configure_post_processor(self) -> SoftPostProcessor:
+        """Give the default post-processor."""
+        return SoftPostProcessor()
 
     # ------------------------------------------------------------------------------------------- length of training
 

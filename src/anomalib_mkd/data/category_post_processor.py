@@ -20,10 +20,14 @@ if TYPE_CHECKING:
 
 #: What anomalib keeps of the validation images, thresholds with their fallback to each other.
 STATISTICS = ("image_threshold", "image_min", "image_max", "pixel_threshold", "pixel_min", "pixel_max")
+#: What this post-processor does in its own way, and so cannot take over from another one.
+REPLACED = ("on_validation_batch_end", "on_validation_epoch_end", "post_process_batch", "normalize_batch", "forward")
 
 
 class CategoryPostProcessor(PostProcessor):
     """anomalib's post-processor with a table of its six statistics per category.
+
+    Scores are scaled as by the post-processor that it was made of.
 
     An image whose category is known, and stands in the table, is normalised with that row; any other image, and every
     image of an exported model, with the global statistics. Table and statistics are part of the checkpoint.
@@ -47,17 +51,19 @@ class CategoryPostProcessor(PostProcessor):
         """Make one with the settings and global statistics of a model's post-processor.
 
         Raises:
-            TypeError: If that is not anomalib's own, which normalises.
+            TypeError: If that does more than anomalib's own but for the formula of the scale, or does not normalise.
         """
         if isinstance(post_processor, cls):
             return post_processor
-        if type(post_processor) is not PostProcessor or not post_processor.enable_normalization:
+        alike = all(getattr(type(post_processor), name, None) is getattr(PostProcessor, name) for name in REPLACED)
+        if not alike or not post_processor.enable_normalization:
             msg = (
-                "Expected anomalib's PostProcessor with normalisation for thresholds='category', got "
-                f"{type(post_processor).__name__}. Set thresholds='global'."
+                "Expected anomalib's PostProcessor with normalisation, or one with another scale, for "
+                f"thresholds='category', got {type(post_processor).__name__}. Set thresholds='global'."
             )
             raise TypeError(msg)
         made = cls()
+        made._normalize = post_processor._normalize  # type: ignore[method-assign]  # noqa: SLF001
         made.load_checkpoint_config(post_processor.checkpoint_config())
         made.load_state_dict(post_processor.state_dict())
         return made

@@ -73,7 +73,7 @@ def open_data(data: str, batch_size: int, seed: int) -> AnomalibDataModule:
 class Verdicts(OutputCollector):
     """Raw scores and maps of the test pictures, which may have no masks.
 
-    A trainer's own callback comes before the model's post-processor, which clamps to 0..1 and so makes ties.
+    A trainer's own callback comes before the model's post-processor, which scales them.
     """
 
     has_masks = True

@@ -169,7 +169,7 @@ def test_selection_puts_the_best_first_and_test_rows_nowhere(tmp_path: Path) -> 
 
 def test_selection_by_hand(tmp_path: Path) -> None:
     """A joint candidate: a cell per category, the mean without the mean's own rows, seconds of the whole."""
-    rows = joint_rows((0.9, 0.6, 0.9, 0.7), model="Dcam", protocol="painted")
+    rows = joint_rows((0.9, 0.6, 0.9, 0.7), model="Dcam", protocol="painted6")
     pixels = [dataclasses.replace(row, metric="pixel_AUROC", value=0.5) for row in rows if row.metric == "AUPRO"]
     seconds = dataclasses.replace(rows[-1], metric="train_seconds", value=90.0)
     cells = " | ".join(f"{value} / 50.0 / {value}" for value in ("90.0", "60.0", "90.0", "70.0", "77.5"))

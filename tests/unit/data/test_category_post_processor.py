@@ -14,6 +14,7 @@ import torch
 from anomalib.data import ImageBatch, InferenceBatch
 from anomalib.post_processing import MEBinPostProcessor, PostProcessor
 
+from anomalib_mkd.components.post_processor import SoftPostProcessor
 from anomalib_mkd.data import CategoryPostProcessor
 
 if TYPE_CHECKING:
@@ -87,6 +88,16 @@ def test_every_category_is_processed_as_if_alone(made: CategoryPostProcessor, ma
                 assert getattr(result, field) is None
 
 
+def test_the_scale_is_that_of_the_post_processor_it_was_made_of() -> None:
+    made = CategoryPostProcessor.of(validated(SoftPostProcessor(), None, predictions("low", 0, 1)))
+    validated(made, trainer("low"), predictions("low", 0, 1))
+    result = processed(made, trainer("low"), predictions("low", 0, 3))
+    alone = validated(SoftPostProcessor(), None, predictions("low", 0, 1))
+    expected = processed(alone, None, predictions("low", 0, 3))
+    for field in FIELDS:
+        assert torch.equal(getattr(result, field), getattr(expected, field)), field
+
+
 def test_global_statistics_stay_anomalibs(made: CategoryPostProcessor) -> None:
     plain = validated(PostProcessor(), None, predictions("low", 0, 1), predictions("high", 9, 2))
     for name, value in plain.state_dict().items():
@@ -158,7 +169,9 @@ def test_it_takes_over_settings_and_statistics() -> None:
 
 @pytest.mark.parametrize("other", [MEBinPostProcessor, lambda: PostProcessor(enable_normalization=False), lambda: None])
 def test_it_replaces_nothing_but_anomalibs_own(other: Callable[[], Any]) -> None:
-    with pytest.raises(TypeError, match="PostProcessor with normalisation for thresholds='category'"):
+    with pytest.raises(
+        TypeError, match="PostProcessor with normalisation, or one with another scale, for thresholds='category'"
+    ):
         CategoryPostProcessor.of(other())
 
 

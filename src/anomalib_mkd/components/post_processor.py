@@ -1,0 +1,35 @@
+# Copyright (C) 2026 The anomalib-mkd authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""anomalib's post-processor with a scale that has no ends."""
+
+import torch
+from anomalib.post_processing import PostProcessor
+from torch import Tensor
+
+
+class SoftPostProcessor(PostProcessor):
+    """Thresholds as anomalib's, and a scale that keeps the order of all scores.
+
+    anomalib cuts a scaled score ``0.5 + x``, with ``x = (score - threshold) / (max - min)``, at 0 and 1. Where only
+    good images validate, the threshold is the highest of their scores: whatever lies half of their range below it
+    becomes 0, and every strong defect 1. Heat maps are blank or blotted then, and metrics count ties. Here a score
+    becomes ``0.5 + x / (1 + 2 |x|)``: 0.5 at the threshold and as steep there, within 0..1 and nowhere cut.
+
+    Example:
+        >>> import torch
+        >>> scores, low, high, threshold = (torch.tensor(v) for v in ([0.0, 1.0, 2.0, 4.0], 0.0, 1.0, 1.0))
+        >>> SoftPostProcessor._normalize(scores, low, high, threshold)
+        tensor([0.1667, 0.5000, 0.8333, 0.9286])
+    """
+
+    @staticmethod
+    def _normalize(preds: Tensor | None, norm_min: Tensor, norm_max: Tensor, threshold: Tensor) -> Tensor | None:
+        """Scale scores or maps of any shape; without statistics, or with a range of 0, as anomalib does."""
+        hard: Tensor | None = PostProcessor._normalize(preds, norm_min, norm_max, threshold)  # noqa: SLF001
+        if preds is None or hard is None:
+            return hard
+        middle = torch.where(torch.isnan(threshold), (norm_max + norm_min) / 2, threshold)
+        spread = norm_max - norm_min
+        scaled = (preds - middle) / torch.where(spread > 0, spread, torch.ones_like(spread))
+        return torch.where(spread > 0, 0.5 + scaled / (1 + 2 * scaled.abs()), hard)
