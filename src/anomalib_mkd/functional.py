@@ -86,14 +86,36 @@ def position_cosine_map(teacher: Tensor, student: Tensor) -> Tensor:
     return _cosine_distance(teacher, student, dim=1).unsqueeze(1)  # (N, H, W) -> (N, 1, H, W)
 
 
-def position_cosine_distance(teacher: Tensor, student: Tensor) -> Tensor:
-    """Mean of :func:`position_cosine_map`, ``(N,)``: what STFPM and its kin train on."""
-    return position_cosine_map(teacher, student).mean(dim=(1, 2, 3))
+def position_cosine_distance(teacher: Tensor, student: Tensor, share: float = 1.0) -> Tensor:
+    """Mean of :func:`position_cosine_map` over the positions of each image where it is largest.
+
+    Source: over all positions STFPM (Wang et al., BMVC 2021); over the hardest ones in the manner of EfficientAD
+    (Batzner et al., WACV 2024), which takes them from the whole batch, and of squared differences.
+
+    Args:
+        teacher: Features ``(N, C, H, W)``.
+        student: Features ``(N, C, H, W)``.
+        share: Share of the positions that count, in 0..1; at least one does.
+
+    Returns:
+        Distances ``(N,)`` in 0..2.
+
+    Example:
+        >>> import torch
+        >>> teacher = torch.tensor([[1.0, 0.0], [1.0, 1.0]]).view(1, 2, 1, 2)
+        >>> student = torch.tensor([[1.0, 1.0], [0.0, 0.0]]).view(1, 2, 1, 2)
+        >>> position_cosine_distance(teacher, student), position_cosine_distance(teacher, student, share=0.5)
+        (tensor([0.6464]), tensor([1.]))
+    """
+    distances = position_cosine_map(teacher, student).flatten(1)  # (N, 1, H, W) -> (N, H*W)
+    if share < 1:
+        distances = distances.topk(max(1, round(share * distances.shape[1])), dim=1, sorted=False).values
+    return distances.mean(dim=1)
 
 
-def batch_cosine_distance(teacher: Tensor, student: Tensor) -> Tensor:
+def batch_cosine_distance(teacher: Tensor, student: Tensor, share: float = 1.0) -> Tensor:
     """Position cosine distance times the batch size, ``(N,)``: its mean is the batch's sum, as in anomalib's Stfpm."""
-    return len(teacher) * position_cosine_distance(teacher, student)
+    return len(teacher) * position_cosine_distance(teacher, student, share)
 
 
 def channel_cosine_distance(teacher: Tensor, student: Tensor) -> Tensor:

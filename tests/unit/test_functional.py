@@ -178,6 +178,13 @@ def test_divergence_has_a_direction_and_ignores_constants() -> None:
     assert spatial_kl_divergence(constant, 7 * constant).abs().max() < 1e-6
 
 
+@pytest.mark.parametrize(("share", "count"), [(1.0, 42), (0.5, 21), (0.1, 4), (1e-6, 1)])
+def test_a_share_takes_the_positions_of_each_image_where_the_distance_is_largest(share: float, count: int) -> None:
+    teacher, student = pair()
+    largest = position_cosine_map(teacher, student).flatten(1).sort(dim=1, descending=True).values[:, :count]
+    torch.testing.assert_close(position_cosine_distance(teacher, student, share), largest.mean(dim=1))
+
+
 def test_cosines_ignore_what_they_should() -> None:
     """A factor per position is invisible to one vector per position, a factor per channel to one per channel."""
     teacher, student = pair()

@@ -35,6 +35,8 @@ class Dcam(LevelwiseMixin, AnomalibModule):
         cosine_type: "channel" compares the channels at each position, "spatial" the positions of each channel.
         temperature: Divides features before the softmax over positions.
         kl_reduction: How the channels of the divergence are joined.
+        hard_share: Share of the positions that the cosine distance looks at, those where the student is worst; 1 is the
+            paper's, and the only choice for cosine_type="spatial".
         level_fusion: How levels of the map are joined.
         sigma: Standard deviation of the map's Gaussian blur in pixels; 0 for none.
         optimizer: AdamW, or SGD with a momentum of 0.9.
@@ -73,6 +75,7 @@ class Dcam(LevelwiseMixin, AnomalibModule):
         cosine_type: Literal["channel", "spatial"] = "channel",
         temperature: float = 1.0,
         kl_reduction: Literal["mean", "sum"] = "mean",
+        hard_share: float = 0.1,
         level_fusion: Literal["sum", "product"] = "sum",
         sigma: float = 0.0,
         optimizer: Literal["adamw", "sgd"] = "adamw",

@@ -24,12 +24,14 @@ def dcam_loss(
     cosine_type: str,
     temperature: float,
     kl_reduction: Literal["mean", "sum"],
+    hard_share: float,
 ) -> PyramidLoss:
     """Sum the weighted terms over layers, without those of weight 0; arguments as for ``Dcam``.
 
     The paper's channel-wise cosine compares the vectors of channels at each position, hence our other name for it.
     """
-    cosine = position_cosine_distance if cosine_type == "channel" else channel_cosine_distance
+    by_position = partial(position_cosine_distance, share=hard_share)
+    cosine = by_position if cosine_type == "channel" else channel_cosine_distance
     divergence = partial(spatial_kl_divergence, temperature=temperature, reduction=kl_reduction)
     terms = {
         "cosine": Term(cosine, cosine_weight, layers),

@@ -40,6 +40,7 @@ class DcamModel(LevelwiseTeacherStudent):
         cosine_type: Literal["channel", "spatial"] = "channel",
         temperature: float = 1.0,
         kl_reduction: Literal["mean", "sum"] = "mean",
+        hard_share: float = 0.1,
         level_fusion: Literal["sum", "product"] = "sum",
         sigma: float = 0.0,
     ) -> None:
@@ -49,8 +50,11 @@ class DcamModel(LevelwiseTeacherStudent):
                 f"Expected weights >= 0, not all 0, and temperature > 0, got {weights} and {temperature}. Correct them."
             )
             raise ValueError(msg)
+        if cosine_type == "spatial" and hard_share != 1:
+            msg = f"Expected hard_share=1 with cosine_type='spatial', which has no positions, got {hard_share}."
+            raise ValueError(msg)
         student = Student(teacher, student_width)  # before the gates: a seed gives the same student without them
-        loss = dcam_loss(teacher.layers, *weights, cosine_type, temperature, kl_reduction)
+        loss = dcam_loss(teacher.layers, *weights, cosine_type, temperature, kl_reduction, hard_share)
         super().__init__(teacher, student, loss, AnomalyMapGenerator(level_fusion, sigma))
         self.gates = nn.ModuleList(
             Attention(channels, attention, attention_order, reduction_ratio, spatial_kernel)

@@ -35,6 +35,7 @@ class MixedDistillation(LevelwiseMixin, AnomalibModule):
         level_fusion: How levels of the map are joined.
         sigma: Standard deviation of the map's Gaussian blur in pixels; 0 for none.
         loss_reduction: "mean" does not depend on the batch size, "anomalib" is the loss of anomalib's Stfpm.
+        hard_share: Share of the positions that the loss looks at, those where the student is worst; 1 is STFPM's.
         optimizer: AdamW, or SGD with a momentum of 0.9.
         learning_rate: Its largest learning rate.
         weight_decay: Its weight decay.
@@ -71,6 +72,7 @@ class MixedDistillation(LevelwiseMixin, AnomalibModule):
         level_fusion: Literal["sum", "product"] = "sum",
         sigma: float = 0.0,
         loss_reduction: Literal["mean", "anomalib"] = "mean",
+        hard_share: float = 0.1,
         optimizer: Literal["adamw", "sgd"] = "adamw",
         learning_rate: float = 4e-3,
         weight_decay: float = 1e-4,

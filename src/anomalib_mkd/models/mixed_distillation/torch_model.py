@@ -39,6 +39,7 @@ class MixedDistillationModel(LevelwiseTeacherStudent):
         level_fusion: Literal["sum", "product"] = "sum",
         sigma: float = 0.0,
         loss_reduction: Literal["mean", "anomalib"] = "mean",
+        hard_share: float = 0.1,
     ) -> None:
         weights = {"skip": skip_weight, "symmetric": symmetric_weight}
         if not all(weight >= 0 for weight in weights.values()) or (len(teacher.layers) == 1 and any(weights.values())):
@@ -62,7 +63,7 @@ class MixedDistillationModel(LevelwiseTeacherStudent):
                 order = reversed(teacher.layers) if kind == "skip" else teacher.layers
                 paths[kind] = Review({name: teacher.channels[name] for name in order})
         weighted = {kind: (weights[kind], list(path.crossings)) for kind, path in paths.items()}
-        loss = mixed_loss(teacher.layers, weighted, loss_reduction)
+        loss = mixed_loss(teacher.layers, weighted, loss_reduction, hard_share)
         super().__init__(teacher, student, loss, AnomalyMapGenerator(level_fusion, sigma))
         self.paths = nn.ModuleDict(paths)
         self.map_weights = weights if map_source == "mixed" else {}

@@ -102,6 +102,7 @@ def gate_gradient(attention: str, **weights: Any) -> float:
 
 
 COSINE: dict[str, float] = {"cosine_weight": 1.0, "kl_weight": 0.0}
+PER_CHANNEL: dict[str, Any] = {**COSINE, "cosine_type": "spatial", "hard_share": 1.0}
 DIVERGENCE: dict[str, float] = {"cosine_weight": 0.0, "kl_weight": 1.0}
 
 
@@ -111,8 +112,8 @@ def test_a_cosine_per_position_is_blind_to_a_gate_per_position() -> None:
 
 
 def test_a_cosine_per_channel_is_blind_to_a_gate_per_channel() -> None:
-    assert gate_gradient("channel", **COSINE, cosine_type="spatial") < 1e-8
-    assert gate_gradient("spatial", **COSINE, cosine_type="spatial") > 1e-6
+    assert gate_gradient("channel", **PER_CHANNEL) < 1e-8
+    assert gate_gradient("spatial", **PER_CHANNEL) > 1e-6
 
 
 @pytest.mark.parametrize("attention", ["channel", "spatial"])
@@ -132,7 +133,7 @@ def test_terms_are_weighted_and_those_without_weight_are_not_computed() -> None:
 
 
 def test_the_raw_term_compares_what_no_gate_has_seen() -> None:
-    built = model(raw_weight=1.0).eval()
+    built = model(raw_weight=1.0, hard_share=1.0).eval()
     images = pictures(2, 64)
     terms = built.loss.terms(*built.pyramids(images))
     teacher, student = built.teacher(images), built.student(images)
@@ -142,7 +143,7 @@ def test_the_raw_term_compares_what_no_gate_has_seen() -> None:
 
 
 def test_without_gate_divergence_and_raw_term_it_is_a_plain_cosine_student() -> None:
-    built = model(attention="none", kl_weight=0.0)
+    built = model(attention="none", kl_weight=0.0, hard_share=1.0)
     images = pictures(2, 64)
     state = copy.deepcopy(built.student.state_dict())
     loss = built.loss(*built.pyramids(images))["loss"]
@@ -216,6 +217,7 @@ def test_the_map_is_the_sum_of_three_enlarged_levels() -> None:
         ({"cosine_weight": 0.0, "kl_weight": 0.0}, "Expected weights >= 0, not all 0"),
         ({"raw_weight": -1.0}, "Expected weights >= 0"),
         ({"kl_weight": float("nan")}, "Expected weights >= 0"),
+        ({"cosine_type": "spatial"}, "Expected hard_share=1 with cosine_type='spatial'"),
         ({"temperature": 0.0}, "and temperature > 0, got"),
         ({"temperature": float("nan")}, "and temperature > 0, got"),
     ],

@@ -68,6 +68,7 @@ def stfpm_like(**arguments: Any) -> MixedDistillation:
     return MixedDistillation(
         student_width=1.0,
         loss_reduction="anomalib",
+        hard_share=1.0,
         optimizer="sgd",
         learning_rate=0.4,
         weight_decay=1e-3,
@@ -324,3 +325,9 @@ def test_a_single_layer_has_nothing_to_cross() -> None:
 def test_a_network_that_is_no_sequence_cannot_be_fed() -> None:
     with pytest.raises(NotImplementedError, match="Expected a backbone whose stages run one after the other"):
         MixedDistillationModel(Teacher("efficientnet_b0", pre_trained=False), 1.0, path_mode="feed")
+
+
+@pytest.mark.parametrize("share", [0.0, 1.1, float("nan")])
+def test_a_share_of_positions_that_is_none_is_refused(share: float) -> None:
+    with pytest.raises(ValueError, match="Expected hard_share > 0 and <= 1, got"):
+        MixedDistillation(pre_trained=False, hard_share=share)
