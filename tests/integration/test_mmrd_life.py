@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import shutil
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -22,12 +23,15 @@ from torch import Tensor, nn
 from torchvision.transforms.v2 import RandomHorizontalFlip
 
 from anomalib_mkd import Mmrd
+from anomalib_mkd.benchmark.__main__ import accuracy
+from anomalib_mkd.benchmark.rows import Row, read_rows
 from anomalib_mkd.components.depth_pre_processor import DepthPreProcessor, default_transform
 from anomalib_mkd.data import DepthFolder, DepthPredictDataset, Recipe, make_dataset
 from anomalib_mkd.deploy import DepthOpenVINOInferencer, DepthTorchInferencer
 from tests.life import NOISE, make_data, make_engine
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 SIZE = (64, 64)
@@ -278,3 +282,38 @@ def test_anomalibs_folder_3d_trains(parts: Path, tmp_path: Path) -> None:
         num_workers=0,
     )
     make_engine(tmp_path, max_epochs=1, limit_val_batches=0).fit(build(), datamodule=data)
+
+
+@pytest.mark.real
+def test_the_command_for_the_papers_table_goes_on_where_it_was_broken_off(
+    parts: Path, tmp_path: Path, shared: Callable[[str], Path]
+) -> None:
+    """As documented, on a tree of MVTec 3D-AD's layout, with a smaller teacher and two categories."""
+    for category in ("bagel", "carrot"):
+        shutil.copytree(parts / "metal", tmp_path / "mvtec_3d" / category)
+    results = tmp_path / "mvtec_3d.csv"
+
+    def command(*data: str) -> list[Row]:
+        accuracy(
+            models=["Mmrd"],
+            variants=["paper"],
+            weights=["resnet18.tv_in1k"],
+            data=list(data),
+            seeds=[0],
+            steps=1,
+            batch_size=2,
+            threads=torch.get_num_threads(),
+            shared=shared("weights").parent,
+            data_root=tmp_path / "mvtec_3d",
+            results=results,
+            work=tmp_path / "work",
+        )
+        return read_rows(results)
+
+    first = command("bagel")
+    assert {row.category for row in first} == {"bagel"}
+    every = command("bagel", "carrot")
+    assert every[: len(first)] == first
+    assert {row.category for row in every[len(first) :]} == {"carrot"}
+    assert {row.subset for row in every} == {"all", "colour", "depth", "both"}
+    assert command("bagel", "carrot") == every
