@@ -77,7 +77,7 @@ class MixedDistillation(LevelwiseMixin, AnomalibModule):
         learning_rate: float = 4e-3,
         weight_decay: float = 1e-4,
         schedule: Literal["one_cycle", "constant"] = "one_cycle",
-        training_steps: int | None = 600,
+        training_steps: int | None = 300,
         cache_gigabytes: float = 4.0,
         student_precision: Literal["auto", "f32", "bf16"] = "auto",
         on_divergence: Literal["warn", "stop"] = "warn",
