@@ -95,7 +95,7 @@ def position_cosine_distance(teacher: Tensor, student: Tensor, share: float = 1.
     Args:
         teacher: Features ``(N, C, H, W)``.
         student: Features ``(N, C, H, W)``.
-        share: Share of the positions that count, in 0..1; at least one does.
+        share: As for :func:`mean_of_largest`.
 
     Returns:
         Distances ``(N,)`` in 0..2.
@@ -107,10 +107,29 @@ def position_cosine_distance(teacher: Tensor, student: Tensor, share: float = 1.
         >>> position_cosine_distance(teacher, student), position_cosine_distance(teacher, student, share=0.5)
         (tensor([0.6464]), tensor([1.]))
     """
-    distances = position_cosine_map(teacher, student).flatten(1)  # (N, 1, H, W) -> (N, H*W)
+    return mean_of_largest(position_cosine_map(teacher, student), share)
+
+
+def mean_of_largest(maps: Tensor, share: float) -> Tensor:
+    """Average over the positions of each map where it is largest.
+
+    Args:
+        maps: Maps ``(N, 1, H, W)``.
+        share: Share of the positions that count, in 0..1: 0 for the largest one alone, 1 for all.
+
+    Returns:
+        Means ``(N,)``.
+
+    Example:
+        >>> import torch
+        >>> maps = torch.tensor([4.0, 1.0, 2.0, 3.0, 0.0]).view(1, 1, 1, 5)
+        >>> mean_of_largest(maps, 0.0), mean_of_largest(maps, 0.5), mean_of_largest(maps, 1.0)
+        (tensor([4.]), tensor([3.]), tensor([2.]))
+    """
+    values = maps.flatten(1)  # (N, 1, H, W) -> (N, H*W)
     if share < 1:
-        distances = distances.topk(max(1, round(share * distances.shape[1])), dim=1, sorted=False).values
-    return distances.mean(dim=1)
+        values = values.topk(1 + int(share * (values.shape[1] - 1)), dim=1, sorted=False).values
+    return values.mean(dim=1)
 
 
 def batch_cosine_distance(teacher: Tensor, student: Tensor, share: float = 1.0) -> Tensor:

@@ -178,7 +178,7 @@ def test_divergence_has_a_direction_and_ignores_constants() -> None:
     assert spatial_kl_divergence(constant, 7 * constant).abs().max() < 1e-6
 
 
-@pytest.mark.parametrize(("share", "count"), [(1.0, 42), (0.5, 21), (0.1, 4), (1e-6, 1)])
+@pytest.mark.parametrize(("share", "count"), [(1.0, 42), (0.5, 21), (0.1, 5), (0.0, 1)])
 def test_a_share_takes_the_positions_of_each_image_where_the_distance_is_largest(share: float, count: int) -> None:
     teacher, student = pair()
     largest = position_cosine_map(teacher, student).flatten(1).sort(dim=1, descending=True).values[:, :count]

@@ -15,6 +15,7 @@ NAMED: dict[str, dict[str, dict[str, Any]]] = {
             "student_width": 1.0,
             "level_fusion": "product",
             "hard_share": 1.0,
+            "score_share": 0.0,
             "optimizer": "sgd",
             "learning_rate": 0.4,
             "weight_decay": 1e-4,
@@ -25,6 +26,7 @@ NAMED: dict[str, dict[str, dict[str, Any]]] = {
         "symmetric": {"skip_weight": 0.0, "symmetric_weight": 0.5},
         "both": {"skip_weight": 0.5, "symmetric_weight": 0.5},
         "every": {"hard_share": 1.0},
+        "peak": {"score_share": 0.0},
         "sgd": {"optimizer": "sgd", "learning_rate": 0.4},
         "all_pairs": {"pairs": "all"},
         "fine": {"align": "fine"},
@@ -37,6 +39,7 @@ NAMED: dict[str, dict[str, dict[str, Any]]] = {
         "paper": {
             "student_width": 1.0,
             "hard_share": 1.0,
+            "score_share": 0.0,
             "optimizer": "sgd",
             "learning_rate": 0.1,
             "weight_decay": 1e-4,
@@ -44,6 +47,7 @@ NAMED: dict[str, dict[str, dict[str, Any]]] = {
             "student_precision": "f32",
         },
         "every": {"hard_share": 1.0},
+        "peak": {"score_share": 0.0},
         "sgd": {"optimizer": "sgd", "learning_rate": 0.4},
         "no_gate": {"attention": "none"},
         "spatial": {"attention": "spatial"},
@@ -85,6 +89,7 @@ COMMON: dict[str, dict[str, Any]] = {
 _OTHER_MAPS: dict[str, tuple[str, Any]] = {
     "product": ("anomaly_map.level_fusion", "product"),
     "sigma4": ("anomaly_map.sigma", 4.0),
+    "peak": ("score_share", 0.0),
 }
 JUDGED_OTHERWISE: dict[str, dict[str, tuple[str, Any]]] = {
     "MixedDistillation": _OTHER_MAPS,

@@ -15,6 +15,7 @@ from anomalib_mkd.components.backbone import MIN_SIZE, Teacher
 from anomalib_mkd.components.chain import Chain
 from anomalib_mkd.components.losses import PyramidLoss
 from anomalib_mkd.components.siamese import SiameseTeacher
+from anomalib_mkd.functional import mean_of_largest
 from anomalib_mkd.types import Pyramid
 
 
@@ -105,13 +106,14 @@ class TeacherStudent(nn.Module, ABC):
 
 
 class LevelwiseTeacherStudent(TeacherStudent):
-    """Compares the pyramids level by level when it judges, too: score is the peak of the joined map.
+    """Compares the pyramids level by level when it judges, too: the score is the mean of the highest part of the map.
 
     Args:
         teacher: The frozen network.
         student: Images ``(N, 3, H, W)`` to a pyramid with the teacher's layers and shapes.
         loss: What training minimises over the two pyramids.
         anomaly_map: Joins the levels' distances.
+        score_share: Share of the map's pixels whose mean is the score; 0 for the peak alone.
     """
 
     def __init__(
@@ -120,15 +122,17 @@ class LevelwiseTeacherStudent(TeacherStudent):
         student: nn.Module,
         loss: PyramidLoss,
         anomaly_map: AnomalyMapGenerator,
+        score_share: float = 0.0,
     ) -> None:
         super().__init__(teacher, student, loss)
         self.anomaly_map = anomaly_map
+        self.score_share = score_share
 
     def forward(self, images: Tensor) -> InferenceBatch:
         """Give score and map of each image."""
         self.check_images(images)
         anomaly_map = self.locate(*self.compared(images, self.teacher(images)), images.shape[-2:])
-        return InferenceBatch(pred_score=anomaly_map.amax(dim=(1, 2, 3)), anomaly_map=anomaly_map)
+        return InferenceBatch(pred_score=mean_of_largest(anomaly_map, self.score_share), anomaly_map=anomaly_map)
 
     def locate(self, teacher: Pyramid, student: Pyramid, size: torch.Size) -> Tensor:
         """Compute the map ``(N, 1, H, W)`` from two pyramids and the image's size."""

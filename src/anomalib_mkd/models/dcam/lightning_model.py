@@ -39,6 +39,7 @@ class Dcam(LevelwiseMixin, AnomalibModule):
             paper's, and the only choice for cosine_type="spatial".
         level_fusion: How levels of the map are joined.
         sigma: Standard deviation of the map's Gaussian blur in pixels; 0 for none.
+        score_share: Share of the map's pixels whose mean is the score, those where it is highest; 0 is the code's peak.
         optimizer: AdamW, or SGD with a momentum of 0.9.
         learning_rate: Its largest learning rate.
         weight_decay: Its weight decay.
@@ -78,6 +79,7 @@ class Dcam(LevelwiseMixin, AnomalibModule):
         hard_share: float = 0.1,
         level_fusion: Literal["sum", "product"] = "sum",
         sigma: float = 0.0,
+        score_share: float = 0.005,
         optimizer: Literal["adamw", "sgd"] = "adamw",
         learning_rate: float = 4e-3,
         weight_decay: float = 1e-4,

@@ -43,6 +43,7 @@ class DcamModel(LevelwiseTeacherStudent):
         hard_share: float = 0.1,
         level_fusion: Literal["sum", "product"] = "sum",
         sigma: float = 0.0,
+        score_share: float = 0.005,
     ) -> None:
         weights = (cosine_weight, kl_weight, raw_weight)
         if not (all(weight >= 0 for weight in weights) and any(weights) and temperature > 0):
@@ -55,7 +56,7 @@ class DcamModel(LevelwiseTeacherStudent):
             raise ValueError(msg)
         student = Student(teacher, student_width)  # before the gates: a seed gives the same student without them
         loss = dcam_loss(teacher.layers, *weights, cosine_type, temperature, kl_reduction, hard_share)
-        super().__init__(teacher, student, loss, AnomalyMapGenerator(level_fusion, sigma))
+        super().__init__(teacher, student, loss, AnomalyMapGenerator(level_fusion, sigma), score_share)
         self.gates = nn.ModuleList(
             Attention(channels, attention, attention_order, reduction_ratio, spatial_kernel)
             for channels in teacher.channels.values()

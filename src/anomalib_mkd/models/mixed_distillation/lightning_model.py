@@ -34,6 +34,7 @@ class MixedDistillation(LevelwiseMixin, AnomalibModule):
         map_source: The map compares the same levels, or also what the paths compare.
         level_fusion: How levels of the map are joined.
         sigma: Standard deviation of the map's Gaussian blur in pixels; 0 for none.
+        score_share: Share of the map's pixels whose mean is the score, those where it is highest; 0 is STFPM's peak.
         loss_reduction: "mean" does not depend on the batch size, "anomalib" is the loss of anomalib's Stfpm.
         hard_share: Share of the positions that the loss looks at, those where the student is worst; 1 is STFPM's.
         optimizer: AdamW, or SGD with a momentum of 0.9.
@@ -71,6 +72,7 @@ class MixedDistillation(LevelwiseMixin, AnomalibModule):
         map_source: Literal["same", "mixed"] = "same",
         level_fusion: Literal["sum", "product"] = "sum",
         sigma: float = 0.0,
+        score_share: float = 0.005,
         loss_reduction: Literal["mean", "anomalib"] = "mean",
         hard_share: float = 0.1,
         optimizer: Literal["adamw", "sgd"] = "adamw",

@@ -38,6 +38,7 @@ class MixedDistillationModel(LevelwiseTeacherStudent):
         map_source: Literal["same", "mixed"] = "same",
         level_fusion: Literal["sum", "product"] = "sum",
         sigma: float = 0.0,
+        score_share: float = 0.005,
         loss_reduction: Literal["mean", "anomalib"] = "mean",
         hard_share: float = 0.1,
     ) -> None:
@@ -64,7 +65,7 @@ class MixedDistillationModel(LevelwiseTeacherStudent):
                 paths[kind] = Review({name: teacher.channels[name] for name in order})
         weighted = {kind: (weights[kind], list(path.crossings)) for kind, path in paths.items()}
         loss = mixed_loss(teacher.layers, weighted, loss_reduction, hard_share)
-        super().__init__(teacher, student, loss, AnomalyMapGenerator(level_fusion, sigma))
+        super().__init__(teacher, student, loss, AnomalyMapGenerator(level_fusion, sigma), score_share)
         self.paths = nn.ModuleDict(paths)
         self.map_weights = weights if map_source == "mixed" else {}
 

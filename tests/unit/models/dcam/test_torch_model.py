@@ -199,7 +199,10 @@ def test_the_map_is_the_sum_of_three_enlarged_levels() -> None:
     assert result.anomaly_map.shape == (2, 1, 75, 97)
     assert result.anomaly_map.min() >= 0
     assert result.anomaly_map.max() <= 3  # no feature is negative
-    torch.testing.assert_close(result.pred_score, result.anomaly_map.amax((1, 2, 3)))
+    highest = result.anomaly_map.flatten(1).sort(dim=1, descending=True).values[:, : 1 + (75 * 97 - 1) // 200]  # 0.5 %
+    torch.testing.assert_close(result.pred_score, highest.mean(dim=1))
+    built.score_share = 0.0
+    torch.testing.assert_close(built(images).pred_score, result.anomaly_map.amax((1, 2, 3)))
     student: Any = built.student
     student.net.load_state_dict(built.teacher.net.state_dict())
     assert built(images).anomaly_map.max() < 1e-6

@@ -69,6 +69,7 @@ def stfpm_like(**arguments: Any) -> MixedDistillation:
         student_width=1.0,
         loss_reduction="anomalib",
         hard_share=1.0,
+        score_share=0.0,
         optimizer="sgd",
         learning_rate=0.4,
         weight_decay=1e-3,
@@ -291,7 +292,7 @@ def test_odd_and_oblong_images(arguments: dict[str, Any]) -> None:
     built.loss(*built.pyramids(pictures(2, 75, 97)))["loss"].backward()
     result = built.eval()(pictures(1, 75, 97))
     assert result.anomaly_map.shape == (1, 1, 75, 97)
-    assert result.pred_score.tolist() == [result.anomaly_map.max().item()]
+    assert result.anomaly_map.mean() < result.pred_score < result.anomaly_map.max()
 
 
 # -------------------------------------------------------------------------------------------------------------- errors
