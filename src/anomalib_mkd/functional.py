@@ -128,8 +128,23 @@ def mean_of_largest(maps: Tensor, share: float) -> Tensor:
     """
     values = maps.flatten(1)  # (N, 1, H, W) -> (N, H*W)
     if share < 1:
-        values = values.topk(1 + int(share * (values.shape[1] - 1)), dim=1, sorted=False).values
+        count = 1 + torch.sym_int(share * (values.shape[1] - 1))  # stays a symbol in an export of any size
+        values = values.topk(count, dim=1, sorted=False).values
     return values.mean(dim=1)
+
+
+def soft_scale(values: Tensor) -> Tensor:
+    """Bring any numbers into 0..1 without a tie: ``0.5 + x / (1 + 2 |x|)``, 0.5 and of slope 1 at 0.
+
+    Args:
+        values: Numbers of any shape.
+
+    Example:
+        >>> import torch
+        >>> soft_scale(torch.tensor([-9.0, 0.0, 1.0, 1000.0]))
+        tensor([0.0263, 0.5000, 0.8333, 0.9998])
+    """
+    return 0.5 + values / (1 + 2 * values.abs())
 
 
 def batch_cosine_distance(teacher: Tensor, student: Tensor, share: float = 1.0) -> Tensor:

@@ -18,6 +18,7 @@ from anomalib_mkd.functional import (
     flat_cosine_distance,
     gaussian_blur,
     grey_opening,
+    mean_of_largest,
     position_cosine_distance,
     position_cosine_map,
     spatial_kl_divergence,
@@ -183,6 +184,18 @@ def test_a_share_takes_the_positions_of_each_image_where_the_distance_is_largest
     teacher, student = pair()
     largest = position_cosine_map(teacher, student).flatten(1).sort(dim=1, descending=True).values[:, :count]
     torch.testing.assert_close(position_cosine_distance(teacher, student, share), largest.mean(dim=1))
+
+
+def test_the_mean_of_the_largest_is_exported_for_any_size() -> None:
+    class Score(torch.nn.Module):
+        def forward(self, maps: torch.Tensor) -> torch.Tensor:
+            return mean_of_largest(maps, 0.1)
+
+    shapes = ({2: torch.export.Dim.DYNAMIC},)
+    exported = torch.export.export(Score(), (torch.rand(1, 1, 32, 48),), dynamic_shapes=shapes).module()
+    for height in (16, 32, 64):
+        maps = torch.rand(1, 1, height, 48)
+        torch.testing.assert_close(exported(maps), mean_of_largest(maps, 0.1))
 
 
 def test_cosines_ignore_what_they_should() -> None:

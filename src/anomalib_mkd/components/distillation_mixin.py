@@ -264,8 +264,8 @@ class DistillationMixin(ExportMixin, LightningModule):
         datamodule: Any = self.trainer.datamodule  # type: ignore[attr-defined]  # absent if loaders were given
         if getattr(datamodule, "val_split_mode", None) not in {ValSplitMode.FROM_DIR, ValSplitMode.FROM_TRAIN}:
             return None
-        dataset = datamodule.val_data
-        return dataset if (dataset.samples["label_index"] == LabelName.NORMAL).all() else None
+        dataset = getattr(datamodule, "val_data", None)  # absent where a folder has none
+        return dataset if dataset and (dataset.samples["label_index"] == LabelName.NORMAL).all() else None
 
     def normal_batches(self, images: int = CALIBRATION_IMAGES, dataset: Any = None) -> Iterator[Any]:
         """Give pre-processed normal images, evenly spaced over a data set, the same ones each time.

@@ -16,7 +16,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 
-from anomalib_mkd.functional import position_cosine_distance
+from anomalib_mkd.functional import mean_of_largest, position_cosine_distance
 
 logger = logging.getLogger(__name__)
 
@@ -120,7 +120,7 @@ class DivergenceGuard(Callback):
         variance = largest_variance(module)
         if self.variance and self.first_variance and not variance <= VARIANCE_RATIO * self.first_variance:
             signs.append(f"a variance of {variance:.3g} in a BatchNorm, which began with {self.first_variance:.3g}")
-        scores = model.locate(teacher, student, images.shape[-2:]).amax(dim=(1, 2, 3))
+        scores = mean_of_largest(model.locate(teacher, student, images.shape[-2:]), model.score_share)
         if len(scores) > 1 and constant(scores):
             signs.append(f"the same score, {scores[0]:.3g}, for most of {len(scores)} images")
         return signs

@@ -7,14 +7,17 @@ import torch
 from anomalib.post_processing import PostProcessor
 from torch import Tensor
 
+from anomalib_mkd.functional import soft_scale
+
 
 class SoftPostProcessor(PostProcessor):
-    """Thresholds as anomalib's, and a scale that keeps the order of all scores.
+    """Threshold as anomalib's, and a scale that keeps the order of all scores.
 
     anomalib cuts a scaled score ``0.5 + x``, with ``x = (score - threshold) / (max - min)``, at 0 and 1. Where only
     good images validate, the threshold is the highest of their scores: whatever lies half of their range below it
     becomes 0, and every strong defect 1. Heat maps are blank or blotted then, and metrics count ties. Here a score
-    becomes ``0.5 + x / (1 + 2 |x|)``: 0.5 at the threshold and as steep there, within 0..1 and nowhere cut.
+    becomes :func:`soft_scale` of x: 0.5 at the threshold and as steep there, within 0..1 and nowhere cut. A sensitivity
+    other than 0.5 moves the threshold to 1 - sensitivity on this scale, which is another score than on anomalib's.
 
     Example:
         >>> import torch
@@ -22,6 +25,11 @@ class SoftPostProcessor(PostProcessor):
         >>> SoftPostProcessor._normalize(scores, low, high, threshold)
         tensor([0.1667, 0.5000, 0.8333, 0.9286])
     """
+
+    @property
+    def state_key(self) -> str:
+        """Anomalib's own, so that checkpoints fit models with either post-processor."""
+        return PostProcessor.__qualname__
 
     @staticmethod
     def _normalize(preds: Tensor | None, norm_min: Tensor, norm_max: Tensor, threshold: Tensor) -> Tensor | None:
@@ -32,4 +40,4 @@ class SoftPostProcessor(PostProcessor):
         middle = torch.where(torch.isnan(threshold), (norm_max + norm_min) / 2, threshold)
         spread = norm_max - norm_min
         scaled = (preds - middle) / torch.where(spread > 0, spread, torch.ones_like(spread))
-        return torch.where(spread > 0, 0.5 + scaled / (1 + 2 * scaled.abs()), hard)
+        return torch.where(spread > 0, soft_scale(scaled), hard)

@@ -21,7 +21,19 @@ if TYPE_CHECKING:
 #: What anomalib keeps of the validation images, thresholds with their fallback to each other.
 STATISTICS = ("image_threshold", "image_min", "image_max", "pixel_threshold", "pixel_min", "pixel_max")
 #: What this post-processor does in its own way, and so cannot take over from another one.
-REPLACED = ("on_validation_batch_end", "on_validation_epoch_end", "post_process_batch", "normalize_batch", "forward")
+REPLACED = (
+    "on_validation_batch_end",
+    "on_validation_epoch_end",
+    "on_test_batch_end",
+    "on_predict_batch_end",
+    "post_process_batch",
+    "normalize_batch",
+    "threshold_batch",
+    "normalized_image_threshold",
+    "normalized_pixel_threshold",
+    "_apply_threshold",
+    "forward",
+)
 
 
 class CategoryPostProcessor(PostProcessor):

@@ -13,6 +13,8 @@ from anomalib.post_processing import PostProcessor
 from lightning.pytorch import Callback
 from torch import Tensor
 
+from anomalib_mkd.functional import soft_scale
+
 if TYPE_CHECKING:
     from lightning.pytorch import LightningModule, Trainer
 
@@ -34,7 +36,7 @@ def soften(values: Tensor | None, post_processor: Any, kind: str) -> Tensor | No
 
     Example:
         >>> soften(torch.tensor([-9.0, 0.0, 1.0, 3.0, 1000.0]), None, "image")
-        tensor([0.0500, 0.5000, 0.7500, 0.8750, 0.9995])
+        tensor([0.0263, 0.5000, 0.8333, 0.9286, 0.9998])
     """
     if values is None:
         return None
@@ -43,7 +45,7 @@ def soften(values: Tensor | None, post_processor: Any, kind: str) -> Tensor | No
         centre = torch.where(torch.isnan(threshold), (low + high) / 2, threshold)
         if high > low:
             values = (values - centre) / (high - low)
-    return 0.5 + 0.5 * values / (1 + values.abs())
+    return soft_scale(values)
 
 
 class RawPredictions(Callback):

@@ -53,3 +53,7 @@ def test_without_a_range_it_does_as_anomalib(bounds: tuple[float, float]) -> Non
 
 def test_without_a_threshold_the_middle_of_the_range_is_half() -> None:
     assert judged(fitted(SoftPostProcessor, float("nan"), 0.0, 1.0), torch.tensor([0.5])).pred_score == 0.5
+
+
+def test_checkpoints_fit_models_with_either_post_processor() -> None:
+    assert SoftPostProcessor().state_key == PostProcessor().state_key

@@ -167,7 +167,16 @@ def test_it_takes_over_settings_and_statistics() -> None:
     assert CategoryPostProcessor.of(made) is made
 
 
-@pytest.mark.parametrize("other", [MEBinPostProcessor, lambda: PostProcessor(enable_normalization=False), lambda: None])
+class Otherwise(PostProcessor):
+    """Thresholds in a way of its own."""
+
+    def threshold_batch(self, batch: Any) -> None:
+        batch.pred_label = batch.pred_score > 0
+
+
+@pytest.mark.parametrize(
+    "other", [MEBinPostProcessor, Otherwise, lambda: PostProcessor(enable_normalization=False), lambda: None]
+)
 def test_it_replaces_nothing_but_anomalibs_own(other: Callable[[], Any]) -> None:
     with pytest.raises(
         TypeError, match="PostProcessor with normalisation, or one with another scale, for thresholds='category'"

@@ -14,6 +14,7 @@ from anomalib.metrics import AUROC
 from anomalib.post_processing import PostProcessor
 
 from anomalib_mkd.data.raw_predictions import RawPredictions, soften
+from anomalib_mkd.functional import soft_scale
 
 
 def post_processor(low: float, high: float, threshold: float) -> PostProcessor:
@@ -55,7 +56,9 @@ def test_half_is_the_threshold() -> None:
 
 @pytest.mark.parametrize("other", [None, torch.nn.Identity(), PostProcessor(), post_processor(2, 2, 2)])
 def test_without_statistics_nothing_is_scaled(other: object) -> None:
-    assert torch.equal(soften(torch.tensor([-1.0, 0.0, 1.0]), other, "image"), torch.tensor([0.25, 0.5, 0.75]))
+    assert torch.equal(
+        soften(torch.tensor([-1.0, 0.0, 1.0]), other, "image"), soft_scale(torch.tensor([-1.0, 0.0, 1.0]))
+    )
 
 
 def test_a_batch_keeps_its_own_values_and_the_copy_has_the_raw_ones() -> None:
@@ -64,7 +67,7 @@ def test_a_batch_keeps_its_own_values_and_the_copy_has_the_raw_ones() -> None:
     raw.on_test_batch_end(SimpleNamespace(), SimpleNamespace(post_processor=None), None, batch, 0)
     batch.update(pred_score=torch.tensor([0.0, 1.0]), pred_label=torch.tensor([0, 1]))
     copy = raw.put_into(batch)
-    assert torch.equal(copy.pred_score, torch.tensor([0.75, 0.875]))
+    assert torch.equal(copy.pred_score, soft_scale(torch.tensor([1.0, 3.0])))
     assert torch.equal(batch.pred_score, torch.tensor([0.0, 1.0]))
     assert copy.anomaly_map is None
     assert torch.equal(copy.pred_label, batch.pred_label)

@@ -5,7 +5,8 @@
 
 A defect that only one modality shows can vanish in fused features: a sum of features of norms r and a weakens it by
 ``r^2 / (r^2 + a^2)``, a maximum may drop it altogether. Hence the default keeps both targets side by side and joins
-the maps, each measured in its own normal deviations.
+the maps, each measured by the peaks that it has on normal images: a score is a peak, and how far peaks stand out from
+the mean differs between modalities more than deviations tell.
 """
 
 from collections.abc import Callable
@@ -67,7 +68,7 @@ MODALITY_FUSIONS: dict[str, Fusion] = {
     "sum": torch.add,
     "joint": lambda rgb, aux: (rgb + aux) / 2,
 }
-"""Maps ``(N, 1, H, W)`` of both modalities to one. "rss", "zmax" and "zsum" get maps in standard deviations from the
-normal mean, the others get them raw."""
+"""Maps ``(N, 1, H, W)`` of both modalities to one. "rss", "zmax" and "zsum" get maps that are 0 at the normal mean and
+1 at the mean of normal images' peaks, the others get them raw."""
 
 CALIBRATED = {"rss", "zmax", "zsum"}

@@ -45,7 +45,7 @@ class Mmrd(PairedExportMixin, LevelwiseMixin, AnomalibModule):
         aux_bn: Estimate BatchNorm statistics for the second modality on normal images, or keep those of ImageNet.
         target_fusion: Restore both modalities side by side ("concat"), or one fusion of their features.
         modality_fusion: How the two maps are joined where there are two; by default "rss", the root of the sum of
-            squares, each map in standard deviations from its normal mean.
+            squares, each map scaled to 0 at its normal mean and 1 at its mean normal peak.
         num_prototypes: Prototypes of each modality.
         prior_dim: Channels of a prototype.
         prior_temperature: Divides the cosines to prototypes before the softmax.

@@ -44,7 +44,7 @@ class MmrdModel(LevelwiseTeacherStudent):
 
     teacher: SiameseTeacher
     map_mean: Tensor
-    map_std: Tensor
+    map_peak: Tensor
     side_multiple = STRIDE
 
     def __init__(
@@ -103,7 +103,7 @@ class MmrdModel(LevelwiseTeacherStudent):
         self.modality_fusion = None if one_map else modality_fusion or "rss"
         self.sigma = sigma
         self.register_buffer("map_mean", torch.zeros(len(self.modalities)))
-        self.register_buffer("map_std", torch.ones(len(self.modalities)))
+        self.register_buffer("map_peak", torch.ones(len(self.modalities)))
 
     def compared(self, images: Tensor, teacher: Pyramid) -> tuple[Pyramid, Pyramid]:
         """Fuse the teacher's features into targets, and restore them from the teacher's features."""
@@ -133,23 +133,25 @@ class MmrdModel(LevelwiseTeacherStudent):
         if len(maps) == 1:
             return gaussian_blur(maps[0], self.sigma)
         if self.modality_fusion in CALIBRATED:
-            maps = [(m - mean) / std for m, mean, std in zip(maps, self.map_mean, self.map_std, strict=True)]
+            scales = zip(maps, self.map_mean, self.map_peak, strict=True)
+            maps = [(m - mean) / (peak - mean) for m, mean, peak in scales]
         return gaussian_blur(MODALITY_FUSIONS[str(self.modality_fusion)](*maps), self.sigma)
 
     @torch.no_grad()
     def calibrate(self, batches: Iterable[Tensor]) -> None:
-        """Store mean and deviation of each modality's map over normal images.
+        """Store the mean of each modality's map over normal images, and the mean of the peaks of these images.
 
         Args:
-            batches: Pre-processed normal images.
+            batches: Pre-processed normal images, best such as the student was not trained on.
         """
         maps = []
         for images in batches:
             compared = self.compared(images, self.teacher(images))
-            maps.append(torch.stack(self.modality_maps(*compared, images.shape[-2:])).flatten(1))  # (M, pixels)
+            maps.append(torch.stack(self.modality_maps(*compared, images.shape[-2:])).flatten(2))  # (M, N, pixels)
         every = torch.cat(maps, dim=1)
-        self.map_mean.copy_(every.mean(dim=1))
-        self.map_std.copy_(every.std(dim=1).clamp_min(1e-6))
+        mean, peak = every.mean(dim=(1, 2)), every.amax(dim=2).mean(dim=1)
+        self.map_mean.copy_(mean)
+        self.map_peak.copy_(torch.maximum(peak, mean + 1e-6))
 
     def observations(self) -> dict[str, Tensor]:
         """Tell how many prototypes of each modality are in use."""

@@ -16,6 +16,7 @@ from anomalib_mkd.components.backbone import Teacher
 from anomalib_mkd.components.gates import ChannelGate, SpatialGate
 from anomalib_mkd.functional import position_cosine_distance
 from anomalib_mkd.models.dcam.attention import Attention
+from anomalib_mkd.models.dcam.loss import raw
 from anomalib_mkd.models.dcam.torch_model import DcamModel
 from tests.networks import pictures, settle
 
@@ -137,8 +138,8 @@ def test_the_raw_term_compares_what_no_gate_has_seen() -> None:
     images = pictures(2, 64)
     terms = built.loss.terms(*built.pyramids(images))
     teacher, student = built.teacher(images), built.student(images)
-    raw = sum(position_cosine_distance(teacher[name], student[name]) for name in teacher)
-    torch.testing.assert_close(terms["raw"], raw)
+    expected = sum(position_cosine_distance(teacher[name], student[name]) for name in teacher)
+    torch.testing.assert_close(terms["raw"], expected)
     assert (terms["cosine"] - terms["raw"]).abs().max() > 1e-6
 
 
@@ -151,6 +152,16 @@ def test_without_gate_divergence_and_raw_term_it_is_a_plain_cosine_student() -> 
     teacher, student = built.teacher(images), built.student(images)
     expected = torch.stack([position_cosine_distance(teacher[name], student[name]).mean() for name in teacher]).sum()
     torch.testing.assert_close(loss, expected)
+
+
+def test_cosines_look_at_the_hardest_positions() -> None:
+    built = model(raw_weight=1.0).eval()
+    teacher, student = built.pyramids(pictures(2, 64))
+    terms = built.loss.terms(teacher, student)
+    for term, of in (("cosine", str), ("raw", raw)):
+        names = [of(layer) for layer in built.teacher.layers]
+        hardest = sum(position_cosine_distance(teacher[name], student[name], 0.1) for name in names)
+        torch.testing.assert_close(terms[term], hardest)
 
 
 @pytest.mark.parametrize(("temperature", "reduction"), [(4.0, "mean"), (1.0, "sum")])

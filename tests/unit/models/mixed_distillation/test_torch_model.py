@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from anomalib_mkd import MixedDistillation
 from anomalib_mkd.components.backbone import Teacher
+from anomalib_mkd.functional import position_cosine_distance
 from anomalib_mkd.models.mixed_distillation.torch_model import MixedDistillationModel
 from tests.networks import pictures, settle
 
@@ -332,3 +333,28 @@ def test_a_network_that_is_no_sequence_cannot_be_fed() -> None:
 def test_a_share_of_positions_that_is_none_is_refused(share: float) -> None:
     with pytest.raises(ValueError, match="Expected hard_share > 0 and <= 1, got"):
         MixedDistillation(pre_trained=False, hard_share=share)
+
+
+def test_levels_and_paths_look_at_the_hardest_positions() -> None:
+    built, images = model(pairs="all").eval(), pictures(2, 64)
+    teacher, student = built.pyramids(images)
+    terms = built.loss.terms(teacher, student)
+    expected = {
+        "base": [(teacher[name], student[name]) for name in built.teacher.layers],
+        **{
+            kind: [(targets[name], adapted[name]) for name in targets]
+            for kind, (targets, adapted) in ((k, path(teacher, student)) for k, path in built.paths.items())
+        },
+    }
+    assert set(terms) == set(expected) == {"base", "skip", "symmetric"}
+    for name, pairs in expected.items():
+        hardest = torch.stack([position_cosine_distance(t, s, 0.1) for t, s in pairs]).sum(dim=0)
+        torch.testing.assert_close(terms[name], hardest)
+        every = torch.stack([position_cosine_distance(t, s) for t, s in pairs]).sum(dim=0)
+        assert (terms[name] > every).all()
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.1, float("nan")])
+def test_a_share_of_the_map_that_is_none_is_refused(share: float) -> None:
+    with pytest.raises(ValueError, match="Expected score_share >= 0 and <= 1, got"):
+        MixedDistillation(pre_trained=False, score_share=share)

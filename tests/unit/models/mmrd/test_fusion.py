@@ -65,11 +65,11 @@ def test_variance_prefers_the_modality_that_varies() -> None:
     torch.testing.assert_close(fused, rough, atol=1e-4, rtol=0)
 
 
-def test_maps_in_normal_deviations_show_what_the_larger_map_hides() -> None:
-    """Normal (.02, .20), defect (.30, .21), deviations (.01, .05)."""
-    deviations = [torch.tensor((0.30 - 0.02) / 0.01), torch.tensor((0.21 - 0.20) / 0.05)]
+def test_scaled_maps_show_what_the_larger_map_hides() -> None:
+    """Normal (.02, .20), defect (.30, .21), normal peaks (.03, .25)."""
+    scaled = [torch.tensor((0.30 - 0.02) / 0.01), torch.tensor((0.21 - 0.20) / 0.05)]
     for name, expected in {"zmax": 28.0, "zsum": 28.2, "rss": 28.0007}.items():
-        assert MODALITY_FUSIONS[name](*deviations).item() == pytest.approx(expected, abs=1e-4), name
+        assert MODALITY_FUSIONS[name](*scaled).item() == pytest.approx(expected, abs=1e-4), name
     assert MODALITY_FUSIONS["sum"](torch.tensor(0.3), torch.tensor(0.21)).item() == pytest.approx(0.51)
     assert MODALITY_FUSIONS["joint"](torch.tensor(0.3), torch.tensor(0.21)).item() == pytest.approx(0.255)
 
