@@ -3,8 +3,8 @@
 
 """Train and test one model on one data set, or on several as one, and write the metrics as rows.
 
-Metrics are anomalib's, on raw scores and maps: no post-processor stands between, since clamping would make ties. All
-normal training images train; nothing is validated, so no test image takes part in any choice.
+Metrics are anomalib's, on raw scores and maps: no post-processor stands between. All normal training images train;
+nothing is validated, so no test image takes part in any choice.
 """
 
 from __future__ import annotations

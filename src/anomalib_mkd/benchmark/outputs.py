@@ -3,7 +3,7 @@
 
 """Raw results of a test set, what they are worth, and pictures of them.
 
-Metrics are anomalib's, on raw scores and maps: no post-processor stands between, since clamping would make ties.
+Metrics are anomalib's, on raw scores and maps: no post-processor stands between.
 """
 
 from __future__ import annotations
