@@ -103,10 +103,15 @@ def test_training_ends_by_itself_in_whole_epochs(life: Life) -> None:
 
 
 @pytest.mark.parametrize(("limit", "steps"), [({"max_epochs": 2}, 8), ({"max_steps": 5}, 5)])
-def test_the_users_own_length_wins(tmp_path: Path, limit: dict[str, int], steps: int) -> None:
+def test_the_users_own_length_wins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: dict[str, int], steps: int
+) -> None:
+    calibrated: list[int] = []
+    monkeypatch.setattr(Mkd, "calibrate", lambda model: calibrated.append(model.global_step))
     engine = make_engine(tmp_path / "results", limit_val_batches=0, **limit)
     engine.fit(Mkd(weights="quickstart", training_steps=1, **OFF), datamodule=make_data(tmp_path, train_batch_size=2))
     assert engine.trainer.global_step == steps
+    assert calibrated == [steps]  # once, at the end
 
 
 def test_the_learning_rate_ends_near_zero(life: Life) -> None:

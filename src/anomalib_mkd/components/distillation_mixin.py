@@ -228,7 +228,8 @@ class DistillationMixin(ExportMixin, LightningModule):
     def on_train_epoch_end(self) -> None:
         """Calibrate at the end of a training without validation, before the last checkpoint is written."""
         loop = self.trainer.fit_loop
-        if loop.max_epochs == self.current_epoch + 1 or self.trainer.should_stop or loop.epoch_loop._is_training_done:  # noqa: SLF001
+        last_step = 0 <= loop.max_steps <= self.global_step  # -1 is no limit
+        if loop.max_epochs == self.current_epoch + 1 or self.trainer.should_stop or last_step:
             self._calibrate_once()
 
     def on_test_start(self) -> None:
