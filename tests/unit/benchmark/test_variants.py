@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import operator
 from pathlib import Path
 from typing import Any
@@ -125,9 +126,11 @@ def test_a_trained_default_is_judged_otherwise_too_and_left_as_it_was(tmp_path: 
     options: dict[str, Any] = {"results": tmp_path / "a.csv", "shared": tmp_path, "source": "a", "build": build}
     rows = measure_run(run, data_root=drawn.parent, **options)
     values = {(row.variant, row.metric): row.value for row in rows if row.subset == "all"}
-    assert {variant for variant, _ in values} == {"default", "product", "sigma4"}
+    assert {variant for variant, _ in values} == {"default", *JUDGED_OTHERWISE["Dcam"]}
     assert values["default", "AUPRO"] != values["product", "AUPRO"]
     assert built[0].model.anomaly_map.level_fusion == "sum"
+    rows = measure_run(dataclasses.replace(run, seed=1), data_root=drawn.parent, otherwise=False, **options)
+    assert {row.variant for row in rows} == {"default"}
 
 
 @pytest.mark.slow
