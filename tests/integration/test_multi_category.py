@@ -234,13 +234,14 @@ def test_thresholds_per_category_as_if_trained_alone(
     build: Callable[..., AnomalibModule], root: Path, tmp_path: Path
 ) -> None:
     model, run = build(visualizer=False), engine(tmp_path)
+    own = type(model.post_processor)  # a PostProcessor, of ours with a scale of its own
     data = multi(root, thresholds="category")
     (trained,) = run.train(model, datamodule=data)
     assert set(model.post_processor.table) == {"bolt", "nut"}
-    whole = PostProcessor()
+    whole = own()
     whole.load_state_dict(model.post_processor.state_dict())
-    for category in ("bolt", "nut"):  # anomalib's post-processor, after a validation on this category alone
-        model.post_processor = PostProcessor()
+    for category in ("bolt", "nut"):  # the model's own post-processor, after a validation on this category alone
+        model.post_processor = own()
         engine(tmp_path).validate(model, datamodule=single(root, category), verbose=False)
         alone = alone_on(model, root, category, tmp_path)
         for name in METRICS:
@@ -254,7 +255,7 @@ def test_thresholds_per_category_as_if_trained_alone(
     # and without categories the global thresholds hold
     other = build(visualizer=False)
     engine(tmp_path / "global").test(other, datamodule=multi(root), ckpt_path=run.best_model_path)
-    assert type(other.post_processor) is PostProcessor
+    assert type(other.post_processor) is own
     for name, value in whole.state_dict().items():
         assert torch.equal(other.post_processor.state_dict()[name], value)
 
@@ -304,17 +305,19 @@ def test_predict(root: Path, tmp_path: Path, thresholds: str) -> None:
 def test_exports_have_the_global_thresholds(root: Path, tmp_path: Path) -> None:
     model, run = mkd(visualizer=False), engine(tmp_path)
     data = multi(root, thresholds="category")
+    own = type(model.post_processor)
     run.fit(model, datamodule=data)
+    assert type(model.post_processor) is CategoryPostProcessor
     plain = mkd(visualizer=False)
     plain.load_state_dict(model.state_dict())
-    assert type(plain.post_processor) is PostProcessor
+    assert type(plain.post_processor) is own
     data.setup()
     images = next(iter(data.test_dataloader())).image
     for each in (model, plain):
         each.eval()
     for ours, theirs in zip(model(images), plain(images), strict=True):
         assert torch.equal(ours, theirs)
-    assert type(Mkd.load_from_checkpoint(run.best_model_path).post_processor) is PostProcessor
+    assert type(Mkd.load_from_checkpoint(run.best_model_path).post_processor) is own
     path = run.export(model, ExportType.OPENVINO, export_root=tmp_path / "export")
     prediction = OpenVINOInferencer(path, "CPU").predict(images[0].permute(1, 2, 0).numpy())
     assert prediction.pred_score.item() == pytest.approx(plain(images).pred_score[0].item(), abs=1e-3)
