@@ -8,8 +8,10 @@ A new model joins by one entry in ``CASES``.
 
 from __future__ import annotations
 
+import inspect
 import pickle
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import onnx
@@ -24,12 +26,12 @@ from torchvision.transforms.v2 import Compose, Normalize, Resize
 
 import anomalib_mkd
 from anomalib_mkd import Dcam, MixedDistillation, Mkd, Mmrd
+from anomalib_mkd.components.student import Student
 from tests.life import NOISE, make_data, make_engine
 from tests.networks import copy_teacher, pictures
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from lightning.pytorch import LightningModule, Trainer
 
@@ -181,6 +183,13 @@ def test_is_listed_once_and_no_base_class_of_ours_beside_it(case: Case) -> None:
     assert ours == {getattr(anomalib_mkd, name) for name in anomalib_mkd.__all__} == {entry.model for entry in CASES}
     assert case.name in list_models()
     assert type(get_model(case.name, **case.arguments)) is case.model
+
+
+def test_the_folder_of_a_model_is_small(case: Case) -> None:
+    folder = Path(inspect.getfile(case.model)).parent
+    lines = [len(file.read_text(encoding="utf-8").splitlines()) for file in folder.glob("*.py")]
+    has_own_student = type(case.build().model.student) is not Student
+    assert (max(lines) if has_own_student else sum(lines)) < 250
 
 
 # ------------------------------------------------------------------------------------------------------------ training
