@@ -12,10 +12,13 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import openvino
+import pandas as pd
 import pytest
 import torch
 from anomalib.data import AnomalibDataModule
-from anomalib.deploy import ExportType, OpenVINOInferencer
+from anomalib.data.datasets.base import image as image_dataset
+from anomalib.deploy import CompressionType, ExportType, OpenVINOInferencer
 from anomalib.engine import Engine
 from anomalib.metrics import AUPRO, AUROC, Evaluator
 from anomalib.models import Patchcore, Stfpm
@@ -23,10 +26,11 @@ from anomalib.models.components.feature_extractors import timm as feature_extrac
 from anomalib.pipelines.benchmark.job import BenchmarkJob
 from anomalib.post_processing import PostProcessor
 from anomalib.pre_processing import PreProcessor
+from lightning.pytorch.loggers import CSVLogger
 from sklearn.metrics import roc_auc_score
 from torchvision.transforms.v2 import Resize
 
-from anomalib_mkd import Mkd
+from anomalib_mkd import Dcam, MixedDistillation, Mkd
 from anomalib_mkd.data import CategoryPostProcessor, MultiCategory, MVTecFolder
 from tests.category_folders import draw_category
 
@@ -63,6 +67,15 @@ def mkd(**parts: Any) -> Mkd:
     return Mkd(weights="quickstart", training_steps=4, pre_processor=small(), **parts)
 
 
+def dcam(**parts: Any) -> Dcam:
+    return Dcam(weights="quickstart", student_width=0.25, training_steps=4, pre_processor=small(), **parts)
+
+
+def mixed_distillation(**parts: Any) -> MixedDistillation:
+    quick = {"weights": "quickstart", "student_width": 0.25, "training_steps": 4}
+    return MixedDistillation(**quick, pre_processor=small(), **parts)
+
+
 def patchcore(**parts: Any) -> Patchcore:
     return Patchcore("resnet18", ["layer1"], pre_trained=False, pre_processor=small(), num_neighbors=1, **parts)
 
@@ -77,7 +90,7 @@ def stfpm(**parts: Any) -> Stfpm:
 
 def engine(folder: Path, **arguments: Any) -> Engine:
     quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
-    return Engine(default_root_dir=folder, accelerator="cpu", devices=1, max_epochs=1, **quiet, **arguments)
+    return Engine(default_root_dir=folder, accelerator="cpu", devices=1, max_epochs=1, **{**quiet, **arguments})
 
 
 def multi(root: Path, **arguments: Any) -> MultiCategory:
@@ -122,7 +135,7 @@ def alone_on(model: AnomalibModule, root: Path, category: str, folder: Path) -> 
 # ------------------------------------------------------------------------------------------------------ every model
 
 
-@pytest.mark.parametrize("build", [mkd, patchcore, stfpm])
+@pytest.mark.parametrize("build", [dcam, mixed_distillation, mkd, patchcore, stfpm])
 def test_results_per_category_and_their_mean(
     build: Callable[[], AnomalibModule], root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -139,6 +152,14 @@ def test_results_per_category_and_their_mean(
         alone = alone_on(model, root, category, tmp_path)
         for name in METRICS:
             assert alone[name] == pytest.approx(results[f"{name}/{category}"], abs=1e-6), (category, name)
+
+
+def test_a_logger_gets_results_per_category(root: Path, tmp_path: Path) -> None:
+    run = engine(tmp_path, logger=CSVLogger(tmp_path / "log"), log_every_n_steps=1)
+    (results,) = run.train(patchcore(visualizer=False), datamodule=multi(root))
+    (file,) = tmp_path.rglob("metrics.csv")
+    logged = pd.read_csv(file).iloc[-1]
+    assert {name: logged[name] for name in results} == pytest.approx(results)
 
 
 def test_heat_maps_lie_in_a_folder_per_category(root: Path, tmp_path: Path) -> None:
@@ -323,6 +344,33 @@ def test_exports_have_the_global_thresholds(root: Path, tmp_path: Path) -> None:
     assert prediction.pred_score.item() == pytest.approx(plain(images).pred_score[0].item(), abs=1e-3)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("input_size", [None, (64, 64)])
+def test_8_bits_are_calibrated_on_all_categories(
+    tmp_path: Path, input_size: tuple[int, int] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whose photos have different sizes, and none of which is the model's."""
+    draw_category(tmp_path / "data" / "bolt", size=96)
+    draw_category(tmp_path / "data" / "nut", size=48)
+    read: list[Path] = []
+    original = image_dataset.read_image
+    monkeypatch.setattr(
+        image_dataset, "read_image", lambda path, **options: read.append(Path(path)) or original(path, **options)
+    )
+    model = dcam(evaluator=False, visualizer=False)
+    path = engine(tmp_path).export(
+        model,
+        ExportType.OPENVINO,
+        export_root=tmp_path / "export",
+        input_size=input_size,
+        compression_type=CompressionType.INT8_PTQ,
+        datamodule=multi(tmp_path / "data"),
+    )
+    assert {image.parents[2].name for image in read} == {"bolt", "nut"}
+    assert all(image.parent == image.parents[2] / "train" / "good" for image in read)
+    assert "FakeQuantize" in {each.get_type_name() for each in openvino.Core().read_model(path).get_ops()}
+
+
 # ------------------------------------------------------------------------------------------ categories that lack things
 
 
@@ -398,9 +446,24 @@ init_args:
     assert data.thresholds == "category"
 
 
+def command(folder: Path, *words: str) -> str:
+    """Run the command line in a process that imports nothing of ours by hand, and give what it prints."""
+    result = subprocess.run(  # noqa: S603
+        [sys.executable, "-m", "anomalib_mkd", *words],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY / "src"), "COLUMNS": "120"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
 @pytest.mark.slow
 def test_the_command_line(root: Path, tmp_path: Path) -> None:
-    """``anomalib train --data MultiCategory``, in a process that imports nothing of ours by hand."""
+    """``anomalib train --data MultiCategory``."""
     arguments = {
         "model": "Mkd",
         "model.weights": "quickstart",
@@ -414,22 +477,37 @@ def test_the_command_line(root: Path, tmp_path: Path) -> None:
         "trainer.accelerator": "cpu",
         "trainer.max_epochs": "1",
     }
-    options = [f"--{name}={value}" for name, value in arguments.items()]
-    result = subprocess.run(  # noqa: S603
-        [sys.executable, "-m", "anomalib_mkd", "train", *options],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY / "src"), "COLUMNS": "120"},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=600,
-    )
-    assert result.returncode == 0, result.stderr
-    assert "image_AUROC/bolt" in result.stdout
-    assert "Test results per category" in result.stdout
+    printed = command(tmp_path, "train", *(f"--{name}={value}" for name, value in arguments.items()))
+    assert "image_AUROC/bolt" in printed
+    assert "Test results per category" in printed
     (saved,) = (tmp_path / "results").rglob("config.yaml")
     assert "class_path: anomalib_mkd.data.MultiCategory" in saved.read_text(encoding="utf-8")
     assert len(list((tmp_path / "results").rglob("images/bolt/*/*.jpg"))) == 5
+
+
+@pytest.mark.slow
+def test_the_benchmark_command(root: Path, tmp_path: Path) -> None:
+    """``anomalib benchmark`` with a grid: one row per model, with results per category."""
+    (tmp_path / "benchmark.yaml").write_text(
+        f"""
+accelerator: [cpu]
+benchmark:
+  seed: 0
+  model:
+    class_path: Dcam
+    init_args: {{weights: quickstart, training_steps: 2, attention: {{grid: [channel, none]}}}}
+  data:
+    class_path: MultiCategory
+    init_args: {{root: {root}, categories: [bolt, nut], num_workers: 0}}
+""",
+        encoding="utf-8",
+    )
+    command(tmp_path, "benchmark", "--config", "benchmark.yaml")
+    (file,) = tmp_path.rglob("results.csv")
+    rows = pd.read_csv(file, keep_default_na=False)
+    assert list(rows["model.init_args.attention"]) == ["channel", "none"]
+    for name in METRICS:
+        assert list(rows[name]) == pytest.approx(list((rows[f"{name}/bolt"] + rows[f"{name}/nut"]) / 2))
 
 
 # ------------------------------------------------------------------------------------------------------ real images

@@ -197,6 +197,19 @@ def test_numbers_that_are_none_stop_in_their_step(datamodule: Folder, tmp_path: 
         fit(datamodule, tmp_path, Fault(7, float("nan")))
 
 
+class EqualScores(Callback):
+    """Let every image have the same map, as in the collapsed cells of anomalib's table."""
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        del trainer
+        pl_module.model.locate = lambda *given: torch.ones(len(given[1]["layer1"]), 1, *given[2])
+
+
+def test_equal_scores_stop_a_training(datamodule: Folder, tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="got the same score, 1, for most of 4 images in step 30"):
+        fit(datamodule, tmp_path, EqualScores(), on_divergence="stop")
+
+
 def test_an_explosion_stops_a_training_or_is_logged(
     datamodule: Folder, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -203,6 +203,13 @@ def test_unknown_categories_name_the_known_ones(root: Path) -> None:
         MultiCategory("Folder", ["bolt", "all"], root, options=FOLDER)
 
 
+def test_a_missing_folder_is_named(root: Path) -> None:
+    """Of a data set that anomalib knows and cannot download."""
+    draw_category(root / "tubes", suffix=".png")
+    with pytest.raises(FileNotFoundError, match="connector"):
+        ready("MPDD", ["tubes", "connector"], root)
+
+
 @pytest.mark.parametrize("given", [{}, {"categories": []}, {"datamodules": []}])
 def test_nothing_given(given: dict[str, list[str]], root: Path) -> None:
     with pytest.raises(ValueError, match=r"at least one, got 0 names and 0 datamodules. List the categories"):
