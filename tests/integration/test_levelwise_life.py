@@ -48,6 +48,11 @@ PLAIN: dict[type, dict[str, Any]] = {
     Dcam: {"attention": "none"},
 }
 """What leaves out all that only training needs."""
+ADDED: dict[type, list[dict[str, Any]]] = {
+    MixedDistillation: [{}, {"pairs": "all", "align": "fine"}, {"adapter": "review"}, {"path_mode": "feed"}],
+    Dcam: [{}, {"attention": "both", "attention_order": "parallel"}, {"attention": "spatial", "raw_weight": 1.0}],
+}
+"""What brings in each kind of it."""
 
 
 @dataclass(frozen=True)
@@ -150,9 +155,10 @@ def test_exported_graphs_agree_with_the_checkpoint(life: Life, tmp_path: Path) -
         for batch in (1, 2, 7):
             expect_agreement(judge, raw, images[-batch:])
         expect_agreement(judge, raw, pictures(2, 100, 180))
-    fixed = openvino_judge(raw.to_openvino(tmp_path / "fixed", input_size=(128, 128)))
-    for batch in (1, 2, 7):
-        expect_agreement(fixed, raw, pictures(batch, 128))
+    fixed = [export(tmp_path / "fixed", input_size=(128, 128)) for export in (raw.to_onnx, raw.to_openvino)]
+    for judge in map(openvino_judge, fixed):
+        for batch in (1, 2, 7):
+            expect_agreement(judge, raw, pictures(batch, 128))
 
 
 def test_the_onnx_graph_means_the_same_to_another_interpreter(model: Model, tmp_path: Path) -> None:
@@ -167,9 +173,10 @@ def test_the_onnx_graph_means_the_same_to_another_interpreter(model: Model, tmp_
 def test_the_torch_file_is_the_model(life: Life, tmp_path: Path) -> None:
     raw = life.raw
     loaded = torch.load(raw.to_torch(tmp_path), weights_only=False)["model"]
-    images = pictures(2, 128)
     with torch.inference_mode():
-        assert torch.equal(loaded(images).anomaly_map, raw(images).anomaly_map)
+        for images in (pictures(1, 128), pictures(2, 100, 180), pictures(7, 128)):
+            assert torch.equal(loaded(images).anomaly_map, raw(images).anomaly_map)
+            assert torch.equal(loaded(images).pred_score, raw(images).pred_score)
 
 
 # --------------------------------------------------------------------------------------- what only training needs
@@ -187,22 +194,19 @@ def small(model: Model, **arguments: Any) -> Any:
 
 def test_adapters_and_gates_are_in_no_graph(model: Model, tmp_path: Path) -> None:
     """The same operators and the same numbers as of a model that has none, in ONNX as in OpenVINO."""
-    graphs, operators = [], []
-    for name, arguments in (("with", {}), ("without", PLAIN[model])):
-        module = small(model, **arguments)
-        graphs.append(onnx.load(module.to_onnx(tmp_path / name)).graph)
-        ir = openvino.Core().read_model(module.to_openvino(tmp_path / name))
-        operators.append(Counter(operator.get_type_name() for operator in ir.get_ops()))
-    assert any("paths" in name or "gates" in name for name in small(model).state_dict())
-    nodes, weights = (
-        [Counter(node.op_type for node in graph.node) for graph in graphs],
-        [{weight.name: onnx.numpy_helper.to_array(weight) for weight in graph.initializer} for graph in graphs],
-    )
-    assert nodes[0] == nodes[1]
-    assert operators[0] == operators[1]
-    assert weights[0].keys() == weights[1].keys()
-    for name, values in weights[0].items():
-        np.testing.assert_array_equal(values, weights[1][name])
+    modules = [small(model, student_width=1.0, **arguments) for arguments in (PLAIN[model], *ADDED[model])]
+    graphs = [onnx.load(module.to_onnx(tmp_path / str(number))).graph for number, module in enumerate(modules)]
+    operators = [[node.op_type for node in graph.node] for graph in graphs]
+    weights = [{each.name: onnx.numpy_helper.to_array(each) for each in graph.initializer} for graph in graphs]
+    for module, own_operators, own_weights in zip(modules[1:], operators[1:], weights[1:], strict=True):
+        assert len(list(module.model.paths if model is MixedDistillation else module.model.gates)) > 1
+        assert own_operators == operators[0]
+        assert own_weights.keys() == weights[0].keys()
+        for name, values in own_weights.items():
+            np.testing.assert_array_equal(values, weights[0][name])
+    files = [module.to_openvino(tmp_path / "ir" / str(number)) for number, module in enumerate(modules[:2])]
+    types = [[operator.get_type_name() for operator in openvino.Core().read_model(file).get_ops()] for file in files]
+    assert Counter(types[0]) == Counter(types[1])
 
 
 @pytest.mark.parametrize(("input_size", "sigma"), [(None, 4.0), ((64, 64), 0.0)])
