@@ -31,7 +31,10 @@ TAIL = 0.005
 SAMPLES = 100_000
 """Depths per image that the range is taken from, at most."""
 
-CONSTANTS = ("depth_low", "depth_high", "depth_pitch", "depth_channels")
+FLAT = 1e-4
+"""Depths that differ by a smaller share of themselves are one depth: what is left is rounding."""
+
+CONSTANTS = ("depth_low", "depth_high", "depth_pitch")
 
 Aux = Literal["depth", "normals"]
 
@@ -55,6 +58,9 @@ class DepthPreProcessor(PreProcessor):
         augmentation: Geometric transform of training images, the same for photo, depth and mask; each image has its
             own chance.
 
+    Attributes:
+        depth_channels: Channels of the depth maps of training, the only ones that are taken then; None before it.
+
     Example:
         >>> from torchvision.transforms.v2 import Resize
         >>> pre_processor = DepthPreProcessor(Resize((64, 64), antialias=True))
@@ -66,7 +72,6 @@ class DepthPreProcessor(PreProcessor):
     depth_low: Tensor
     depth_high: Tensor
     depth_pitch: Tensor
-    depth_channels: Tensor
 
     def __init__(
         self,
@@ -82,20 +87,22 @@ class DepthPreProcessor(PreProcessor):
         self.register_buffer("depth_low", torch.tensor(0.0), persistent=False)
         self.register_buffer("depth_high", torch.tensor(1.0), persistent=False)
         self.register_buffer("depth_pitch", torch.tensor(1.0), persistent=False)
-        self.register_buffer("depth_channels", torch.tensor(1), persistent=False)
+        self.depth_channels: int | None = None
 
     def checkpoint_config(self) -> dict[str, Any]:
         """Add the constants of the training set to what anomalib keeps of a pre-processor.
 
         They are no part of the state, so that checkpoints load whatever pre-processor a model was built with.
         """
-        return {**super().checkpoint_config(), **{name: getattr(self, name).item() for name in CONSTANTS}}
+        constants = {name: getattr(self, name).item() for name in CONSTANTS}
+        return {**super().checkpoint_config(), **constants, "depth_channels": self.depth_channels}
 
     def load_checkpoint_config(self, config: dict[str, Any]) -> None:
         """Restore transform and constants."""
         super().load_checkpoint_config(config)
         for name in CONSTANTS:
             getattr(self, name).fill_(config.get(name, getattr(self, name).item()))
+        self.depth_channels = config.get("depth_channels", self.depth_channels)
 
     # ------------------------------------------------------------------------------------------------------ in anomalib
 
@@ -151,7 +158,18 @@ class DepthPreProcessor(PreProcessor):
 
         Returns:
             Depths of that size; NaN where less than half of a pixel was measured.
+
+        Raises:
+            ValueError: If the depth is of another kind than that of training.
         """
+        taken = (1, 3) if self.depth_channels is None else (self.depth_channels,)
+        if depth.shape[1] not in taken:
+            channels = " or ".join(map(str, taken))
+            msg = (
+                f"Expected depth maps of {channels} channels as in training (heights: 1, points: 3), got "
+                f"{depth.shape[1]}. Serve depth as the datamodule of the training did."
+            )
+            raise ValueError(msg)
         measured = _measured(depth)
         resize = AntialiasedResize(size)
         share = resize(measured.to(depth.dtype))
@@ -180,7 +198,8 @@ class DepthPreProcessor(PreProcessor):
             count = measured.sum(dim=(2, 3), keepdim=True).clamp_min(1)
             mean = depth.sum(dim=(2, 3), keepdim=True) / count
             spread = torch.where(measured, depth - mean, 0.0).square().sum(dim=(2, 3), keepdim=True) / count
-            low, high = mean - 2 * spread.sqrt(), mean + 2 * spread.sqrt()
+            reach = torch.maximum(2 * spread.sqrt(), FLAT * mean.abs()).clamp_min(1e-9)
+            low, high = mean - reach, mean + reach
         else:
             low, high = self.depth_low, self.depth_high
         bottom, top = NORMAL_RANGE
@@ -193,7 +212,8 @@ class DepthPreProcessor(PreProcessor):
         A map of heights lies on a grid of the pitch that makes the steepest normal slopes 45 degrees, with the camera
         above.
         """
-        if values.shape[1] == 1:
+        is_map = values.shape[1] == 1
+        if is_map:
             rows, columns = (torch.ones_like(values).cumsum(dim) * self.depth_pitch for dim in (2, 3))
             values = torch.cat((columns, rows, -values), dim=1)
         missing = values.isnan().any(dim=1, keepdim=True)
@@ -204,8 +224,11 @@ class DepthPreProcessor(PreProcessor):
         normal = torch.linalg.cross(across, down, dim=1)
         normal = normal * -normal[:, 2:].sign()
         normal = normal * (normal.square().sum(dim=1, keepdim=True) + 1e-24).rsqrt()
-        normal = F.pad(normal, (1, 1, 1, 1), mode="replicate")
         holes = F.max_pool2d(missing.to(values.dtype), 3, 1, 1) > 0
+        if not is_map:
+            measured = ~holes[:, :, 1:-1, 1:-1]
+            normal = _along_picture(normal, across * measured, down * measured)
+        normal = F.pad(normal, (1, 1, 1, 1), mode="replicate")
         none = normal.new_tensor((0.0, 0.0, -1.0)).view(1, 3, 1, 1)
         return (torch.where(holes, none, normal) + 1) / 2
 
@@ -223,9 +246,11 @@ class DepthPreProcessor(PreProcessor):
         """
         depths: list[Tensor] = []
         slopes: list[Tensor] = []
+        self.depth_channels = None
         for depth in maps:
-            self.depth_channels.fill_(1 if depth.ndim == 2 else len(depth))
-            values = self.resized(with_channels(depth[None]), size)[:, -1:]
+            maps_of_one = with_channels(depth[None])
+            values = self.resized(maps_of_one, size)[:, -1:]
+            self.depth_channels = maps_of_one.shape[1]
             for kept, found in ((depths, values), (slopes, (values[..., 1:] - values[..., :-1]).abs())):
                 flat = found[~found.isnan()]
                 kept.append(flat[:: max(1, len(flat) // SAMPLES)])
@@ -235,7 +260,7 @@ class DepthPreProcessor(PreProcessor):
             raise ValueError(msg)
         low, high = _quantile(every, TAIL), _quantile(every, 1 - TAIL)
         self.depth_low.copy_(low)
-        self.depth_high.copy_(torch.maximum(high, low + 1e-6 * low.abs().clamp_min(1e-6)))
+        self.depth_high.copy_(torch.maximum(high, low + FLAT * low.abs().clamp_min(1e-6)))
         self.depth_pitch.copy_(_quantile(torch.cat(slopes), 0.99).clamp_min(1e-9))
 
 
@@ -289,6 +314,22 @@ def _imagenet(like: Tensor) -> tuple[Tensor, Tensor]:
 def with_channels(depth: Tensor) -> Tensor:
     """Depth maps ``(N, C, H, W)``, also from anomalib's ``(N, H, W)``."""
     return depth if depth.ndim == 4 else depth.unsqueeze(1)
+
+
+def _along_picture(normals: Tensor, across: Tensor, down: Tensor) -> Tensor:
+    """Tell normals by columns and rows of the picture, which may be mirrored or turned against the scan's x and y.
+
+    Args:
+        normals: ``(N, 3, h, w)``.
+        across: From each point's left to its right neighbour, ``(N, 3, h, w)``; 0 where missing.
+        down: From its upper to its lower neighbour, likewise.
+    """
+    right = across[:, :2].sum(dim=(2, 3), keepdim=True)
+    right = right * (right.square().sum(dim=1, keepdim=True) + 1e-24).rsqrt()
+    below = torch.cat((-right[:, 1:], right[:, :1]), dim=1)
+    below = below * (below * down[:, :2].sum(dim=(2, 3), keepdim=True)).sum(dim=1, keepdim=True).sign()
+    x, y = ((axis * normals[:, :2]).sum(dim=1, keepdim=True) for axis in (right, below))
+    return torch.cat((x, y, normals[:, 2:]), dim=1)
 
 
 def _measured(depth: Tensor) -> Tensor:

@@ -32,7 +32,7 @@ class PairedExportMixin(DistillationMixin):
     def depth_channels(self) -> int:
         """Channels of a raw depth map: 1, or 3 where training saw point clouds, or where it comes pre-processed."""
         pre_processor: Any = self.pre_processor
-        return int(pre_processor.depth_channels) if pre_processor else 3
+        return (pre_processor.depth_channels or 1) if pre_processor else 3
 
     def depth_of(self, item: Any) -> Tensor:
         """Give the depth of an item or a batch.

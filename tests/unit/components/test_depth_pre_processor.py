@@ -54,6 +54,21 @@ def test_a_frame_without_depth_is_neutral_and_finite(value: float) -> None:
         assert all(channel.unique().numel() == 1 for channel in image.transpose(0, 1))
 
 
+@pytest.mark.parametrize("depth_norm", ["train", "image"])
+@pytest.mark.parametrize("value", [0.0, 0.6, -0.3, 812.7])
+def test_a_constant_frame_shows_no_rounding(depth_norm: Any, value: float) -> None:
+    pre_processor, frame = make(depth_norm=depth_norm), torch.full((1, 1, 60, 70), value)
+    frame[..., 20:30, 20:30] = torch.nan
+    pre_processor.calibrate(frame, SIZE)
+    picture = depth_picture(pre_processor, frame)
+    shown = picture[picture > 0]
+    assert shown.max() - shown.min() < 0.01
+    if depth_norm == "image":
+        torch.testing.assert_close(shown.mean(), torch.tensor(0.5), atol=0.01, rtol=0)
+    normals = depth_picture(make(aux="normals"), frame)
+    torch.testing.assert_close(normals, torch.tensor([0.5, 0.5, 0.0]).view(1, 3, 1, 1).expand_as(normals))
+
+
 def test_points_without_distance_are_missing() -> None:
     points = torch.rand(1, 3, 64, 64) + 1
     points[:, 2, :, :32] = 0
@@ -129,6 +144,27 @@ def test_a_flip_reaches_photo_depth_and_mask() -> None:
         assert centre(values) == pytest.approx((5 / 6, 5 / 6), abs=0.02)
 
 
+@pytest.mark.parametrize("serve", ["heights", "points"])
+@pytest.mark.parametrize(("flip", "axis"), [(RandomHorizontalFlip(p=1), 0), (RandomVerticalFlip(p=1), 1)])
+def test_a_mirrored_part_has_mirrored_normals(serve: str, flip: Any, axis: int) -> None:
+    rows, columns = torch.meshgrid(torch.linspace(0, 1, 64), torch.linspace(0, 1, 64), indexing="ij")
+    surface = 1 + 0.3 * (4 * columns + rows).sin() + 0.2 * rows.square()
+    depth = (-surface[None] if serve == "heights" else torch.stack([columns, rows, surface]))[None]
+    shown = []
+    for augmentation in (None, flip):
+        pre_processor = make(aux="normals", augmentation=augmentation)
+        pre_processor.depth_pitch.fill_(1 / 63)
+        batch = DepthBatch(image=torch.zeros(1, 3, *SIZE), depth_map=depth.clone())
+        pre_processor.on_train_batch_start(None, None, batch, 0)
+        shown.append(picture_of_depth(batch.depth_map[0]))
+    plain, mirrored = shown
+    expected = flip(plain)
+    expected[axis] = 1 - expected[axis]
+    assert (plain[axis] - 0.5).abs().mean() > 0.02
+    inside = (..., slice(2, -2), slice(2, -2))
+    torch.testing.assert_close(mirrored[inside], expected[inside], atol=2e-3, rtol=0)
+
+
 def test_only_training_is_augmented_and_each_image_by_its_own_chance() -> None:
     torch.manual_seed(0)
     pre_processor = make(augmentation=RandomHorizontalFlip(p=0.5))
@@ -161,6 +197,20 @@ def test_constants_travel_with_a_checkpoint_as_plain_data() -> None:
     loaded.load_checkpoint_config(trained.checkpoint_config())
     assert loaded.depth_low == trained.depth_low > 2.9
     assert loaded.depth_pitch == trained.depth_pitch
+    assert loaded.depth_channels == trained.depth_channels == 1
+
+
+def test_depth_of_another_kind_than_in_training_is_refused() -> None:
+    pre_processor = make()
+    with pytest.raises(ValueError, match=r"Expected depth maps of 1 or 3 channels .* got 2\. Serve depth as"):
+        pre_processor(torch.zeros(1, 3, 80, 96), torch.ones(1, 2, 60, 70))
+    pre_processor.calibrate([torch.rand(40, 40) + 3], SIZE)
+    batch = make_batch()
+    batch.depth_map = torch.ones(3, 3, 48, 60)
+    with pytest.raises(ValueError, match=r"Expected depth maps of 1 channels .* got 3\. Serve depth as"):
+        pre_processor.on_test_batch_start(None, None, batch, 0)
+    with pytest.raises(ValueError, match="got 3"):
+        pre_processor.calibrate([torch.rand(1, 40, 40), torch.rand(3, 40, 40)], SIZE)
 
 
 def test_refuses_training_without_any_depth() -> None:
