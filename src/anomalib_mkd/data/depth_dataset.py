@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 from torchvision.tv_tensors import Mask
 
 from anomalib_mkd.data.depth_layouts import files_by_name
-from anomalib_mkd.depth.reading import READERS
+from anomalib_mkd.depth.reading import READERS, check_aspect
 from anomalib_mkd.depth.source import DepthSource
 
 if TYPE_CHECKING:
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     import pandas as pd  # type: ignore[import-untyped]
     from torch import Tensor
     from torchvision.transforms.v2 import Transform
-
-ASPECT_TOLERANCE = 0.02
 
 
 class DepthDataset(AnomalibDataset):
@@ -131,13 +129,7 @@ def read_pair(image_path: str, depth_path: str, source: DepthSource) -> tuple[Te
     """
     image = torch.as_tensor(read_image(image_path, as_tensor=True))
     depth = torch.from_numpy(source(depth_path))
-    (height, width), (rows, columns) = image.shape[-2:], depth.shape[-2:]
-    if abs(columns * height / (rows * width) - 1) > ASPECT_TOLERANCE:
-        msg = (
-            f"Expected depth of the image's aspect ratio in {depth_path}, got {rows}x{columns} for an image of "
-            f"{height}x{width}. Register the depth to the image."
-        )
-        raise ValueError(msg)
+    check_aspect(image.shape[-2:], depth.shape[-2:], depth_path)
     return image, depth
 
 

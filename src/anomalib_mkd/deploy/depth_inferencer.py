@@ -18,7 +18,8 @@ from anomalib.data.utils import read_image
 from anomalib.deploy import OpenVINOInferencer, TorchInferencer
 from PIL.Image import Image as PILImage
 
-from anomalib_mkd.depth import read_depth
+from anomalib_mkd.depth import DepthSource, read_depth
+from anomalib_mkd.depth.reading import check_aspect
 
 Photo = str | Path | npt.NDArray[Any] | PILImage | torch.Tensor
 Depth = str | Path | npt.NDArray[Any] | torch.Tensor
@@ -32,13 +33,22 @@ class DepthOpenVINOInferencer(OpenVINOInferencer):
         path: The ``.xml``, ``.bin`` or ``.onnx`` file.
         device: OpenVINO's device.
         config: OpenVINO's configuration.
+        source: How a depth file is read and prepared: ``DepthFolder(...).source`` of the training. Without one, files
+            hold what the model takes.
 
     Raises:
         ValueError: If the model does not take ``image`` and ``depth``.
     """
 
-    def __init__(self, path: str | Path, device: str | None = "AUTO", config: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        device: str | None = "AUTO",
+        config: dict[str, Any] | None = None,
+        source: DepthSource | None = None,
+    ) -> None:
         super().__init__(path, device, config)
+        self.source = source
         names = {taken.any_name for taken in self.model.inputs}
         if names != {"image", "depth"}:
             msg = (
@@ -52,8 +62,9 @@ class DepthOpenVINOInferencer(OpenVINOInferencer):
 
         Args:
             image: File, picture, or array ``(H, W, 3)``, ``(3, H, W)`` or ``(N, 3, H, W)``: bytes, or floats in 0..1.
-            depth: File, or array ``(H, W)``, ``(H, W, 3)``, ``(C, H, W)`` or ``(N, C, H, W)``, in the units of
-                training; NaN is missing. Prepared as in training: see :func:`anomalib_mkd.depth.prepare_depth`.
+            depth: File, which ``source`` prepares; or array ``(H, W)``, ``(H, W, 3)``, ``(C, H, W)`` or
+                ``(N, C, H, W)`` in the units of training, NaN where missing, prepared as in training: see
+                :func:`anomalib_mkd.depth.prepare_depth`.
 
         Returns:
             Scores, maps, labels and masks.
@@ -62,7 +73,7 @@ class DepthOpenVINOInferencer(OpenVINOInferencer):
             TypeError: If one of the two is missing.
             ValueError: If they do not fit each other or the model.
         """
-        photos, depths = pair(image, depth)
+        photos, depths = pair(image, depth, self.source)
         for taken in self.model.inputs:
             _check_shape(taken.any_name, photos if taken.any_name == "image" else depths, taken.partial_shape)
         results = self.model({"image": photos, "depth": depths})
@@ -71,38 +82,50 @@ class DepthOpenVINOInferencer(OpenVINOInferencer):
 
 
 class DepthTorchInferencer(TorchInferencer):
-    """Judge pairs by a ``.pt`` file that ``Mmrd`` exported; arguments as for anomalib's ``TorchInferencer``."""
+    """Judge pairs by a ``.pt`` file that ``Mmrd`` exported.
+
+    Args:
+        path: The ``.pt`` file.
+        device: As for anomalib's ``TorchInferencer``.
+        source: As for :class:`DepthOpenVINOInferencer`.
+    """
+
+    def __init__(self, path: str | Path, device: str = "auto", source: DepthSource | None = None) -> None:
+        super().__init__(path, device)
+        self.source = source
 
     def predict(self, image: Photo, depth: Depth | None = None) -> ImageBatch:
         """Judge one photo with its depth, or a batch of both; as for :class:`DepthOpenVINOInferencer`."""
-        photos, depths = (torch.from_numpy(array).to(self.device) for array in pair(image, depth))
+        photos, depths = (torch.from_numpy(array).to(self.device) for array in pair(image, depth, self.source))
         with torch.inference_mode():
             predictions = self.model(photos, depths)
         return ImageBatch(image=photos, **predictions._asdict())
 
 
-def pair(image: Photo, depth: Depth | None) -> tuple[FloatArray, FloatArray]:
+def pair(image: Photo, depth: Depth | None, source: DepthSource | None = None) -> tuple[FloatArray, FloatArray]:
     """Bring photo and depth into the form of a model's inputs.
 
     Args:
         image: As for :meth:`DepthOpenVINOInferencer.predict`.
         depth: As there.
+        source: As there.
 
     Returns:
         ``(N, 3, H, W)`` in 0..1 and ``(N, C, H', W')``.
 
     Raises:
         TypeError: If one of the two is missing.
-        ValueError: If the shapes are wrong, or the numbers differ.
+        ValueError: If the shapes are wrong, or numbers or aspect ratios differ.
     """
     for name, given in (("image", image), ("depth", depth)):
         if given is None:
             msg = f"Expected a photo and its depth, got no {name}. Give both on every call."
             raise TypeError(msg)
-    photos, depths = _photos(image), _depths(depth)
+    photos, depths = _photos(image), _depths(depth, source)
     if len(photos) != len(depths):
         msg = f"Expected as many depth maps as photos, got {len(depths)} for {len(photos)}. Give one for each."
         raise ValueError(msg)
+    check_aspect(photos.shape[-2:], depths.shape[-2:])
     return photos, depths
 
 
@@ -127,8 +150,8 @@ def _photos(image: Photo) -> FloatArray:
     return photos
 
 
-def _depths(depth: Any) -> FloatArray:
-    array = read_depth(depth) if isinstance(depth, str | Path) else depth
+def _depths(depth: Any, source: DepthSource | None) -> FloatArray:
+    array = (source or read_depth)(depth) if isinstance(depth, str | Path) else depth
     array = array.cpu().numpy() if isinstance(array, torch.Tensor) else np.asarray(array)
     if array.ndim == 2:
         array = array[None]

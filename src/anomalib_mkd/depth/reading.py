@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 FloatArray: TypeAlias = NDArray[np.float32]
 #: Unit per step of an image of whole numbers, or the z of its step 0 and of its last step.
 Scale: TypeAlias = "float | tuple[float, float] | None"
+ASPECT_TOLERANCE = 0.02
 
 
 def _read_png(path: Path) -> NDArray[Any]:
@@ -105,6 +106,26 @@ def find_valid(values: NDArray[np.floating[Any]]) -> NDArray[np.bool_]:
     if values.ndim == 2:
         return np.asarray(np.isfinite(values) & (values != 0))
     return np.asarray(np.isfinite(values).all(-1) & (values[..., 2] != 0))
+
+
+def check_aspect(image: tuple[int, ...], depth: tuple[int, ...], place: str = "the depth given") -> None:
+    """Refuse depth that cannot show the same section as its image: aspect ratios that differ by more than 2 %.
+
+    Args:
+        image: Height and width.
+        depth: Height and width.
+        place: Where the depth is, for the message.
+
+    Raises:
+        ValueError: If it cannot.
+    """
+    (height, width), (rows, columns) = image, depth
+    if abs(columns * height / (rows * width) - 1) > ASPECT_TOLERANCE:
+        msg = (
+            f"Expected depth of the image's aspect ratio in {place}, got {rows}x{columns} for an image of "
+            f"{height}x{width}. Register the depth to the image."
+        )
+        raise ValueError(msg)
 
 
 def unproject(depth: FloatArray, focal_length: float) -> FloatArray:

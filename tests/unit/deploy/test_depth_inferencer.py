@@ -13,6 +13,8 @@ import torch
 from PIL import Image
 
 from anomalib_mkd.deploy.depth_inferencer import pair
+from anomalib_mkd.depth import DepthSource
+from tests.depth_folders import SIZE, picture, scan
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -62,6 +64,16 @@ def test_files_are_read(tmp_path: Path) -> None:
     np.testing.assert_array_equal(depths[0, 0], DEPTH)
 
 
+def test_a_scan_is_prepared_as_in_training(tmp_path: Path) -> None:
+    np.save(tmp_path / "scan.npy", scan(0, bump=True))
+    source = DepthSource(removal_distance=0.004)
+    _, depths = pair(picture(0), tmp_path / "scan.npy", source)
+    assert depths.shape == (1, 1, SIZE, SIZE)
+    np.testing.assert_array_equal(depths[0], source(tmp_path / "scan.npy"))
+    _, raw = pair(picture(0), tmp_path / "scan.npy")
+    assert raw.shape == (1, 3, SIZE, SIZE)
+
+
 def test_depth_above_one_stays_what_it_is() -> None:
     """Anomalib's inferencer divides everything above 1 by 255."""
     assert pair(PHOTO, DEPTH)[1].max() == 1.5
@@ -76,6 +88,7 @@ def test_depth_above_one_stays_what_it_is() -> None:
         (PHOTO.astype(np.float32), DEPTH, ValueError, r"floats in 0\.\.1, got values of 51 to 51"),
         (PHOTO, DEPTH[0], ValueError, "Expected a depth map"),
         (PHOTO, np.ones((2, 1, 10, 15)), ValueError, "got 2 for 1"),
+        (PHOTO, DEPTH.T, ValueError, "aspect ratio in the depth given, got 15x10 for an image of 20x30"),
     ],
 )
 def test_refuses_what_is_no_pair(photo: Any, depth: Any, error: type[Exception], message: str) -> None:

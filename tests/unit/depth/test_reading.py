@@ -118,6 +118,16 @@ def test_a_tilted_plane_in_space_is_one_after_unprojection() -> None:
     assert np.abs(cloud[..., 2] - 0.6 - 0.4 * cloud[..., 0]).max() < 1e-6
 
 
-def test_no_torch_is_needed() -> None:
-    program = "import sys, anomalib_mkd.depth; assert not {'torch', 'anomalib'} & set(sys.modules)"
+def test_no_torch_is_needed(tmp_path: Path) -> None:
+    """A scan is read and prepared where torch cannot be imported."""
+    surface = np.full((48, 48), 0.6)
+    surface[16:32, 16:32] = 0.55
+    program = f"""
+import sys
+sys.modules |= dict.fromkeys(("torch", "torchvision", "anomalib"))  # importing them fails from here on
+from anomalib_mkd.depth import DepthSource, prepare_depth, read_depth
+path = {str(write(tmp_path / "scan.npy", surface))!r}
+assert abs(prepare_depth(read_depth(path)).height[24, 24] - 0.05) < 1e-3
+assert (DepthSource()(path)[0] == prepare_depth(read_depth(path)).height).all()
+"""
     subprocess.run([sys.executable, "-c", program], check=True, timeout=100)  # noqa: S603
