@@ -66,8 +66,10 @@ class DepthVisualizer(ImageVisualizer):
         if depth is None:
             return row  # type: ignore[no-any-return]  # anomalib's images
         width = self.field_size[0]
-        text = {name: value for name, value in self.text_config.items() if name != "enable"}
-        panel = add_text_to_image(depth_panel(depth).resize(self.field_size), "Depth", **text)
+        panel = depth_panel(depth).resize(self.field_size)
+        text = dict(self.text_config)
+        if text.pop("enable"):
+            panel = add_text_to_image(panel, "Depth", **text)
         wide = Image.new("RGB", (row.width + width, row.height))
         wide.paste(row.crop((0, 0, width, row.height)), (0, 0))
         wide.paste(panel, (width, 0))

@@ -129,7 +129,7 @@ class Mmrd(PairedExportMixin, LevelwiseMixin, AnomalibModule):
     @classmethod
     def configure_visualizer(cls) -> DepthVisualizer:
         """Give the default visualizer."""
-        return DepthVisualizer()
+        return DepthVisualizer(text_config={"size": 15})  # anomalib's own cuts its longest label off
 
     @property
     def input_names(self) -> tuple[str, ...]:
