@@ -75,7 +75,8 @@ class GuidedStudent(nn.Module):
         interaction: How tokens meet.
         num_heads: Heads of each attention.
         inject: Whether priors are added to the embeddings (starting at nothing), replace them, or stand beside them.
-        shared_bottleneck: One bottleneck for both modalities.
+        shared_bottleneck: One bottleneck for both modalities. There is none where priors from the teacher's features
+            replace the embeddings, since nothing would read it.
     """
 
     def __init__(
@@ -100,13 +101,10 @@ class GuidedStudent(nn.Module):
         self.prior_source, self.inject = prior_source, inject
         self.decoder = get_decoder(backbone)
         embedded = 2 * list(channels.values())[-1]  # the bottleneck goes on as the ResNet would
-        bottleneck = make_bottleneck(backbone)
-        self.bottlenecks = nn.ModuleDict(
-            {
-                name: bottleneck if shared_bottleneck or not i else make_bottleneck(backbone)
-                for i, name in enumerate(modalities)
-            }
-        )
+        self.bottlenecks = nn.ModuleDict()
+        for name in () if inject == "replace" and prior_source == "teacher" else modalities:
+            first = next(iter(self.bottlenecks.values()), None) if shared_bottleneck else None
+            self.bottlenecks[name] = first or make_bottleneck(backbone)
         queried = sum(channels.values()) if prior_source == "teacher" else embedded
         self.priors: Any = nn.ModuleDict(
             {
@@ -134,13 +132,13 @@ class GuidedStudent(nn.Module):
     def queries(self, name: str, teacher: Pyramid) -> Tensor:
         """Give the teacher's features of a modality as one map of the embedding's size."""
         levels = features_of(name, self.layers, teacher)
-        height, width = levels[-1].shape[-2:]
-        return torch.cat([F.adaptive_avg_pool2d(features, (height // 2, width // 2)) for features in levels], dim=1)
+        size = size_behind(levels[-1])
+        return torch.cat([F.adaptive_avg_pool2d(features, size) for features in levels], dim=1)
 
     def forward(self, teacher: Pyramid) -> Pyramid:
         """Restore the targets from what both modalities look like and from what normal parts look like."""
         embedded = {name: net(features_of(name, self.layers, teacher)) for name, net in self.bottlenecks.items()}
-        size = next(iter(embedded.values())).shape[-2:]
+        size = size_behind(next(reversed(teacher.values())))
         tokens = {
             name: prior(self.queries(name, teacher) if self.prior_source == "teacher" else embedded[name])
             for name, prior in self.priors.items()
@@ -162,6 +160,12 @@ class GuidedStudent(nn.Module):
         }
 
 
-def map_of(tokens: Tensor, size: torch.Size) -> Tensor:
+def size_behind(deepest: Tensor) -> tuple[int, int]:
+    """Give height and width of the embedding of features whose deepest level is ``(N, C, H, W)``."""
+    height, width = deepest.shape[-2:]
+    return height // 2, width // 2
+
+
+def map_of(tokens: Tensor, size: tuple[int, int]) -> Tensor:
     """Lay tokens ``(N, h*w, D)`` out as a map ``(N, D, h, w)``."""
     return tokens.transpose(1, 2).reshape(tokens.shape[0], -1, *size)  # len() would fix the size of the batch

@@ -82,17 +82,39 @@ def test_added_priors_begin_as_plain_distillation() -> None:
 
 
 @pytest.mark.parametrize("inject", ["add", "replace", "concat"])
-@pytest.mark.parametrize("target_fusion", ["concat", "max", "energy"])
-def test_everything_that_learns_gets_a_gradient(inject: str, target_fusion: str) -> None:
-    model = make_model(inject=inject, target_fusion=target_fusion).train()
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {},
+        {"target_fusion": "max"},
+        {"target_fusion": "energy"},
+        {"prior_source": "embedding"},
+        {"shared_bottleneck": True, "interaction": "none"},
+        {"loss": "flat+pixel", "interaction": "intra", "prior_init": "random"},
+    ],
+    ids=lambda arguments: "-".join(map(str, arguments.values())) or "default",
+)
+def test_everything_that_learns_gets_a_gradient(inject: str, arguments: dict[str, Any]) -> None:
+    """Nothing is handed to the optimiser, and stored, that no forward pass reads."""
+    model = make_model(inject=inject, **arguments).train()
     with torch.no_grad():
         model.student.guide.weight.normal_()  # nothing behind a zero gets one
     model.loss(*model.pyramids(pairs()))["loss"].backward()
-    skipped = "bottlenecks." if inject == "replace" else "nothing"  # their only way out is the embedding
-    without = {n for n, p in model.student.named_parameters() if p.grad is None or not p.grad.abs().sum()}
     # a bias on all keys alike cancels in the softmax, and its gradient is 0 but for rounding
-    assert {name for name in without if not name.startswith(skipped)} == set()
+    assert {n for n, p in model.student.named_parameters() if p.grad is None or not p.grad.abs().sum()} == set()
     assert not any(p.requires_grad for p in model.teacher.parameters())
+
+
+def test_a_shared_bottleneck_is_one() -> None:
+    student = make_model(shared_bottleneck=True).student
+    assert student.bottlenecks["rgb"] is student.bottlenecks["aux"]
+    counts = [sum(p.numel() for p in make_model(shared_bottleneck=shared).parameters()) for shared in (False, True)]
+    assert counts[0] - counts[1] == sum(p.numel() for p in student.bottlenecks["rgb"].parameters())
+
+
+def test_priors_that_replace_the_embedding_leave_no_bottleneck_that_nobody_reads() -> None:
+    assert not make_model(inject="replace").student.bottlenecks
+    assert set(make_model(inject="replace", prior_source="embedding").student.bottlenecks) == {"rgb", "aux"}
 
 
 def test_two_branches_are_strangers() -> None:
@@ -105,9 +127,11 @@ def test_two_branches_are_strangers() -> None:
 
 
 @pytest.mark.parametrize("target_fusion", ["concat", "sum", "mean", "max", "nsum", "energy", "variance"])
-def test_neither_modality_comes_first(target_fusion: str) -> None:
+@pytest.mark.parametrize("prior_source", ["teacher", "embedding"])
+def test_neither_modality_comes_first(target_fusion: str, prior_source: str) -> None:
     """Swapping photo and depth with everything that belongs to them changes nothing."""
-    model, images = make_model(target_fusion=target_fusion, inject="replace"), pairs()
+    model = make_model(target_fusion=target_fusion, prior_source=prior_source, inject="replace")
+    images = pairs()
     student: GuidedStudent = model.student
     expected = model(images).anomaly_map
     groups = [student.bottlenecks, student.priors, student.heads, *student.interaction.steps.values()]
@@ -144,6 +168,12 @@ def test_calibrated_maps_have_mean_0_and_peak_1_on_normal_images() -> None:
 def test_refuses_arguments_that_exclude_each_other(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make_model(**arguments)
+
+
+@pytest.mark.parametrize("backbone", ["resnet34.a1_in1k", "resnet50", "resnext50_32x4d.a1h_in1k"])
+def test_other_resnets_by_name_with_or_without_tag(backbone: str) -> None:
+    teacher, student = make_model_of(backbone).eval().pyramids(pairs(1))
+    assert {name: f.shape for name, f in student.items()} == {name: f.shape for name, f in teacher.items()}
 
 
 def test_refuses_a_backbone_without_decoder_and_other_layers() -> None:
