@@ -11,9 +11,11 @@ from pathlib import Path
 from string import Template
 
 import pytest
+import yaml
 from anomalib.cli.cli import AnomalibCLI
 
 import anomalib_mkd.models  # noqa: F401  # registers, as the hook does
+from anomalib_mkd.benchmark.__main__ import main as benchmark
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
@@ -24,15 +26,16 @@ def blocks(language: str) -> list[str]:
     return [block for path in DOCUMENTS for block in pattern.findall(path.read_text(encoding="utf-8"))]
 
 
-def commands() -> list[list[str]]:
-    """Every call of anomalib in a shell block, with the block's own variables put in."""
+def commands(program: str) -> list[list[str]]:
+    """Every call of a program in a shell block, with the block's own variables put in."""
     found = []
     for block in blocks("bash"):
         variables: dict[str, str] = {}
         for name, quoted, plain in re.findall(r'(\w+)=(?:"([^"]*)"|(\S+))', block):
             variables[name] = Template(quoted or plain).safe_substitute(variables)
         text = Template(block.replace("\\\n", " ")).substitute(variables)
-        found += [shlex.split(line, comments=True)[1:] for line in text.splitlines() if line.startswith("anomalib ")]
+        calls = re.findall(rf"^(?:[A-Z_]+=\S+ )*{re.escape(program)} (.*)$", text, re.MULTILINE)
+        found += [shlex.split(call, comments=True) for call in calls]
     return found
 
 
@@ -51,10 +54,27 @@ def test_python_compiles() -> None:
 
 
 @pytest.mark.filterwarnings("ignore")  # the command line turns on everything that the libraries have to say
-@pytest.mark.parametrize("words", commands(), ids=" ".join)
+@pytest.mark.parametrize("words", commands("anomalib"), ids=" ".join)
 def test_commands_parse(words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(ROOT)
     with pytest.raises(SystemExit) as end:
         AnomalibCLI([*words, "--print_config"])
     assert end.value.code in {0, None}
     assert "class_path:" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("words", commands("python -m anomalib_mkd.benchmark"), ids=" ".join)
+def test_benchmark_commands_parse(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        benchmark([*words, "--print_config"])
+    assert end.value.code in {0, None}
+    assert capsys.readouterr().out
+
+
+def test_the_command_of_the_papers_table_trains_every_category(capsys: pytest.CaptureFixture[str]) -> None:
+    (words,) = (words for words in commands("python -m anomalib_mkd.benchmark") if '["Mmrd"]' in words)
+    with pytest.raises(SystemExit):
+        benchmark([*words, "--print_config"])
+    chosen = yaml.safe_load(capsys.readouterr().out)
+    assert len(set(chosen["data"])) == 10
+    assert (chosen["models"], chosen["variants"]) == (["Mmrd"], ["paper"])

@@ -10,10 +10,12 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import onnx
 import openvino
 import pandas as pd
 import pytest
 import torch
+from anomalib.cli.cli import AnomalibCLI
 from anomalib.data import Folder3D
 from anomalib.data.utils import ValSplitMode
 from anomalib.deploy import CompressionType
@@ -25,7 +27,8 @@ from torchvision.transforms.v2 import RandomHorizontalFlip
 from anomalib_mkd import Mmrd
 from anomalib_mkd.benchmark.__main__ import accuracy
 from anomalib_mkd.benchmark.rows import Row, read_rows
-from anomalib_mkd.components.depth_pre_processor import DepthPreProcessor, default_transform
+from anomalib_mkd.components.depth_pre_processor import CONSTANTS, DepthPreProcessor, default_transform
+from anomalib_mkd.components.siamese import SiameseTeacher
 from anomalib_mkd.data import DepthFolder, DepthPredictDataset, Recipe, make_dataset
 from anomalib_mkd.deploy import DepthOpenVINOInferencer, DepthTorchInferencer
 from tests.life import NOISE, make_data, make_engine
@@ -145,6 +148,45 @@ def test_tests_predicts_and_draws(trained: tuple[Mmrd, DepthFolder, Path], parts
     assert sum(len(batch.pred_score) for batch in batches) == 2
 
 
+def test_training_goes_on_with_the_statistics_and_constants_that_it_had(
+    trained: tuple[Mmrd, DepthFolder, Path],
+    parts: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    no_network: None,  # noqa: ARG001
+) -> None:
+    first, _, checkpoint = trained
+    kept = torch.load(checkpoint, weights_only=True)
+    for owner, estimator in ((SiameseTeacher, "estimate"), (DepthPreProcessor, "calibrate")):
+        monkeypatch.setattr(owner, estimator, None)  # a call would fail
+    model = build()
+    engine = make_engine(tmp_path, max_epochs=3, limit_val_batches=0)
+    engine.fit(model, datamodule=scans(parts), ckpt_path=checkpoint)
+    assert engine.trainer.global_step == 1.5 * kept["global_step"] > 0
+    state = model.state_dict()
+    of_teacher = {name: value for name, value in kept["state_dict"].items() if name.startswith("model.teacher.")}
+    assert any(name.endswith("running_mean") for name in of_teacher)
+    assert all(torch.equal(state[name], value) for name, value in of_teacher.items())
+    for name in CONSTANTS:
+        assert torch.equal(getattr(model.pre_processor, name), getattr(first.pre_processor, name))
+
+
+@pytest.mark.filterwarnings("ignore")  # the command line turns on everything that the libraries have to say
+def test_the_command_line_predicts_on_a_datamodule_with_depth(
+    trained: tuple[Mmrd, DepthFolder, Path], parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, data, checkpoint = trained
+    monkeypatch.chdir(tmp_path)
+    small = [f"--model.{name}={value}" for name, value in SMALL.items()]
+    where = [f"--data.root={parts}", "--data.category=metal", "--data.removal_distance=0", "--data.num_workers=0"]
+    quiet = ["--trainer.accelerator=cpu", "--trainer.logger=false", "--trainer.enable_progress_bar=false"]
+    AnomalibCLI(["predict", "--model=Mmrd", *small, "--data=DepthFolder", *where, *quiet, f"--ckpt_path={checkpoint}"])
+    drawn = sorted(tmp_path.rglob("*.png"))
+    assert len(drawn) == len(data.test_data)
+    with Image.open(drawn[0]) as picture:
+        assert picture.width == 5 * 256
+
+
 @pytest.mark.parametrize("size", [None, (80, 80)], ids=["any size", "fixed size"])
 def test_an_export_takes_pairs_and_judges_as_the_model(
     trained: tuple[Mmrd, DepthFolder, Path], size: tuple[int, int] | None, tmp_path: Path
@@ -164,6 +206,7 @@ def test_an_export_takes_pairs_and_judges_as_the_model(
         if size:
             photos, depths = (nn.functional.interpolate(part, size) for part in (photos, depths))
         depths[..., 5:30, 10:20] = torch.nan
+        depths[1:2] = torch.nan  # a frame without any depth
         with torch.inference_mode():
             expected = model.eval()(photos, depths)
         found = compiled({"image": photos.numpy(), "depth": depths.numpy()})
@@ -185,6 +228,8 @@ def test_both_inputs_are_wanted_on_every_call(trained: tuple[Mmrd, DepthFolder, 
         inferencer.predict(photo)  # OpenVINO alone would judge it with the depth of the call before
     with pytest.raises(ValueError, match="Expected depth of shape"):
         inferencer.predict(photo, torch.rand(3, 80, 80))
+    with pytest.raises(ValueError, match="Expected depth of the image's aspect ratio"):
+        inferencer.predict(photo, torch.rand(1, 80, 60))
 
 
 def test_a_torch_export_takes_pairs(
@@ -197,6 +242,8 @@ def test_a_torch_export_takes_pairs(
     with torch.inference_mode():
         expected = model.eval()(photo[None], depth[None])
     torch.testing.assert_close(inferencer.predict(photo, depth).pred_score, expected.pred_score)
+    with pytest.raises(ValueError, match="Expected depth maps of 1 channels"):
+        inferencer.predict(photo, torch.rand(3, 80, 80))
     with pytest.raises(TypeError, match="got no depth"):
         inferencer.predict(photo)
 
@@ -254,12 +301,25 @@ def test_what_looks_different_each_time_is_not_cached(augmentation: Any, parts: 
     assert steps.cached == [augmentation is None] * 2
 
 
-def test_normals_of_points(parts: Path, tmp_path: Path) -> None:
+def test_normals_of_points_are_computed_in_the_graph(parts: Path, tmp_path: Path) -> None:
     model, data = build(aux="normals"), scans(parts, depth="points")
     make_engine(tmp_path, max_epochs=1, limit_val_batches=0).fit(model, datamodule=data)
     assert model.depth_channels == 3
     file = model.to_onnx(tmp_path)
-    assert openvino.Core().read_model(file).input("depth").partial_shape[1].get_length() == 3
+    graph = onnx.load(file).graph
+    weights = {initializer.name for initializer in graph.initializer}
+    computed = [list(node.input) for node in graph.node if weights.issuperset(node.input)]
+    assert not [names for names in computed if any(".priors." in name for name in names)]  # folded to constants
+    compiled = openvino.Core().compile_model(file, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    assert compiled.input("depth").partial_shape[1].get_length() == 3
+    for count in (1, 2, 7):
+        photos, depths = raw_pairs(data, count)
+        depths[1:2] = torch.nan  # a frame without any depth
+        with torch.inference_mode():
+            expected = model.eval()(photos, depths)
+        found = compiled({"image": photos.numpy(), "depth": depths.numpy()})
+        for name in ("pred_score", "anomaly_map"):
+            np.testing.assert_allclose(found[name], getattr(expected, name).numpy(), atol=1e-3, rtol=1e-3)
 
 
 def test_photos_alone_are_refused_and_what_to_do_is_named(tmp_path: Path) -> None:
