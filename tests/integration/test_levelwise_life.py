@@ -79,6 +79,14 @@ class Life:
         return torch.cat([batch.image for batch in batches]), torch.cat([batch.gt_label for batch in batches]).numpy()
 
 
+def test_batches_of_one_leave_statistics_of_the_student(tmp_path: Path) -> None:
+    model = Dcam(weights="quickstart", training_steps=4, **OFF)
+    make_engine(tmp_path, limit_val_batches=0).fit(model, datamodule=make_data(tmp_path, train_batch_size=1))
+    variances = [norm.running_var for norm in model.model.student.modules() if isinstance(norm, torch.nn.BatchNorm2d)]
+    assert variances
+    assert not any(torch.all(variance == 1) for variance in variances)
+
+
 @pytest.fixture(params=MODELS, scope="module")
 def life(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Life:
     folder = tmp_path_factory.mktemp("life")

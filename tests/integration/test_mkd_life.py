@@ -18,6 +18,7 @@ import timm
 import torch
 from anomalib.data import Folder, PredictDataset
 from anomalib.deploy import ExportType, OpenVINOInferencer
+from lightning.pytorch.callbacks import EarlyStopping
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 from safetensors.torch import save_file
@@ -112,6 +113,25 @@ def test_the_users_own_length_wins(
     engine.fit(Mkd(weights="quickstart", training_steps=1, **OFF), datamodule=make_data(tmp_path, train_batch_size=2))
     assert engine.trainer.global_step == steps
     assert calibrated == [steps]  # once, at the end
+
+
+def test_without_validation_the_last_weights_are_calibrated_and_saved(tmp_path: Path) -> None:
+    engine = make_engine(tmp_path / "results", limit_val_batches=0)
+    engine.fit(Mkd(weights="quickstart", training_steps=4, **OFF), datamodule=make_data(tmp_path))
+    (checkpoint,) = (tmp_path / "results").rglob("*.ckpt")
+    state = torch.load(checkpoint, weights_only=True)["state_dict"]
+    assert state["model.map_scale"] != 1
+
+
+def test_where_a_callback_ends_the_training_the_weights_are_calibrated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calibrated: list[int] = []
+    monkeypatch.setattr(Mkd, "calibrate", lambda model: calibrated.append(model.global_step))
+    stop = EarlyStopping("train_loss_epoch", min_delta=100.0, patience=1)
+    engine = make_engine(tmp_path / "results", limit_val_batches=0, max_epochs=9, callbacks=[stop])
+    engine.fit(Mkd(weights="quickstart", **OFF), datamodule=make_data(tmp_path, train_batch_size=2))
+    assert calibrated[-1] == engine.trainer.global_step < 9 * 4
 
 
 def test_the_learning_rate_ends_near_zero(life: Life) -> None:

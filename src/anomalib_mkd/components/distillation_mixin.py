@@ -89,7 +89,10 @@ class DistillationMixin(ExportMixin, LightningModule):
             loop.max_epochs, loop.epoch_loop.max_steps = -1, steps
             return
         loop.max_epochs = max(math.ceil(steps / trainer.num_training_batches), loop.min_epochs or 1)
-        if trainer.check_val_every_n_epoch == 1 and not any(map(_watches_metric, trainer.callbacks)):
+        data = getattr(trainer, "datamodule", None)
+        validates = trainer.enable_validation and (data is None or getattr(data, "val_data", None) is not None)
+        # without validation, Lightning writes checkpoints only where this number is left at 1
+        if validates and trainer.check_val_every_n_epoch == 1 and not any(map(_watches_metric, trainer.callbacks)):
             trainer.check_val_every_n_epoch = loop.max_epochs
         logger.info(
             "Training %d epochs (training_steps=%d, no max_epochs given). Set max_epochs to choose yourself.",
@@ -226,10 +229,16 @@ class DistillationMixin(ExportMixin, LightningModule):
             self._calibrate_once()
 
     def on_train_epoch_end(self) -> None:
-        """Calibrate at the end of a training without validation, before the last checkpoint is written."""
-        loop = self.trainer.fit_loop
+        """Calibrate at the end of a training without validation, before the last checkpoint is written.
+
+        Callbacks that watch a metric stop the training, or save the best weights, after this hook: with them every
+        epoch may be the last. Checkpoints by steps or by time are not calibrated: they are there to resume from.
+        """
+        trainer: Any = self.trainer
+        loop = trainer.fit_loop
         last_step = 0 <= loop.max_steps <= self.global_step  # -1 is no limit
-        if loop.max_epochs == self.current_epoch + 1 or self.trainer.should_stop or last_step:
+        ends = loop.max_epochs == self.current_epoch + 1 or trainer.should_stop or last_step
+        if ends or any(map(_watches_metric, trainer.callbacks)):
             self._calibrate_once()
 
     def on_test_start(self) -> None:
@@ -278,7 +287,7 @@ class DistillationMixin(ExportMixin, LightningModule):
             dataset: Where from; ``None`` for the training set.
         """
         loader: Any = self.trainer.train_dataloader
-        dataset, size = dataset or loader.dataset, loader.batch_size or 1
+        dataset, size = dataset or loader.dataset, max(2, loader.batch_size or 1)  # statistics need two
         chosen = evenly_spaced(len(dataset), images)
         batches = math.ceil(len(chosen) / size)
         for first in range(batches):

@@ -71,7 +71,8 @@ class LevelwiseMixin(DistillationMixin):
 
     def calibrate(self) -> None:
         """Estimate BatchNorm statistics anew after few steps."""
-        if self.global_step < FEW_STEPS:
+        loader: Any = self.trainer.train_dataloader
+        if self.global_step < FEW_STEPS and len(loader.dataset) > 1:
             with estimating_batch_norm(self.model):
                 for batch in self.normal_batches(BATCH_NORM_IMAGES):
                     if len(batch.image) > 1:
