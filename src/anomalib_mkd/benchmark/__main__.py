@@ -52,7 +52,7 @@ def accuracy(
     results: Path = ROOT / "results" / "accuracy.csv",
     work: Path = ROOT / "results" / "work",
     int8: bool = False,
-    otherwise: bool = True,
+    judge_otherwise: bool = True,
     dry_run: bool = False,
 ) -> None:
     """Train and test models, and append one row per metric.
@@ -76,7 +76,8 @@ def accuracy(
         results: CSV file to append to.
         work: Folder for the weight cache and heat maps, ignored by git.
         int8: Also test the OpenVINO model in 8 bits, calibrated on normal training images; not for Mkd and Patchcore.
-        otherwise: Also judge a trained default by the other maps and scores, in rows of their own.
+        judge_otherwise: After a run of the default also measure it by other maps and scores (product, sigma4, peak,
+            ...), without training again.
         dry_run: Only list the runs.
     """
     _prepare(shared, threads, work, needs_hub=not dry_run and bool({"Stfpm", "Patchcore"} & set(models)))
@@ -101,7 +102,7 @@ def accuracy(
                 pictures=work / "heat_maps",
                 source=source,
                 int8=int8,
-                otherwise=otherwise,
+                judge_otherwise=judge_otherwise,
             )
 
 

@@ -262,7 +262,7 @@ def measure_run(
     pictures: Path | None = None,
     source: str | None = None,
     int8: bool = False,
-    otherwise: bool = True,
+    judge_otherwise: bool = True,
     build: Callable[[Run, Path], AnomalibModule] = build_model,
 ) -> list[Row]:
     """Train, test and append the rows of one run, unless the file has it.
@@ -275,7 +275,7 @@ def measure_run(
         pictures: Folder for heat maps, a folder per category of joint data; none are drawn if ``None``.
         source: Commit of the code; found if ``None``.
         int8: Also measure the export in 8 bits, under a ``run_id`` with ``-int8``.
-        otherwise: Also measure a trained default by the variants that only judge otherwise.
+        judge_otherwise: Also measure a trained default by the variants that only judge otherwise.
         build: Makes the model.
 
     Returns:
@@ -297,7 +297,7 @@ def measure_run(
         outputs = test_outputs(model, datamodule, work)
         seconds = time.perf_counter() - start
         in_8_bits = int8_outputs(model, datamodule, outputs, work) if int8 else None
-        judged_otherwise = outputs_otherwise(run, model, datamodule, work) if otherwise else {}
+        otherwise = outputs_otherwise(run, model, datamodule, work) if judge_otherwise else {}
     finally:
         shutil.rmtree(work, ignore_errors=True)
     extra = {"train_seconds": trained.seconds, "test_seconds": seconds}
@@ -307,7 +307,7 @@ def measure_run(
         reached = dataclasses.replace(trained, precision="int8")
         quantized = run_rows(run, reached, by_category(in_8_bits, datamodule), torch.get_num_threads(), source)
         rows += [dataclasses.replace(row, run_id=int8_id) for row in quantized]
-    for variant, found in judged_otherwise.items():
+    for variant, found in otherwise.items():
         other = dataclasses.replace(run, variant=variant)
         if not has_run(results, other.run_id):
             rows += run_rows(other, trained, by_category(found, datamodule), torch.get_num_threads(), source)

@@ -158,7 +158,10 @@ def _depths(depth: Any, source: DepthSource | None) -> FloatArray:
     if array.ndim == 3:
         array = (array if array.shape[0] in {1, 3} else array.transpose(2, 0, 1))[None]
     if array.ndim != 4 or array.shape[1] not in {1, 3}:
-        msg = f"Expected a depth map (H, W) or points (H, W, 3), or a batch (N, C, H, W), got {array.shape}."
+        msg = (
+            f"Expected a depth map (H, W) or points (H, W, 3), or a batch (N, C, H, W), got {array.shape}. "
+            "Bring it into one of these shapes."
+        )
         raise ValueError(msg)
     return np.ascontiguousarray(array, dtype=np.float32)
 

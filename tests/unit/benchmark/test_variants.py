@@ -129,7 +129,7 @@ def test_a_trained_default_is_judged_otherwise_too_and_left_as_it_was(tmp_path: 
     assert {variant for variant, _ in values} == {"default", *JUDGED_OTHERWISE["Dcam"]}
     assert values["default", "AUPRO"] != values["product", "AUPRO"]
     assert built[0].model.anomaly_map.level_fusion == "sum"
-    rows = measure_run(dataclasses.replace(run, seed=1), data_root=drawn.parent, otherwise=False, **options)
+    rows = measure_run(dataclasses.replace(run, seed=1), data_root=drawn.parent, judge_otherwise=False, **options)
     assert {row.variant for row in rows} == {"default"}
 
 

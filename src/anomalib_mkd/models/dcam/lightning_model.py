@@ -32,7 +32,7 @@ class Dcam(LevelwiseMixin, AnomalibModule):
         cosine_weight: Weight of the cosine distance between the teacher's and the attended features.
         kl_weight: Weight of the divergence between the teacher's and the attended features.
         raw_weight: Weight of the cosine distance between the teacher's and the raw features.
-        cosine_type: "channel" compares the channels at each position, "spatial" the positions of each channel.
+        cosine_type: "channel" compares the channels at each position; "spatial", with hard_share=1, positions.
         temperature: Divides features before the softmax over positions.
         kl_reduction: How the channels of the divergence are joined.
         hard_share: Share of the positions that the cosine distance looks at, those where the student is worst; 1 is the
@@ -51,7 +51,7 @@ class Dcam(LevelwiseMixin, AnomalibModule):
         pre_trained: Start from the backbone's ImageNet weights.
         weights: File with weights for the backbone, or "quickstart" for the small embedded teacher.
         pre_processor: Default: anomalib's, 256 pixels; 128 pixels without normalisation for the embedded teacher.
-        post_processor: Default: anomalib's.
+        post_processor: Default: anomalib's thresholds, on a scale that cuts nothing off.
         evaluator: Default: anomalib's.
         visualizer: Default: anomalib's.
 

@@ -52,7 +52,7 @@ class DcamModel(LevelwiseTeacherStudent):
             )
             raise ValueError(msg)
         if cosine_type == "spatial" and hard_share != 1:
-            msg = f"Expected hard_share=1 with cosine_type='spatial', which has no positions, got {hard_share}."
+            msg = f"Expected hard_share=1 with cosine_type='spatial', which has no positions, got {hard_share}. Set it."
             raise ValueError(msg)
         student = Student(teacher, student_width)  # before the gates: a seed gives the same student without them
         loss = dcam_loss(teacher.layers, *weights, cosine_type, temperature, kl_reduction, hard_share)

@@ -48,7 +48,7 @@ class MixedDistillation(LevelwiseMixin, AnomalibModule):
         pre_trained: Start from the backbone's ImageNet weights.
         weights: File with weights for the backbone, or "quickstart" for the small embedded teacher.
         pre_processor: Default: anomalib's, 256 pixels; 128 pixels without normalisation for the embedded teacher.
-        post_processor: Default: anomalib's.
+        post_processor: Default: anomalib's thresholds, on a scale that cuts nothing off.
         evaluator: Default: anomalib's.
         visualizer: Default: anomalib's.
 

@@ -62,7 +62,7 @@ class Mkd(DistillationMixin, AnomalibModule):
         weights: File with weights for the backbone, or "quickstart" for the small embedded teacher.
         pre_processor: Default: 128 pixels without normalisation for VGGs and the embedded teacher (the paper's), else
             256 pixels with ImageNet normalisation.
-        post_processor: Default: anomalib's.
+        post_processor: Default: anomalib's thresholds, on a scale that cuts nothing off.
         evaluator: Default: anomalib's.
         visualizer: Default: anomalib's.
 

@@ -45,7 +45,8 @@ class Mmrd(PairedExportMixin, LevelwiseMixin, AnomalibModule):
         aux_bn: Estimate BatchNorm statistics for the second modality on normal images, or keep those of ImageNet.
         target_fusion: Restore both modalities side by side ("concat"), or one fusion of their features.
         modality_fusion: How the two maps are joined where there are two; by default "rss", the root of the sum of
-            squares, each map scaled to 0 at its normal mean and 1 at its mean normal peak.
+            squares, each map scaled to 0 at its normal mean and 1 at its mean normal peak; "zmax" and "zsum" are the
+            larger one and the sum of the scaled maps, "sum" adds them as they are.
         num_prototypes: Prototypes of each modality.
         prior_dim: Channels of a prototype.
         prior_temperature: Divides the cosines to prototypes before the softmax.
@@ -69,7 +70,7 @@ class Mmrd(PairedExportMixin, LevelwiseMixin, AnomalibModule):
         weights: File with weights for the backbone.
         pre_processor: Default: 256 pixels, ImageNet's normalisation, and the depth alongside. Another one must be a
             ``DepthPreProcessor``, unless branches="rgb".
-        post_processor: Default: anomalib's.
+        post_processor: Default: anomalib's thresholds, on a scale that cuts nothing off.
         evaluator: Default: anomalib's.
         visualizer: Default: photo, depth, truth and heat map side by side.
 

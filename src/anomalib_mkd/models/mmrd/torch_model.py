@@ -191,7 +191,10 @@ def check_arguments(
         ValueError: If there are such.
     """
     if tuple(teacher.layers) != ("layer1", "layer2", "layer3"):
-        msg = f"Expected the layers layer1, layer2 and layer3, which the bottleneck joins, got {list(teacher.layers)}."
+        msg = (
+            "Expected the layers layer1, layer2 and layer3, which the bottleneck joins, got "
+            f"{list(teacher.layers)}. Leave them out."
+        )
         raise ValueError(msg)
     if branches != "mmrd" and target_fusion != "concat":
         msg = f"Expected target_fusion='concat' for branches={branches!r}, got {target_fusion!r}. Leave it out."
