@@ -2,9 +2,10 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 #
-# Sets up a virtual environment of its own (once), then checks and tests the project; ends at the first failure.
+# Sets up a virtual environment of its own (once), then checks and tests the project; a failure ends it.
 # Arguments go to pytest: `scripts/test.sh -m "not slow"`. Without any, the slow tests of each file run in a process of
-# their own after all quick ones: torch, OpenVINO and NNCF in one long process have ended it with a segmentation fault.
+# their own after all quick ones, two at a time: torch, OpenVINO and NNCF in one long process have ended it with a
+# segmentation fault.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . scripts/environment.sh
@@ -20,6 +21,13 @@ if (($#)); then
     exec pytest "$@"
 fi
 pytest -m "not slow"
-grep --recursive --files-with-matches --fixed-strings pytest.mark.slow tests | sort | while read -r file; do
-    pytest -m slow "$file" < /dev/null
-done
+
+test_slowly() { # prints in one piece, since another file is under way
+    local output status=0
+    output=$(pytest -m slow "$1" < /dev/null 2>&1) || status=$?
+    printf '%s\n' "$output"
+    return "$status"
+}
+export -f test_slowly
+grep --recursive --files-with-matches --fixed-strings pytest.mark.slow tests | sort |
+    xargs --max-procs=2 --replace=FILE bash -c 'test_slowly FILE'
