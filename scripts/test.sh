@@ -3,9 +3,8 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 # Sets up a virtual environment of its own (once), then checks and tests the project; a failure ends it.
-# Arguments go to pytest: `scripts/test.sh -m "not slow"`. Without any, the slow tests of each file run in a process of
-# their own after all quick ones, two at a time: torch, OpenVINO and NNCF in one long process have ended it with a
-# segmentation fault.
+# Arguments go to pytest: `scripts/test.sh -m "not slow"`. Without any, two files are tested at a time, and the slow tests
+# of each in a process of their own: torch, OpenVINO and NNCF in one long process have ended it with a segmentation fault.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . scripts/environment.sh
@@ -20,7 +19,7 @@ lint-imports
 if (($#)); then
     exec pytest "$@"
 fi
-pytest -m "not slow"
+pytest --numprocesses 2 --dist loadfile -m "not slow"
 
 test_slowly() { # prints in one piece, since another file is under way
     local output status=0
