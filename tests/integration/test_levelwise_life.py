@@ -49,10 +49,10 @@ PLAIN: dict[type, dict[str, Any]] = {
 }
 """What leaves out all that only training needs."""
 ADDED: dict[type, list[dict[str, Any]]] = {
-    MixedDistillation: [{}, {"pairs": "all", "align": "fine"}, {"adapter": "review"}, {"path_mode": "feed"}],
-    Dcam: [{}, {"attention": "both", "attention_order": "parallel"}, {"attention": "spatial", "raw_weight": 1.0}],
+    MixedDistillation: [{"pairs": "all"}, {"adapter": "review"}],
+    Dcam: [{"attention": "both", "raw_weight": 1.0}],
 }
-"""What brings in each kind of it."""
+"""What brings it in, beyond the defaults."""
 
 
 @dataclass(frozen=True)
@@ -202,7 +202,7 @@ def small(model: Model, **arguments: Any) -> Any:
 
 def test_adapters_and_gates_are_in_no_graph(model: Model, tmp_path: Path) -> None:
     """The same operators and the same numbers as of a model that has none, in ONNX as in OpenVINO."""
-    modules = [small(model, student_width=1.0, **arguments) for arguments in (PLAIN[model], *ADDED[model])]
+    modules = [small(model, **arguments) for arguments in (PLAIN[model], *ADDED[model])]
     graphs = [onnx.load(module.to_onnx(tmp_path / str(number))).graph for number, module in enumerate(modules)]
     operators = [[node.op_type for node in graph.node] for graph in graphs]
     weights = [{each.name: onnx.numpy_helper.to_array(each) for each in graph.initializer} for graph in graphs]
