@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 RANGES: dict[str, Callable[[Any], bool]] = {
-    "learning_rate > 0": lambda value: value > 0,
-    "weight_decay >= 0": lambda value: value >= 0,
+    "learning_rate > 0": lambda value: value is None or value > 0,  # None: what suits the optimiser
+    "weight_decay >= 0": lambda value: value is None or value >= 0,
     "sigma >= 0": lambda value: value >= 0,
     "hard_share > 0 and <= 1": lambda value: 0 < value <= 1,
     "score_share >= 0 and <= 1": lambda value: 0 <= value <= 1,

@@ -127,9 +127,20 @@ class DivergenceGuard(Callback):
 
 
 def largest_variance(module: Any) -> float:
-    """Give the largest running variance in the BatchNorms of a model's student; 0 if it has none."""
-    norms = (norm for norm in module.model.student.modules() if isinstance(norm, nn.BatchNorm2d))
-    return max((norm.running_var.max().item() for norm in norms if norm.running_var is not None), default=0.0)
+    """Give the largest running variance in the BatchNorms of a model's student; 0 if it has none.
+
+    It is told in units of the squared length of the weights in front, of what makes that channel: a BatchNorm takes
+    their length out again, so that in a good training they may grow as they like.
+    """
+    largest, lengths = 0.0, torch.ones(())
+    for part in module.model.student.modules():  # in the order of their definition, each BatchNorm behind its layer
+        if isinstance(part, nn.Conv2d | nn.ConvTranspose2d):
+            weight = part.weight.detach()
+            lengths = (weight.transpose(0, 1) if part.transposed else weight).flatten(1).square().sum(dim=1)
+        elif isinstance(part, nn.BatchNorm2d) and part.running_var is not None:
+            unit = lengths if lengths.shape == part.running_var.shape else torch.ones_like(part.running_var)
+            largest = max(largest, (part.running_var / unit).max().item())
+    return largest
 
 
 def constant(scores: Tensor) -> bool:

@@ -5,6 +5,7 @@
 
 import inspect
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,6 +20,7 @@ from anomalib_mkd.components.backbone import QUICKSTART, Teacher, resolve_backbo
 from anomalib_mkd.components.batch_norm import estimating_batch_norm
 from anomalib_mkd.components.distillation_mixin import DistillationMixin
 from anomalib_mkd.components.divergence import DivergenceGuard
+from anomalib_mkd.components.muon import Muon
 from anomalib_mkd.components.teacher_student import LevelwiseTeacherStudent
 
 Model = TypeVar("Model", bound=LevelwiseTeacherStudent)
@@ -26,7 +28,12 @@ Model = TypeVar("Model", bound=LevelwiseTeacherStudent)
 FEW_STEPS = 1000
 """A shorter training ends with BatchNorm statistics estimated anew."""
 BATCH_NORM_IMAGES = 256
-MOMENTUM = 0.9
+OPTIMIZERS: dict[str, tuple[Callable[..., torch.optim.Optimizer], dict[str, float]]] = {
+    "muon": (Muon, {"lr": 3e-2, "weight_decay": 0.1}),
+    "adamw": (torch.optim.AdamW, {"lr": 4e-3, "weight_decay": 1e-4}),
+    "sgd": (partial(torch.optim.SGD, momentum=0.9), {"lr": 0.4, "weight_decay": 1e-4}),
+}
+"""Name to class, and what it is given where the user says nothing: SGD's is STFPM's, the others are ours."""
 
 
 class LevelwiseMixin(DistillationMixin):
@@ -57,12 +64,11 @@ class LevelwiseMixin(DistillationMixin):
         return model(teacher, **{name: given[name] for name in inspect.signature(model).parameters if name in given})
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Configure AdamW or SGD with a momentum of 0.9 over everything that learns."""
-        parameters = list(self.model.learned_parameters())
-        recipe = {"lr": self.hparams["learning_rate"], "weight_decay": self.hparams["weight_decay"]}
-        if self.hparams["optimizer"] == "sgd":
-            return self.scheduled(torch.optim.SGD(parameters, momentum=MOMENTUM, **recipe))
-        return self.scheduled(torch.optim.AdamW(parameters, **recipe))
+        """Configure the chosen optimiser over everything that learns."""
+        optimizer, usual = OPTIMIZERS[self.hparams["optimizer"]]
+        given = {"lr": self.hparams["learning_rate"], "weight_decay": self.hparams["weight_decay"]}
+        recipe = usual | {name: value for name, value in given.items() if value is not None}
+        return self.scheduled(optimizer(self.model.learned_parameters(), **recipe))
 
     def configure_callbacks(self) -> Sequence[Callback]:
         """Add the guard to anomalib's callbacks."""

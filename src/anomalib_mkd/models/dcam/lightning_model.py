@@ -40,9 +40,9 @@ class Dcam(LevelwiseMixin, AnomalibModule):
         level_fusion: How levels of the map are joined.
         sigma: Standard deviation of the map's Gaussian blur in pixels; 0 for none.
         score_share: Share of the map's pixels whose mean is the score, those where it is highest; 0 is the code's peak.
-        optimizer: AdamW, or SGD with a momentum of 0.9.
-        learning_rate: Its largest learning rate.
-        weight_decay: Its weight decay.
+        optimizer: Muon, AdamW, or SGD with a momentum of 0.9.
+        learning_rate: Its largest learning rate. Default: 0.03 for Muon, 0.004 for AdamW, 0.4 for SGD.
+        weight_decay: Its weight decay. Default: 0.1 for Muon, 1e-4 for the others.
         schedule: "one_cycle" lets the learning rate end at 0, so that the last weights are good weights.
         training_steps: Length of training where neither max_epochs nor max_steps is set, in whole epochs.
         cache_gigabytes: Memory for the training images and the teacher's features of them; 0 keeps none.
@@ -80,9 +80,9 @@ class Dcam(LevelwiseMixin, AnomalibModule):
         level_fusion: Literal["sum", "product"] = "sum",
         sigma: float = 0.0,
         score_share: float = 0.005,
-        optimizer: Literal["adamw", "sgd"] = "adamw",
-        learning_rate: float = 4e-3,
-        weight_decay: float = 1e-4,
+        optimizer: Literal["muon", "adamw", "sgd"] = "muon",
+        learning_rate: float | None = None,
+        weight_decay: float | None = None,
         schedule: Literal["one_cycle", "constant"] = "one_cycle",
         training_steps: int | None = 300,
         cache_gigabytes: float = 4.0,

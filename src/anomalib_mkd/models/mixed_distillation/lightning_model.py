@@ -37,9 +37,9 @@ class MixedDistillation(LevelwiseMixin, AnomalibModule):
         score_share: Share of the map's pixels whose mean is the score, those where it is highest; 0 is STFPM's peak.
         loss_reduction: "mean" does not depend on the batch size, "anomalib" is the loss of anomalib's Stfpm.
         hard_share: Share of the positions that the loss looks at, those where the student is worst; 1 is STFPM's.
-        optimizer: AdamW, or SGD with a momentum of 0.9.
-        learning_rate: Its largest learning rate.
-        weight_decay: Its weight decay.
+        optimizer: Muon, AdamW, or SGD with a momentum of 0.9.
+        learning_rate: Its largest learning rate. Default: 0.03 for Muon, 0.004 for AdamW, 0.4 for SGD.
+        weight_decay: Its weight decay. Default: 0.1 for Muon, 1e-4 for the others.
         schedule: "one_cycle" lets the learning rate end at 0, so that the last weights are good weights.
         training_steps: Length of training where neither max_epochs nor max_steps is set, in whole epochs.
         cache_gigabytes: Memory for the training images and the teacher's features of them; 0 keeps none.
@@ -75,9 +75,9 @@ class MixedDistillation(LevelwiseMixin, AnomalibModule):
         score_share: float = 0.005,
         loss_reduction: Literal["mean", "anomalib"] = "mean",
         hard_share: float = 0.1,
-        optimizer: Literal["adamw", "sgd"] = "adamw",
-        learning_rate: float = 4e-3,
-        weight_decay: float = 1e-4,
+        optimizer: Literal["muon", "adamw", "sgd"] = "muon",
+        learning_rate: float | None = None,
+        weight_decay: float | None = None,
         schedule: Literal["one_cycle", "constant"] = "one_cycle",
         training_steps: int | None = 300,
         cache_gigabytes: float = 4.0,
