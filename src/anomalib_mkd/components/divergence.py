@@ -41,8 +41,7 @@ class DivergenceGuard(Callback):
 
     Args:
         action: ``"warn"`` logs each sign, ``"stop"`` ends the training with an error.
-        variance: Whether an exploding variance is a sign. Where a BatchNorm stands behind every convolution it is none:
-            weights may grow as they like.
+        variance: Whether an exploding variance is a sign. In a decoder it is none: it grows in good trainings, too.
     """
 
     def __init__(self, action: Literal["warn", "stop"], *, variance: bool = True) -> None:

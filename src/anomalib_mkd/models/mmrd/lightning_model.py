@@ -79,7 +79,7 @@ class Mmrd(PairedExportMixin, LevelwiseMixin, AnomalibModule):
     """
 
     model: MmrdModel
-    variance_tells = False  # Adam lets the decoder's weights grow, 5000-fold in good trainings, and BatchNorms undo it
+    variance_tells = False  # in good trainings what the decoder's BatchNorms see grows 10000-fold, too
 
     def __init__(
         self,
