@@ -135,6 +135,7 @@ STUDIES: dict[str, dict[str, dict[str, tuple[str, ...]]]] = {
         },
         "choices": {
             "default": ("default",),
+            "trained in f32": ("f32",),
             "BatchNorm of ImageNet": ("imagenet_bn",),
             "depth scaled per image": ("image_norm",),
             "surface normals": ("normals",),
