@@ -24,7 +24,7 @@ class Muon(torch.optim.AdamW):
     as the matrix of its output channels. Source: Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/; length
     of the steps: Liu et al. 2025, arXiv 2502.16982.
 
-    ``torch.optim.Muon`` refuses convolutions, and timm's iterates in bf16, which a CPU without it emulates, 9 to
+    ``torch.optim.Muon`` refuses convolutions, and timm's iterates in bf16, which a CPU without it emulates, 20 to
     25 times slower (``benchmarks/muon.py``).
 
     Args:

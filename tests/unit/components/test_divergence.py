@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -81,7 +82,10 @@ def test_an_exploding_variance_is_noticed() -> None:
     watching = guard(built)
     watching.check(40, built)
     explode(built)
-    with pytest.raises(RuntimeError, match=r"got a variance of \S+ in a BatchNorm, which began with \S+ in step 50"):
+    first = largest_variance(built) / 101
+    told = f"got a variance of {101 * first:.3g} in a BatchNorm, which began with {first:.3g} in step 50"
+    assert first == pytest.approx(watching.first_variance)
+    with pytest.raises(RuntimeError, match=re.escape(told)):
         watching.check(50, built)
 
 
