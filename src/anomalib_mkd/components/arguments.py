@@ -11,6 +11,7 @@ RANGES: dict[str, Callable[[Any], bool]] = {
     "weight_decay >= 0": lambda value: value is None or value >= 0,
     "sigma >= 0": lambda value: value >= 0,
     "hard_share > 0 and <= 1": lambda value: 0 < value <= 1,
+    "painted_share >= 0 and <= 1": lambda value: 0 <= value <= 1,
     "score_share >= 0 and <= 1": lambda value: 0 <= value <= 1,
     "cache_gigabytes >= 0": lambda value: value >= 0,
     "training_steps >= 1 or None": lambda value: value is None or value >= 1,

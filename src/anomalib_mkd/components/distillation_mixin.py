@@ -167,6 +167,10 @@ class DistillationMixin(ExportMixin, LightningModule):
         images: torch.Tensor = batch.image
         return images
 
+    def seen_in_training(self, batch: Any) -> torch.Tensor:
+        """Give what the student looks at while it learns what the teacher sees in :meth:`seen`: the same."""
+        return self.seen(batch)
+
     def teacher_pyramid(self, batch: Any) -> Pyramid:
         """Give the teacher's features of a batch, from the cache where possible."""
         paths = batch.image_path
@@ -188,7 +192,7 @@ class DistillationMixin(ExportMixin, LightningModule):
         """
         del args, kwargs
         teacher = self.teacher_pyramid(batch)
-        images = self.seen(batch).contiguous(memory_format=torch.channels_last)  # the faster layout on CPUs
+        images = self.seen_in_training(batch).contiguous(memory_format=torch.channels_last)  # the faster layout on CPUs
         with student_autocast(images.device, self.hparams["student_precision"]):
             teacher, student = self.model.pyramids(images, teacher)
         student = {name: features.float() for name, features in student.items()}  # sums of squares need f32

@@ -21,6 +21,7 @@ from anomalib_mkd.components.batch_norm import estimating_batch_norm
 from anomalib_mkd.components.distillation_mixin import DistillationMixin
 from anomalib_mkd.components.divergence import DivergenceGuard
 from anomalib_mkd.components.muon import Muon
+from anomalib_mkd.components.painting import paint_over
 from anomalib_mkd.components.teacher_student import LevelwiseTeacherStudent
 
 Model = TypeVar("Model", bound=LevelwiseTeacherStudent)
@@ -39,8 +40,8 @@ OPTIMIZERS: dict[str, tuple[Callable[..., torch.optim.Optimizer], dict[str, floa
 class LevelwiseMixin(DistillationMixin):
     """Checks, optimiser and end of training of a :class:`LevelwiseTeacherStudent`.
 
-    Reads ``optimizer``, ``learning_rate``, ``weight_decay`` and ``on_divergence`` from the hyper-parameters, and the
-    arguments of the torch model by their names.
+    Reads ``optimizer``, ``learning_rate``, ``weight_decay``, ``on_divergence`` and, where there is one,
+    ``painted_share`` from the hyper-parameters, and the arguments of the torch model by their names.
     """
 
     model: LevelwiseTeacherStudent
@@ -62,6 +63,10 @@ class LevelwiseMixin(DistillationMixin):
         weights = None if given["weights"] is None else str(given["weights"])
         teacher = Teacher(given["backbone"], given.get("layers"), pre_trained=given["pre_trained"], weights=weights)
         return model(teacher, **{name: given[name] for name in inspect.signature(model).parameters if name in given})
+
+    def seen_in_training(self, batch: Any) -> torch.Tensor:
+        """Paint over a share of the images, so that a student learns not to copy what is no part of a good one."""
+        return paint_over(self.seen(batch), self.hparams.get("painted_share", 0.0))
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Configure the chosen optimiser over everything that learns."""

@@ -40,6 +40,7 @@ class Dcam(LevelwiseMixin, AnomalibModule):
         level_fusion: How levels of the map are joined.
         sigma: Standard deviation of the map's Gaussian blur in pixels; 0 for none.
         score_share: Share of the map's pixels whose mean is the score, those where it is highest; 0 is the code's peak.
+        painted_share: Share of the training images that the student, unlike the teacher, sees painted over; 0 for none.
         optimizer: Muon, AdamW, or SGD with a momentum of 0.9.
         learning_rate: Its largest learning rate. Default: 0.03 for Muon, 0.004 for AdamW, 0.4 for SGD.
         weight_decay: Its weight decay. Default: 0.1 for Muon, 1e-4 for the others.
@@ -80,6 +81,7 @@ class Dcam(LevelwiseMixin, AnomalibModule):
         level_fusion: Literal["sum", "product"] = "sum",
         sigma: float = 0.0,
         score_share: float = 0.005,
+        painted_share: float = 0.5,
         optimizer: Literal["muon", "adamw", "sgd"] = "muon",
         learning_rate: float | None = None,
         weight_decay: float | None = None,

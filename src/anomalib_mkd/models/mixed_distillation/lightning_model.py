@@ -37,6 +37,7 @@ class MixedDistillation(LevelwiseMixin, AnomalibModule):
         score_share: Share of the map's pixels whose mean is the score, those where it is highest; 0 is STFPM's peak.
         loss_reduction: "mean" does not depend on the batch size, "anomalib" is the loss of anomalib's Stfpm.
         hard_share: Share of the positions that the loss looks at, those where the student is worst; 1 is STFPM's.
+        painted_share: Share of the training images that the student, unlike the teacher, sees painted over; 0 for none.
         optimizer: Muon, AdamW, or SGD with a momentum of 0.9.
         learning_rate: Its largest learning rate. Default: 0.03 for Muon, 0.004 for AdamW, 0.4 for SGD.
         weight_decay: Its weight decay. Default: 0.1 for Muon, 1e-4 for the others.
@@ -75,6 +76,7 @@ class MixedDistillation(LevelwiseMixin, AnomalibModule):
         score_share: float = 0.005,
         loss_reduction: Literal["mean", "anomalib"] = "mean",
         hard_share: float = 0.1,
+        painted_share: float = 0.5,
         optimizer: Literal["muon", "adamw", "sgd"] = "muon",
         learning_rate: float | None = None,
         weight_decay: float | None = None,
