@@ -51,7 +51,8 @@ class TeacherStudent(nn.Module, ABC):
 
         Args:
             images: Pre-processed images ``(N, C, H, W)``.
-            teacher: The teacher's features of these images, if they are known already.
+            teacher: The teacher's features of these images, if they are known already; in training, of the images
+                before they were painted over.
 
         Returns:
             The teacher's and the student's pyramid.

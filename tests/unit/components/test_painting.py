@@ -95,3 +95,10 @@ def test_a_share_that_is_none_is_refused(share: float) -> None:
     """It is a probability."""
     with pytest.raises(ValueError, match="Expected painted_share >= 0 and <= 1, got"):
         MixedDistillation(pre_trained=False, painted_share=share)
+
+
+def test_no_share_draws_no_random_number(images: Tensor) -> None:
+    """A training without paint shuffles its pictures as it did before there was paint."""
+    before = torch.get_rng_state()
+    assert paint_over(images, 0.0) is images
+    assert torch.equal(before, torch.get_rng_state())
