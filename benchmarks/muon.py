@@ -7,12 +7,13 @@ Over the weights of a MixedDistillation student of ResNet-18, random gradients, 
 and the median of some turns is told. timm's Muon iterates in bf16, which a CPU may have to emulate.
 """
 
-import statistics
-import time
+from collections.abc import Iterable
 from functools import partial
 
 import torch
 from timm.optim.muon import Muon as TimmMuon
+from torch.nn import Parameter
+from turns import median_seconds
 
 from anomalib_mkd import MixedDistillation
 from anomalib_mkd.components.muon import Muon
@@ -21,19 +22,18 @@ from anomalib_mkd.components.precision import has_bf16
 TURNS = 3
 OPTIMIZERS = {"AdamW": torch.optim.AdamW, "Muon, ours": Muon, "Muon, timm's": partial(TimmMuon, conv_mode="flatten")}
 
+
+def give_gradients(weights: Iterable[Parameter]) -> None:
+    """Give every weight a random gradient; ours takes those of matrices away in each step."""
+    for weight in weights:
+        weight.grad = torch.randn_like(weight)
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
     print(f"{torch.backends.cpu.get_cpu_capability()}, {'with' if has_bf16() else 'without'} bf16")
     for width in (0.5, 1.0):
         weights = list(MixedDistillation(pre_trained=False, student_width=width).model.learned_parameters())
-        optimizers = {name: make(weights, lr=1e-9) for name, make in OPTIMIZERS.items()}
-        seconds: dict[str, list[float]] = {name: [] for name in optimizers}
-        for _ in range(TURNS + 1):
-            for name, optimizer in optimizers.items():
-                for weight in weights:
-                    weight.grad = torch.randn_like(weight)
-                start = time.perf_counter()
-                optimizer.step()
-                seconds[name].append(time.perf_counter() - start)
-        for name, taken in seconds.items():
-            print(f"student_width {width}: {name:12} {1000 * statistics.median(taken[1:]):8.1f} ms per step")
+        steps = {name: make(weights, lr=1e-9).step for name, make in OPTIMIZERS.items()}
+        for name, seconds in median_seconds(steps, TURNS, before=partial(give_gradients, weights)).items():
+            print(f"student_width {width}: {name:12} {1000 * seconds:8.1f} ms per step")
