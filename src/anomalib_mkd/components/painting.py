@@ -34,8 +34,7 @@ def paint_over(images: Tensor, share: float) -> Tensor:
     if share == 0:
         return images  # and draw no random number, of which shuffling would take notice
     painted = images.clone()
-    spread = images.std(dim=(0, 2, 3), keepdim=True)[0]
-    middle = images.mean(dim=(0, 2, 3), keepdim=True)[0]
+    spread, middle = (each[0] for each in torch.std_mean(images, dim=(0, 2, 3), keepdim=True))
     for index in torch.nonzero(torch.rand(len(images)) < share).flatten().tolist():
         kind = _below(3)
         if kind == 0:
