@@ -155,10 +155,10 @@ STUDIES: dict[str, dict[str, dict[str, tuple[str, ...]]]] = {
         "gates": {
             "none": ("no_gate",),
             "channel, the default": ("default",),
-            "none, nothing painted": ("no_gate+clean",),
-            "channel, nothing painted": ("clean",),
             "spatial": ("spatial",),
             "both": ("both_gates",),
+            "none, nothing painted": ("no_gate+clean",),
+            "channel, nothing painted": ("clean",),
         },
         "widths": _WIDTHS,
     },

@@ -24,8 +24,8 @@ class Muon(torch.optim.AdamW):
     as the matrix of its output channels. Source: Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/; length
     of the steps: Liu et al. 2025, arXiv 2502.16982.
 
-    ``torch.optim.Muon`` refuses convolutions, and timm's iterates in bf16, which a CPU without it emulates, 20 to
-    25 times slower (``benchmarks/muon.py``).
+    ``torch.optim.Muon`` refuses convolutions, and timm's iterates in bf16, which a CPU without it emulates, 13 to
+    26 times slower (``benchmarks/muon.py``).
 
     Args:
         params: As for AdamW.
