@@ -70,7 +70,7 @@ NAMED: dict[str, dict[str, dict[str, Any]]] = {
         "aux": {"branches": "aux"},
         "two_branch": {"branches": "two_branch"},
         **{f"target_{name}": {"target_fusion": name} for name in ("sum", "max", "nsum", "energy", "variance")},
-        **{f"map_{name}": {"modality_fusion": name} for name in ("zmax", "zsum", "sum")},
+        **{f"map_{name}": {"modality_fusion": name} for name in ("rss", "zmax", "zsum", "sum")},
         "imagenet_bn": {"aux_bn": "imagenet"},
         "image_norm": {"depth_norm": "image"},
         "normals": {"aux": "normals"},
@@ -100,7 +100,7 @@ _OTHER_MAPS: dict[str, tuple[str, Any]] = {
 JUDGED_OTHERWISE: dict[str, dict[str, tuple[str, Any]]] = {
     "MixedDistillation": _OTHER_MAPS,
     "Dcam": _OTHER_MAPS,
-    "Mmrd": {f"map_{name}": ("modality_fusion", name) for name in ("zmax", "zsum", "sum")},
+    "Mmrd": {f"map_{name}": ("modality_fusion", name) for name in ("rss", "zmax", "zsum", "sum")},
 }
 """Model to variants that are the trained default judged otherwise: an attribute of its torch model, and the value."""
 
@@ -128,6 +128,8 @@ STUDIES: dict[str, dict[str, dict[str, tuple[str, ...]]]] = {
         "branches": {
             "Mmrd, the default": ("default",),
             "two branches": ("two_branch",),
+            "Mmrd, maps joined by rss": ("map_rss",),
+            "two branches, maps joined by rss": ("two_branch+map_rss",),
             "colour alone": ("rgb",),
             "depth alone": ("aux",),
         },
@@ -136,12 +138,12 @@ STUDIES: dict[str, dict[str, dict[str, tuple[str, ...]]]] = {
             **{name: (f"target_{name}",) for name in ("sum", "max", "nsum", "energy", "variance")},
         },
         "maps": {
-            "rss, the default": ("default",),
-            **{name: (f"map_{name}",) for name in ("zmax", "zsum", "sum")},
+            "p4, the default": ("default",),
+            **{name: (f"map_{name}",) for name in ("rss", "zmax", "zsum", "sum")},
         },
         "choices": {
             "default": ("default",),
-            "trained in f32": ("f32",),
+            "rss, trained in f32": ("f32+map_rss",),
             "BatchNorm of ImageNet": ("imagenet_bn",),
             "depth scaled per image": ("image_norm",),
             "surface normals": ("normals",),

@@ -61,14 +61,20 @@ TARGET_FUSIONS: dict[str, Fusion] = {
 the paper says only that fusion has no parameters."""
 
 
+def _norm(power: float) -> Fusion:
+    """Give the fusion that is the norm of both, of which what is below its normal mean is no part."""
+    return lambda rgb, aux: (rgb.relu() ** power + aux.relu() ** power) ** (1 / power)
+
+
 MODALITY_FUSIONS: dict[str, Fusion] = {
-    "rss": lambda rgb, aux: (rgb.relu().square() + aux.relu().square()).sqrt(),
+    "p4": _norm(4),
+    "rss": _norm(2),
     "zmax": torch.maximum,
     "zsum": torch.add,
     "sum": torch.add,
     "joint": lambda rgb, aux: (rgb + aux) / 2,
 }
-"""Maps ``(N, 1, H, W)`` of both modalities to one. "rss", "zmax" and "zsum" get maps that are 0 at the normal mean and
-1 at the mean of normal images' peaks, the others get them raw."""
+"""Maps ``(N, 1, H, W)`` of both modalities to one. Those in ``CALIBRATED`` get maps that are 0 at the normal mean and 1
+at the mean of normal images' peaks, the others get them raw."""
 
-CALIBRATED = {"rss", "zmax", "zsum"}
+CALIBRATED = {"p4", "rss", "zmax", "zsum"}

@@ -44,9 +44,9 @@ class Mmrd(PairedExportMixin, LevelwiseMixin, AnomalibModule):
         depth_norm: Scale depths by constants of the training set, or each image by its own mean and deviation.
         aux_bn: Estimate BatchNorm statistics for the second modality on normal images, or keep those of ImageNet.
         target_fusion: Restore both modalities side by side ("concat"), or one fusion of their features.
-        modality_fusion: How the two maps are joined where there are two; by default "rss", the root of the sum of
-            squares, each map scaled to 0 at its normal mean and 1 at its mean normal peak; "zmax" and "zsum" are the
-            larger one and the sum of the scaled maps, "sum" adds them as they are.
+        modality_fusion: How the two maps are joined where there are two, each scaled to 0 at its normal mean and 1 at
+            its mean normal peak: by default "p4", the fourth root of the sum of fourth powers; "rss", the root of the
+            sum of squares; "zmax", the larger one; or "zsum", the sum. "sum" and "joint" add and average them unscaled.
         num_prototypes: Prototypes of each modality.
         prior_dim: Channels of a prototype.
         prior_temperature: Divides the cosines to prototypes before the softmax.

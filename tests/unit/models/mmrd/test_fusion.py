@@ -68,12 +68,24 @@ def test_variance_prefers_the_modality_that_varies() -> None:
 def test_scaled_maps_show_what_the_larger_map_hides() -> None:
     """Normal (.02, .20), defect (.30, .21), normal peaks (.03, .25)."""
     scaled = [torch.tensor((0.30 - 0.02) / 0.01), torch.tensor((0.21 - 0.20) / 0.05)]
-    for name, expected in {"zmax": 28.0, "zsum": 28.2, "rss": 28.0007}.items():
+    for name, expected in {"zmax": 28.0, "zsum": 28.2, "rss": 28.0007, "p4": 28.0}.items():
         assert MODALITY_FUSIONS[name](*scaled).item() == pytest.approx(expected, abs=1e-4), name
     assert MODALITY_FUSIONS["sum"](torch.tensor(0.3), torch.tensor(0.21)).item() == pytest.approx(0.51)
     assert MODALITY_FUSIONS["joint"](torch.tensor(0.3), torch.tensor(0.21)).item() == pytest.approx(0.255)
 
 
-def test_what_is_more_normal_than_usual_does_not_hide_the_rest() -> None:
-    fuse = MODALITY_FUSIONS["rss"]
-    assert fuse(torch.tensor(3.0), torch.tensor(-5.0)).item() == 3.0
+@pytest.mark.parametrize("name", ["p4", "rss"])
+def test_what_is_more_normal_than_usual_does_not_hide_the_rest(name: str) -> None:
+    assert MODALITY_FUSIONS[name](torch.tensor(3.0), torch.tensor(-5.0)).item() == pytest.approx(3.0)
+
+
+def test_the_default_follows_the_larger_map_and_gains_where_both_are_high() -> None:
+    """Noise of the other modality, here half as high as a defect, adds less than to a root of squares."""
+    high, low = torch.tensor(2.0), torch.tensor(1.0)
+    joined = {
+        name: (MODALITY_FUSIONS[name](high, low).item(), MODALITY_FUSIONS[name](high, high).item())
+        for name in ("zmax", "p4", "rss")
+    }
+    expected = {"zmax": (2, 2), "p4": (17**0.25, 32**0.25), "rss": (5**0.5, 8**0.5)}
+    for name, pair in expected.items():
+        assert joined[name] == pytest.approx(pair), name
