@@ -11,7 +11,7 @@ make_environment() {
     stamp=$venv/.installed
     if [[ ! -e $stamp || $repository/pyproject.toml -nt $stamp || $repository/constraints.txt -nt $stamp ]]; then
         "${PYTHON:-python3}" -m venv "$venv"
-        "$venv/bin/python" -m pip install --disable-pip-version-check --no-compile \
+        "$venv/bin/python" -m pip install --disable-pip-version-check \
             -c "$repository/constraints.txt" -e "$repository$2"
         touch "$stamp"
     fi
