@@ -8,6 +8,10 @@ from __future__ import annotations
 import re
 from typing import Any
 
+_FUSED_TARGETS = ("sum", "max", "nsum", "energy", "variance")
+_OTHER_JOINS = ("rss", "zmax", "zsum", "sum")
+"""Of Mmrd: what its default is compared with."""
+
 NAMED: dict[str, dict[str, dict[str, Any]]] = {
     "MixedDistillation": {
         "default": {},
@@ -69,8 +73,8 @@ NAMED: dict[str, dict[str, dict[str, Any]]] = {
         "rgb": {"branches": "rgb"},
         "aux": {"branches": "aux"},
         "two_branch": {"branches": "two_branch"},
-        **{f"target_{name}": {"target_fusion": name} for name in ("sum", "max", "nsum", "energy", "variance")},
-        **{f"map_{name}": {"modality_fusion": name} for name in ("rss", "zmax", "zsum", "sum")},
+        **{f"target_{name}": {"target_fusion": name} for name in _FUSED_TARGETS},
+        **{f"map_{name}": {"modality_fusion": name} for name in _OTHER_JOINS},
         "imagenet_bn": {"aux_bn": "imagenet"},
         "image_norm": {"depth_norm": "image"},
         "normals": {"aux": "normals"},
@@ -100,7 +104,7 @@ _OTHER_MAPS: dict[str, tuple[str, Any]] = {
 JUDGED_OTHERWISE: dict[str, dict[str, tuple[str, Any]]] = {
     "MixedDistillation": _OTHER_MAPS,
     "Dcam": _OTHER_MAPS,
-    "Mmrd": {f"map_{name}": ("modality_fusion", name) for name in ("rss", "zmax", "zsum", "sum")},
+    "Mmrd": {f"map_{name}": ("modality_fusion", name) for name in _OTHER_JOINS},
 }
 """Model to variants that are the trained default judged otherwise: an attribute of its torch model, and the value."""
 
@@ -135,11 +139,11 @@ STUDIES: dict[str, dict[str, dict[str, tuple[str, ...]]]] = {
         },
         "targets": {
             "side by side, the default": ("default",),
-            **{name: (f"target_{name}",) for name in ("sum", "max", "nsum", "energy", "variance")},
+            **{name: (f"target_{name}",) for name in _FUSED_TARGETS},
         },
         "maps": {
             "p4, the default": ("default",),
-            **{name: (f"map_{name}",) for name in ("rss", "zmax", "zsum", "sum")},
+            **{name: (f"map_{name}",) for name in _OTHER_JOINS},
         },
         "choices": {
             "default": ("default",),
