@@ -16,6 +16,9 @@ from anomalib_mkd.components.siamese import level
 from anomalib_mkd.models.mmrd.priors import Interaction, Prior
 from anomalib_mkd.types import Pyramid
 
+FUSED = "fused"
+"""The one target of both modalities, if there is only one."""
+
 
 def make_bottleneck(backbone: str) -> OCBE:
     """Build anomalib's bottleneck of RD4AD without the two layers that it never runs.
@@ -60,13 +63,17 @@ class Branches(nn.Module):
 
 
 class GuidedStudent(nn.Module):
-    """Both modalities through one decoder, guided by priors.
+    """A bottleneck and a decoder per modality, guided by what both modalities' priors know of normal parts.
+
+    What one modality sees reaches the restoration of the other through prototypes only: noise of the colour does not
+    blur the depth.
 
     Args:
         backbone: A ResNet's name without tag.
         channels: The teacher's three layers and their channels.
         modalities: Two names.
-        one_target: One fused target under the layers' own names, instead of one per modality.
+        one_target: One fused target under the layers' own names, restored from both embeddings by one decoder, instead
+            of one target per modality.
         num_prototypes: Prototypes of each modality.
         prior_dim: Channels of a prototype.
         prior_temperature: Divides cosines to prototypes.
@@ -99,7 +106,8 @@ class GuidedStudent(nn.Module):
         super().__init__()
         self.layers = tuple(channels)
         self.prior_source, self.inject = prior_source, inject
-        self.decoder = get_decoder(backbone)
+        self.sources = {FUSED: tuple(modalities)} if one_target else {name: (name,) for name in modalities}
+        self.decoders: Any = nn.ModuleDict({target: get_decoder(backbone) for target in self.sources})
         embedded = 2 * list(channels.values())[-1]  # the bottleneck goes on as the ResNet would
         self.bottlenecks = nn.ModuleDict()
         for name in () if inject == "replace" and prior_source == "teacher" else modalities:
@@ -113,21 +121,13 @@ class GuidedStudent(nn.Module):
             }
         )
         self.interaction = Interaction(modalities, prior_dim, num_heads, interaction)
-        told = len(modalities) * prior_dim
-        self.guide = nn.Conv2d(told + (len(modalities) * embedded if inject == "concat" else 0), embedded, 1)
+        self.guides: Any = nn.ModuleDict()
+        for target, sources in self.sources.items():
+            beside = len(sources) * embedded if inject == "concat" else 0
+            self.guides[target] = nn.Conv2d(beside + len(modalities) * prior_dim, embedded, 1)
         if inject == "add":  # starts as plain reverse distillation
-            nn.init.zeros_(self.guide.weight)
-            nn.init.zeros_(self.guide.bias)  # type: ignore[arg-type]
-        self.heads: Any = (
-            nn.ModuleDict()
-            if one_target
-            else nn.ModuleDict(
-                {
-                    name: nn.ModuleDict({layer: nn.Conv2d(c, c, 1) for layer, c in channels.items()})
-                    for name in modalities
-                }
-            )
-        )
+            for parameter in self.guides.parameters():
+                nn.init.zeros_(parameter)
 
     def queries(self, name: str, teacher: Pyramid) -> Tensor:
         """Give the teacher's features of a modality as one map of the embedding's size."""
@@ -144,20 +144,19 @@ class GuidedStudent(nn.Module):
             for name, prior in self.priors.items()
         }
         told = [map_of(found, size) for found in self.interaction(tokens).values()]
+        restored: Pyramid = {}
+        for target, sources in self.sources.items():
+            code = self.code(target, [embedded[name] for name in sources if name in embedded], told)
+            levels = zip(self.layers, self.decoders[target](code), strict=True)
+            restored |= {layer if target == FUSED else level(target, layer): features for layer, features in levels}
+        return restored
+
+    def code(self, target: str, embedded: list[Tensor], told: list[Tensor]) -> Tensor:
+        """Join embeddings and priors into what the target's decoder reads."""
+        guide = self.guides[target]
         if self.inject == "add":
-            code = sum(embedded.values()) + self.guide(torch.cat(told, dim=1))
-        elif self.inject == "concat":
-            code = self.guide(torch.cat([*embedded.values(), *told], dim=1))
-        else:
-            code = self.guide(torch.cat(told, dim=1))
-        restored = dict(zip(self.layers, self.decoder(code), strict=True))
-        if not self.heads:
-            return restored
-        return {
-            level(name, layer): head(restored[layer])
-            for name, heads in self.heads.items()
-            for layer, head in heads.items()
-        }
+            return sum(embedded, start=guide(torch.cat(told, dim=1)))
+        return guide(torch.cat([*embedded, *told] if self.inject == "concat" else told, dim=1))  # type: ignore[no-any-return]
 
 
 def size_behind(deepest: Tensor) -> tuple[int, int]:

@@ -77,8 +77,16 @@ def test_added_priors_begin_as_plain_distillation() -> None:
     before = model(images).anomaly_map
     nn.init.normal_(model.student.priors["rgb"].prototypes)
     torch.testing.assert_close(model(images).anomaly_map, before, atol=0, rtol=0)
-    nn.init.normal_(model.student.guide.weight)
+    nn.init.normal_(model.student.guides["rgb"].weight)
     assert not torch.allclose(model(images).anomaly_map, before)
+
+
+def test_without_priors_the_modalities_are_restored_as_by_two_branches() -> None:
+    model, branches = make_model(), make_model(branches="two_branch")
+    for part in ("bottlenecks", "decoders"):
+        getattr(branches.student, part).load_state_dict(getattr(model.student, part).state_dict())
+    teacher = model.teacher(pairs())
+    torch.testing.assert_close(model.student(teacher), branches.student(teacher), atol=1e-6, rtol=1e-5)
 
 
 @pytest.mark.parametrize("inject", ["add", "replace", "concat"])
@@ -98,7 +106,8 @@ def test_everything_that_learns_gets_a_gradient(inject: str, arguments: dict[str
     """Nothing is handed to the optimiser, and stored, that no forward pass reads."""
     model = make_model(inject=inject, **arguments).train()
     with torch.no_grad():
-        model.student.guide.weight.normal_()  # nothing behind a zero gets one
+        for guide in model.student.guides.values():
+            guide.weight.normal_()  # nothing behind a zero gets one
     model.loss(*model.pyramids(pairs()))["loss"].backward()
     # a bias on all keys alike cancels in the softmax, and its gradient is 0 but for rounding
     assert {n for n, p in model.student.named_parameters() if p.grad is None or not p.grad.abs().sum()} == set()
@@ -134,12 +143,13 @@ def test_neither_modality_comes_first(target_fusion: str, prior_source: str) -> 
     images = pairs()
     student: GuidedStudent = model.student
     expected = model(images).anomaly_map
-    groups = [student.bottlenecks, student.priors, student.heads, *student.interaction.steps.values()]
-    for group in groups:
-        if len(group):
+    parts = [student.bottlenecks, student.priors, student.decoders, student.guides]
+    for group in [*parts, *student.interaction.steps.values()]:
+        if "rgb" in group:
             group["rgb"], group["aux"] = group["aux"], group["rgb"]
     with torch.no_grad():
-        student.guide.weight.copy_(student.guide.weight.roll(16, dims=1))
+        for guide in student.guides.values():
+            guide.weight.copy_(guide.weight.roll(16, dims=1))
     swapped = torch.cat(images.split(3, dim=1)[::-1], dim=1)
     torch.testing.assert_close(model(swapped).anomaly_map, expected, atol=1e-5, rtol=1e-4)
 
