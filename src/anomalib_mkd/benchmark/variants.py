@@ -134,6 +134,7 @@ STUDIES: dict[str, dict[str, dict[str, tuple[str, ...]]]] = {
             "two branches": ("two_branch",),
             "Mmrd, maps joined by rss": ("map_rss",),
             "two branches, maps joined by rss": ("two_branch+map_rss",),
+            "two branches, loss per position": ("two_branch+pixel",),
             "colour alone": ("rgb",),
             "depth alone": ("aux",),
         },
@@ -147,7 +148,6 @@ STUDIES: dict[str, dict[str, dict[str, tuple[str, ...]]]] = {
         },
         "choices": {
             "default": ("default",),
-            "rss, trained in f32": ("f32+map_rss",),
             "BatchNorm of ImageNet": ("imagenet_bn",),
             "depth scaled per image": ("image_norm",),
             "surface normals": ("normals",),
