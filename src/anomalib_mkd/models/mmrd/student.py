@@ -143,7 +143,7 @@ class GuidedStudent(nn.Module):
             name: prior(self.queries(name, teacher) if self.prior_source == "teacher" else embedded[name])
             for name, prior in self.priors.items()
         }
-        told = [map_of(found, size) for found in self.interaction(tokens).values()]
+        told = torch.cat([map_of(found, size) for found in self.interaction(tokens).values()], dim=1)
         restored: Pyramid = {}
         for target, sources in self.sources.items():
             code = self.code(target, [embedded[name] for name in sources if name in embedded], told)
@@ -151,12 +151,12 @@ class GuidedStudent(nn.Module):
             restored |= {layer if target == FUSED else level(target, layer): features for layer, features in levels}
         return restored
 
-    def code(self, target: str, embedded: list[Tensor], told: list[Tensor]) -> Tensor:
+    def code(self, target: str, embedded: list[Tensor], told: Tensor) -> Tensor:
         """Join embeddings and priors into what the target's decoder reads."""
         guide = self.guides[target]
         if self.inject == "add":
-            return sum(embedded, start=guide(torch.cat(told, dim=1)))
-        return guide(torch.cat([*embedded, *told] if self.inject == "concat" else told, dim=1))  # type: ignore[no-any-return]
+            return sum(embedded, start=guide(told))
+        return guide(torch.cat([*embedded, told], dim=1) if self.inject == "concat" else told)  # type: ignore[no-any-return]
 
 
 def size_behind(deepest: Tensor) -> tuple[int, int]:
