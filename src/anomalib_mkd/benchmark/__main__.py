@@ -175,8 +175,9 @@ def selection(
     Args:
         candidates: Arguments of the model by name, for example '{"auto": {"value_weight": "auto"}, "paper":
             {"value_weight": 0.5, "training_steps": 300, "batch_size": 64}}'.
-        model: Mkd, MixedDistillation or Dcam.
-        data: Folders under the data root, in MVTec layout; joint4 is one model for four of them.
+        model: Mkd, MixedDistillation, Dcam or Mmrd (needs depth).
+        data: Folders under the data root, in MVTec layout; joint4 is one model for four of them. For Mmrd in MVTec
+            3D-AD's layout, painted in colour, in depth, and in both.
         seeds: Seeds of the split, the defects and the training.
         weights: Teacher weights.
         steps: Training steps where a candidate gives none; null means the model's own number.

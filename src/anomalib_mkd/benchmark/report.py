@@ -15,7 +15,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from anomalib_mkd.benchmark.rows import DATA, INT8, MEAN, PAINTED, SURFACE_ONLY, Row, read_folder
+from anomalib_mkd.benchmark.rows import DATA, INT8, MEAN, PAINTED, PAINTED_SCANS, SURFACE_ONLY, Row, read_folder
 from anomalib_mkd.benchmark.variants import BASELINES, STUDIES
 
 MARKED = re.compile(r"(<!-- table:(?P<name>[\w-]+) -->\n).*?(<!-- /table -->)", re.DOTALL)
@@ -345,12 +345,15 @@ def _joint(rows: Sequence[Row], folder: Path) -> str:
     return markdown([SHORT_TITLE, "Teacher", "Trained on", "Steps x batch", "Seeds", *COLUMNS], lines)
 
 
-def _depth_study(data: str, answers: Mapping[str, Sequence[str]]) -> Table:
+def _depth_study(data: str, answers: Mapping[str, Sequence[str]], protocol: str = "user") -> Table:
     """Table of variants of Mmrd on one data set: a line per variant and defect type, a column per metric."""
 
     def table(rows: Sequence[Row], folder: Path) -> str:
         del folder
-        chosen = [row for row in rows if row.model == "Mmrd" and row.data == data and not row.run_id.endswith(INT8)]
+        wanted = ("Mmrd", data, protocol)
+        chosen = [
+            row for row in rows if (row.model, row.data, row.protocol) == wanted and not row.run_id.endswith(INT8)
+        ]
         lines = []
         for answer, variants in answers.items():
             of_answer = [row for row in chosen if row.variant in variants]
@@ -464,6 +467,10 @@ TABLES: dict[str, Table] = {
         f"{study}-{name}": _depth_study(data, answers)
         for study, answers in STUDIES["Mmrd"].items()
         for name, data in DEPTH_SETS.items()
+    },
+    **{
+        f"{study}-painted": _depth_study(DEPTH_SETS["rgbd"], STUDIES["Mmrd"][study], PAINTED_SCANS)
+        for study in ("choices", "maps")
     },
     "int8": _int8,
     "speed": _speed,

@@ -37,6 +37,8 @@ MEAN = "mean"
 
 PAINTED, SURFACE_ONLY = "painted6", "painted"
 """Protocol of rows on painted defects of all six kinds, and of older rows on the three kinds that lie on a surface."""
+PAINTED_SCANS = "painted_scans"
+"""Protocol of rows on defects painted on photos, on depth, or on both."""
 
 INT8 = "-int8"
 """How the ``run_id`` of an export in 8 bits ends."""

@@ -5,12 +5,14 @@
 
 The held-out fifth of the training images is split in two: one half stays as it is, the other half gets painted
 defects: three kinds that lie on the surface, and three that change the shape. A candidate trains on the other four
-fifths and is measured on this painted set as on a real one.
+fifths and is measured on this painted set as on a real one. Sets with depth are smaller: each held-out pair is there
+as it is, and painted in colour, in depth and in both.
 """
 
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -19,15 +21,16 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFilter
 
-from anomalib_mkd.benchmark.rows import JOINT, PAINTED
+from anomalib_mkd.benchmark.rows import JOINT, PAINTED, PAINTED_SCANS
+from anomalib_mkd.depth import read_depth
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 logger = logging.getLogger(__name__)
 
-HELD_OUT = 0.2
-"""Share of the normal training images that a candidate does not train on."""
+HELD_OUT, HELD_OUT_SCANS = 0.2, 0.3
+"""Shares of the normal training images, and of those with depth, that a candidate does not train on."""
 
 FloatArray = npt.NDArray[np.float32]
 Painter = Callable[[FloatArray, tuple[int, int], np.random.Generator, FloatArray], tuple[FloatArray, FloatArray]]
@@ -185,7 +188,10 @@ def paint_wear(
     return image * (1 - alpha) + layer * alpha, opacity * _changed(image, layer)
 
 
-PAINTERS: tuple[Painter, ...] = (paint_scratch, paint_stain, paint_patch, paint_bend, paint_gap, paint_wear)
+SURFACE_PAINTERS: tuple[Painter, ...] = (paint_scratch, paint_stain, paint_patch)
+PAINTERS: tuple[Painter, ...] = (*SURFACE_PAINTERS, paint_bend, paint_gap, paint_wear)
+SCAN_DEFECTS = ("colour", "depth", "both")
+"""What shows a defect of a photo with depth."""
 
 
 def _place(image: FloatArray, rng: np.random.Generator) -> tuple[int, int]:
@@ -244,13 +250,8 @@ def painted_data(source: Path, target: Path, seed: int) -> Path:
     if done.exists():
         return target
     files = sorted(path for path in (source / "train" / "good").iterdir() if path.is_file())
-    if len(files) < 10:
-        msg = f"Expected at least 10 images in {source / 'train' / 'good'}, got {len(files)}. Name another data set."
-        raise ValueError(msg)
     rng = np.random.default_rng(seed)
-    order = rng.permutation(len(files))
-    held_out = [files[index] for index in order[: max(4, round(HELD_OUT * len(files)))]]
-    train = [files[index] for index in sorted(order[len(held_out) :])]
+    train, held_out = _hold_out(files, HELD_OUT, rng, source)
     names = [painter.__name__.removeprefix("paint_") for painter in PAINTERS[: len(held_out) // 2]]
     parts = ["train/good", "test/good", *(f"{top}/{name}" for top in ("test", "ground_truth") for name in names)]
     for part in parts:
@@ -263,12 +264,104 @@ def painted_data(source: Path, target: Path, seed: int) -> Path:
         kind = number % len(names)
         other = _read(train[int(rng.integers(len(train)))])
         image, mask = paint(_read(path), other, rng, kind)
-        picture = Image.fromarray((image * 255).round().clip(0, 255).astype(np.uint8))
-        picture.save(target / "test" / names[kind] / f"{path.stem}.png")
-        truth = Image.fromarray((mask * 255).astype(np.uint8))
-        truth.save(target / "ground_truth" / names[kind] / f"{path.stem}_mask.png")
+        _picture(image).save(target / "test" / names[kind] / f"{path.stem}.png")
+        _picture(mask).save(target / "ground_truth" / names[kind] / f"{path.stem}_mask.png")
     done.write_text(f"seed {seed}\n", encoding="utf-8")
     return target
+
+
+def paint_scan(
+    image: FloatArray, scan: FloatArray, other: FloatArray, rng: np.random.Generator, kind: int
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Paint one to three defects of a kind on a photo, and raise or lower its depth in the same places.
+
+    Args:
+        image: ``(H, W, 3)``, 0..1.
+        scan: Distances ``(h, w)`` or points x, y, z ``(h, w, 3)`` of the same view, missing values NaN.
+        other: Another normal image of the photo's size.
+        rng: Source of chance.
+        kind: Index into ``SURFACE_PAINTERS``.
+
+    Returns:
+        The painted image, the scan moved along its rays by 3 % to 8 % of the range that it spans, and the mask
+        ``(H, W)``, 0 or 1 and not empty.
+    """
+    painted, mask = paint(image, other, rng, kind)
+    distances = scan if scan.ndim == 2 else scan[..., 2]
+    low, high = np.nanpercentile(distances, (1, 99))
+    soft = cv2.resize(cv2.GaussianBlur(mask, (0, 0), 1), distances.shape[::-1])
+    shift = rng.choice([-1, 1]) * rng.uniform(0.03, 0.08) * (high - low)
+    stretch = (1 + shift * soft / distances).astype(np.float32)
+    return painted, scan * (stretch if scan.ndim == 2 else stretch[..., None]), mask
+
+
+def painted_scans(source: Path, target: Path, seed: int) -> Path:
+    """Make a data set in MVTec 3D-AD's layout from the normal training images of another one with depth.
+
+    Args:
+        source: Data set in the same layout, of which ``train/good`` and ``validation/good`` are read, and nothing else.
+        target: Folder to write; kept as it is if a finished one is there.
+        seed: Decides which images are held out, and the defects.
+
+    Returns:
+        ``target``.
+
+    Raises:
+        FileNotFoundError: If an image has no depth.
+        ValueError: If there are fewer than ten images.
+    """
+    done = target / "done"
+    if done.exists():
+        return target
+    home = source / "train" / "good"
+    photos, scans = ({path.stem: path for path in (home / kind).glob("*")} for kind in ("rgb", "xyz"))
+    if missing := sorted(photos.keys() - scans.keys()):
+        msg = f"Expected depth of each image in {home / 'xyz'}, got none of {missing[0]}. Add it, or remove the image."
+        raise FileNotFoundError(msg)
+    rng = np.random.default_rng(seed)
+    train, held_out = _hold_out(sorted(photos), HELD_OUT_SCANS, rng, source)
+
+    def keep(name: str, part: str) -> None:
+        _copy(photos[name], target / part / "rgb")
+        shutil.copy(scans[name], target / part / "xyz")
+
+    for part in ("train/good", *(f"test/{name}" for name in ("good", *SCAN_DEFECTS))):
+        for kind in ("rgb", "xyz", "gt"):
+            (target / part / kind).mkdir(parents=True, exist_ok=True)
+    if (source / "validation").is_dir():
+        shutil.copytree(source / "validation", target / "validation", dirs_exist_ok=True)
+    for name in train:
+        keep(name, "train/good")
+    for number, name in enumerate(held_out):
+        keep(name, "test/good")
+        other = _read(photos[train[int(rng.integers(len(train)))]])
+        image, scan = _read(photos[name]), read_depth(scans[name])
+        painted, moved, mask = paint_scan(image, scan, other, rng, number % len(SURFACE_PAINTERS))
+        for label, (photo, depth) in zip(
+            SCAN_DEFECTS, ((painted, scan), (image, moved), (painted, moved)), strict=True
+        ):
+            _picture(photo).save(target / "test" / label / "rgb" / f"{name}.png")
+            np.save(target / "test" / label / "xyz" / f"{name}.npy", depth)
+            _picture(mask).save(target / "test" / label / "gt" / f"{name}.png")
+    done.write_text(f"seed {seed}\n", encoding="utf-8")
+    return target
+
+
+def _hold_out(
+    files: Sequence[Any], share: float, rng: np.random.Generator, source: Path
+) -> tuple[list[Any], list[Any]]:
+    """Split at random, what remains in its order."""
+    if len(files) < 10:
+        msg = f"Expected at least 10 images in {source / 'train' / 'good'}, got {len(files)}. Name another data set."
+        raise ValueError(msg)
+    order = rng.permutation(len(files))
+    held_out = order[: max(4, round(share * len(files)))]
+    return [files[index] for index in sorted(order[len(held_out) :])], [files[index] for index in held_out]
+
+
+def _picture(values: FloatArray) -> Image.Image:
+    """8 bits of values in 0..1."""
+    return Image.fromarray((values * 255).round().clip(0, 255).astype(np.uint8))
 
 
 def _read(path: Path) -> FloatArray:
@@ -313,12 +406,15 @@ def measure_candidates(
         work: Folder for the painted data sets.
     """
     from anomalib_mkd.benchmark.accuracy import measure_run  # noqa: PLC0415  # painting needs no torch
-    from anomalib_mkd.benchmark.runs import Run  # noqa: PLC0415  # painting needs no torch
+    from anomalib_mkd.benchmark.runs import RGB_FOLDER, Run  # noqa: PLC0415  # painting needs no torch
 
     for seed in seeds:
         for name in data:
+            scans = (data_root / name / "train" / "good" / RGB_FOLDER).is_dir()
+            protocol, make = (PAINTED_SCANS, painted_scans) if scans else (PAINTED, painted_data)
+            root = work / f"{protocol}_s{seed}"
             for part in JOINT.get(name, (name,)):
-                painted_data(data_root / part, work / f"{PAINTED}_s{seed}" / part, seed)
+                make(data_root / part, root / part, seed)
             for variant, given in candidates.items():
                 arguments = dict(given)
                 run = Run(
@@ -327,9 +423,9 @@ def measure_candidates(
                     data=name,
                     seed=seed,
                     weights=weights,
-                    protocol=PAINTED,
+                    protocol=protocol,
                     steps=arguments.pop("training_steps", steps),
                     batch_size=arguments.pop("batch_size", batch_size),
                     arguments=arguments,
                 )
-                measure_run(run, results=results, shared=shared, data_root=work / f"{PAINTED}_s{seed}")
+                measure_run(run, results=results, shared=shared, data_root=root)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +15,18 @@ from PIL import Image
 from anomalib_mkd.benchmark import accuracy
 from anomalib_mkd.benchmark.rows import DATA
 from anomalib_mkd.benchmark.runs import Run, run_data
-from anomalib_mkd.benchmark.selection import PAINTERS, measure_candidates, paint, painted_data
+from anomalib_mkd.benchmark.selection import (
+    PAINTERS,
+    SCAN_DEFECTS,
+    SURFACE_PAINTERS,
+    measure_candidates,
+    paint,
+    paint_scan,
+    painted_data,
+    painted_scans,
+)
+from anomalib_mkd.data import Recipe, make_dataset
+from anomalib_mkd.depth import read_depth
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -53,6 +65,52 @@ def test_painted_data(tmp_path: Path) -> None:
     again = painted_data(tmp_path / "set", tmp_path / "again", seed=1)
     for path in defects:
         assert path.read_bytes() == (again / path.relative_to(target)).read_bytes()
+
+
+@pytest.mark.parametrize("kind", range(len(SURFACE_PAINTERS)))
+@pytest.mark.parametrize("shape", [(64, 64), (32, 32, 3)], ids=["distances", "points of half the size"])
+def test_depth_moves_along_its_rays_where_the_photo_is_painted(kind: int, shape: tuple[int, ...]) -> None:
+    rng = np.random.default_rng(3)
+    image, other = (rng.random((64, 64, 3), dtype=np.float32) for _ in range(2))
+    scan = (1 + 0.5 * rng.random(shape)).astype(np.float32)
+    scan[:4] = np.nan
+    painted, moved, mask = paint_scan(image, scan, other, rng, kind)
+    assert (painted != image).any()
+    assert moved.dtype == np.float32
+    np.testing.assert_array_equal(np.isnan(moved), np.isnan(scan))
+    stretch = (moved / scan).reshape(*shape[:2], -1)
+    np.testing.assert_allclose(stretch[4:], stretch[4:, :, :1].repeat(stretch.shape[-1], -1), rtol=1e-5)
+    inside = mask[:: 64 // shape[0], :: 64 // shape[1]][4:] == 1
+    change = np.abs(stretch[4:, :, 0] - 1)
+    assert change[inside].mean() > 5 * change[~inside].mean()
+    assert change.max() < 0.08 * 0.5
+
+
+def test_painted_scans(tmp_path: Path) -> None:
+    recipe = Recipe("metal", picture_size=64, train_images=20, test_good=2, per_defect=1, layout="mvtec3d")
+    source = make_dataset(tmp_path, recipe)
+    shutil.rmtree(source / "test")  # and no test image is there to be read
+    target = painted_scans(source, tmp_path / "painted", seed=1)
+    names = {part: {path.stem for path in (target / part / "rgb").iterdir()} for part in ("train/good", "test/good")}
+    assert {part: len(found) for part, found in names.items()} == {"train/good": 14, "test/good": 6}
+    assert not names["train/good"] & names["test/good"]
+    for name in names["test/good"]:
+        photos = {label: target / "test" / label / "rgb" / f"{name}.png" for label in ("good", *SCAN_DEFECTS)}
+        pixels = {label: Image.open(path).tobytes() for label, path in photos.items()}
+        assert pixels["good"] == pixels["depth"] != pixels["colour"] == pixels["both"]
+        scans = {label: read_depth(next((target / "test" / label / "xyz").glob(f"{name}.*"))) for label in photos}
+        for label, other, alike in (("colour", "good", True), ("both", "depth", True), ("depth", "good", False)):
+            assert np.array_equal(scans[label], scans[other], equal_nan=True) is alike
+    run = Run("Mmrd", "default", "metal", 0, "resnet18.tv_in1k", protocol="painted_scans", batch_size=2)
+    shutil.move(target, tmp_path / "data" / "metal")
+    datamodule = run_data(tmp_path / "data", run)
+    assert [len(data) for data in (datamodule.train_data, datamodule.val_data, datamodule.test_data)] == [14, 2, 24]
+
+
+def test_scans_without_depth_are_refused(tmp_path: Path) -> None:
+    normal_images(tmp_path / "train" / "good" / "rgb", 12)
+    with pytest.raises(FileNotFoundError, match=r"Expected depth of each image.*got none of 000"):
+        painted_scans(tmp_path, tmp_path / "painted", seed=1)
 
 
 def test_too_few_images(tmp_path: Path) -> None:
