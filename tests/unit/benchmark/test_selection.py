@@ -13,18 +13,10 @@ import pytest
 from PIL import Image
 
 from anomalib_mkd.benchmark import accuracy
+from anomalib_mkd.benchmark.painters import PAINTERS, SURFACE_PAINTERS, paint, paint_scan
 from anomalib_mkd.benchmark.rows import DATA
 from anomalib_mkd.benchmark.runs import Run, run_data
-from anomalib_mkd.benchmark.selection import (
-    PAINTERS,
-    SCAN_DEFECTS,
-    SURFACE_PAINTERS,
-    measure_candidates,
-    paint,
-    paint_scan,
-    painted_data,
-    painted_scans,
-)
+from anomalib_mkd.benchmark.selection import SCAN_DEFECTS, measure_candidates, painted_data, painted_scans
 from anomalib_mkd.data import Recipe, make_dataset
 from anomalib_mkd.depth import read_depth
 
