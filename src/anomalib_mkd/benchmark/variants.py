@@ -137,6 +137,7 @@ STUDIES: dict[str, dict[str, dict[str, tuple[str, ...]]]] = {
             "two branches, loss per position": ("two_branch+pixel",),
             "colour alone": ("rgb",),
             "depth alone": ("aux",),
+            "depth alone, BatchNorm of ImageNet": ("aux+imagenet_bn",),
         },
         "targets": {
             "side by side, the default": ("default",),
