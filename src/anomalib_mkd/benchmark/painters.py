@@ -41,6 +41,12 @@ def _soft_mask(draw: Callable[[ImageDraw.ImageDraw], None], size: tuple[int, int
     return opacity
 
 
+def _lay_over(image: FloatArray, layer: FloatArray, opacity: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Show a layer through ``opacity``: the image, and the opacity where that is seen."""
+    alpha = opacity[..., None]
+    return image * (1 - alpha) + layer * alpha, opacity * _changed(image, layer)
+
+
 def paint_scratch(
     image: FloatArray,
     centre: tuple[int, int],
@@ -106,9 +112,7 @@ def paint_patch(
     layer = image.copy()
     layer[row : row + side, column : column + side] = piece
     box = (column + 1, row + 1, column + side - 2, row + side - 2)
-    opacity = _soft_mask(lambda draw: draw.ellipse(box, fill=255), (height, width), 1.0)
-    alpha = opacity[..., None]
-    return image * (1 - alpha) + layer * alpha, opacity * _changed(image, layer)
+    return _lay_over(image, layer, _soft_mask(lambda draw: draw.ellipse(box, fill=255), (height, width), 1.0))
 
 
 def paint_bend(
@@ -148,9 +152,7 @@ def paint_gap(
     layer: FloatArray = np.asarray(
         cv2.warpAffine(np.ascontiguousarray(image), shift, (width, height), borderMode=cv2.BORDER_REFLECT)
     )
-    opacity = _blob(centre, radius, rng, (height, width))
-    alpha = opacity[..., None]
-    return image * (1 - alpha) + layer * alpha, opacity * _changed(image, layer)
+    return _lay_over(image, layer, _blob(centre, radius, rng, (height, width)))
 
 
 def paint_wear(
@@ -164,8 +166,7 @@ def paint_wear(
     height, width = image.shape[:2]
     opacity = _blob(centre, rng.uniform(0.03, 0.08) * height, rng, (height, width))
     layer: FloatArray = np.asarray(cv2.GaussianBlur(image, (0, 0), rng.uniform(0.01, 0.02) * height))
-    alpha = opacity[..., None]
-    return image * (1 - alpha) + layer * alpha, opacity * _changed(image, layer)
+    return _lay_over(image, layer, opacity)
 
 
 SURFACE_PAINTERS: tuple[Painter, ...] = (paint_scratch, paint_stain, paint_patch)

@@ -137,9 +137,14 @@ def draw_depth_data(root: Path, data: str) -> None:
     make_dataset(root / folder, recipe)
 
 
+def has_depth(root: Path | str, data: str) -> bool:
+    """Whether a folder under the data root has MVTec 3D-AD's layout."""
+    return (Path(root) / data / "train" / "good" / RGB_FOLDER).is_dir()
+
+
 def run_data(root: Path | str, run: Run) -> MVTecFolder | MultiCategory | DepthFolder:
     """The data module of a run; arguments and errors as for :func:`folder_data`."""
-    if (Path(root) / run.data / "train" / "good" / RGB_FOLDER).is_dir():
+    if has_depth(root, run.data):
         return depth_data(root, run.data, run.batch_size)
     if run.data not in JOINT:
         return folder_data(root, run.data, run.batch_size, run.seed)

@@ -184,11 +184,11 @@ def measure_candidates(
         work: Folder for the painted data sets.
     """
     from anomalib_mkd.benchmark.accuracy import measure_run  # noqa: PLC0415  # painting needs no torch
-    from anomalib_mkd.benchmark.runs import RGB_FOLDER, Run  # noqa: PLC0415  # painting needs no torch
+    from anomalib_mkd.benchmark.runs import Run, has_depth  # noqa: PLC0415  # painting needs no torch
 
     for seed in seeds:
         for name in data:
-            scans = (data_root / name / "train" / "good" / RGB_FOLDER).is_dir()
+            scans = has_depth(data_root, name)
             protocol, make = (PAINTED_SCANS, painted_scans) if scans else (PAINTED, painted_data)
             root = work / f"{protocol}_s{seed}"
             for part in JOINT.get(name, (name,)):
