@@ -253,7 +253,7 @@ def latency(
     results: Path = ROOT / "results" / "speed.csv",
     work: Path = ROOT / "results" / "work",
 ) -> None:
-    """Time OpenVINO models of 256 px on one image at a time: Dcam, its teacher alone, PatchCore; in f32 and 8 bits.
+    """Time OpenVINO models of 256 px on one image at a time: Dcam, Mmrd, a teacher, PatchCore; in f32 and 8 bits.
 
     Run it on a machine that does nothing else. Weights are random; no data is needed.
 

@@ -171,7 +171,9 @@ def int8_outputs(model: Any, datamodule: AnomalibDataModule, outputs: Outputs, w
     """
     file = model.to_openvino(work, compression_type=CompressionType.INT8_PTQ, datamodule=datamodule)
     compiled = openvino.Core().compile_model(file, "CPU")
-    results = [compiled(batch.image.numpy()) for batch in datamodule.test_dataloader()]
+    dataset = datamodule.test_data
+    raw = (model.raw_inputs(dataset[index]) for index in range(len(dataset)))
+    results = [compiled([given[None].numpy() for given in inputs]) for inputs in raw]
     scores, maps = (
         torch.from_numpy(np.concatenate([r[name] for r in results])) for name in ("pred_score", "anomaly_map")
     )

@@ -15,15 +15,14 @@ import shutil
 import statistics
 import tempfile
 import time
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import openvino
 import torch
-from anomalib.pre_processing import PreProcessor
 from torch import Tensor, nn
-from torchvision.transforms.v2 import Compose, Normalize, Resize
 
 from anomalib_mkd.benchmark.rows import Row, append_rows, commit, has_run, machine, versions
 from anomalib_mkd.benchmark.runs import RESNET18
@@ -32,7 +31,7 @@ from anomalib_mkd.components.backbone import Teacher
 from anomalib_mkd.components.quantization import quantize
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +42,8 @@ GRAPHS = (
     ("Dcam", "no_gate"),
     ("Dcam", "width1.0"),
     ("Dcam", "width0.25"),
+    ("Mmrd", "default"),
+    ("Mmrd", "rgb"),
     ("Patchcore", "bottle"),
     ("Patchcore", "joint4"),
 )
@@ -81,11 +82,11 @@ def build(model: str, variant: str, backbone: str, side: int) -> Any:
         backbone: Teacher.
         side: Side of the images in pixels.
     """
-    normalize = Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
-    module = getattr(import_module("anomalib.models" if model in BASELINES else "anomalib_mkd"), model)(
+    owner = getattr(import_module("anomalib.models" if model in BASELINES else "anomalib_mkd"), model)
+    module = owner(
         backbone=backbone,
         pre_trained=False,
-        pre_processor=PreProcessor(Compose([Resize((side, side), antialias=True), normalize])),
+        pre_processor=owner.configure_pre_processor((side, side)),
         post_processor=False,
         evaluator=False,
         visualizer=False,
@@ -101,7 +102,7 @@ def build(model: str, variant: str, backbone: str, side: int) -> Any:
 
 
 def export(model: str, variant: str, folder: Path, *, backbone: str, side: int) -> Path:
-    """Export an untrained model for one image at a time.
+    """Export an untrained model for images of one size.
 
     Args:
         model: Class name, or ``Teacher``, which is the network alone: no pre-processing, no student, no map.
@@ -115,7 +116,7 @@ def export(model: str, variant: str, folder: Path, *, backbone: str, side: int) 
     """
     if (model, variant) != TEACHER:
         module = build(model, variant, backbone, side)
-        path: Path = module.to_openvino(folder, input_size=(side, side), onnx_kwargs={"dynamic_axes": {}})
+        path: Path = module.to_openvino(folder, input_size=(side, side))
         return path
     path = folder / "teacher.xml"
     taps, shape = Taps(Teacher(backbone, pre_trained=False)), [1, 3, side, side]
@@ -124,21 +125,28 @@ def export(model: str, variant: str, folder: Path, *, backbone: str, side: int) 
     return path
 
 
+def inputs_of(graph: openvino.Model | openvino.CompiledModel, images: Tensor) -> tuple[Tensor, ...]:
+    """Give photos ``(N, 3, H, W)``, and depth ``(N, 1, H, W)`` behind them if the graph has a second input."""
+    return (images, images[:, :1])[: len(graph.inputs)]
+
+
 def compile_graph(path: Path, threads: int) -> openvino.CompiledModel:
-    """Load a graph; what is not in 8 bits is computed in f32, also where the CPU has bf16."""
+    """Load a graph for one image; what is not in 8 bits is computed in f32, also where the CPU has bf16."""
     core = openvino.Core()
     core.set_property({"ENABLE_MMAP": False})  # the file is replaced by the one in 8 bits, and goes away
     hints = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads}
-    return core.compile_model(core.read_model(path), "CPU", hints)
+    model = core.read_model(path)
+    model.reshape({taken: [1, *list(taken.partial_shape)[1:]] for taken in model.inputs})
+    return core.compile_model(model, "CPU", hints)
 
 
-def take_turns(graphs: Sequence[openvino.CompiledModel], image: Any, rounds: int) -> list[list[float]]:
-    """Seconds of each graph in each of ``rounds`` turns, after some that do not count."""
-    seconds: list[list[float]] = [[] for _ in graphs]
+def take_turns(calls: Sequence[Callable[[], object]], rounds: int) -> list[list[float]]:
+    """Seconds of each call in each of ``rounds`` turns, after some that do not count."""
+    seconds: list[list[float]] = [[] for _ in calls]
     for turn in range(WARM_UP + rounds):
-        for graph, own in zip(graphs, seconds, strict=True):
+        for call, own in zip(calls, seconds, strict=True):
             start = time.perf_counter()
-            graph(image)
+            call()
             if turn >= WARM_UP:
                 own.append(time.perf_counter() - start)
     return seconds
@@ -188,7 +196,8 @@ def measure_latency(
         The new rows, per graph and precision: median and interquartile range of the latency in seconds, median ratio to
         the first graph, and the size on disk in megabytes; none if they were there.
     """
-    run_id = f"latency-{backbone}-{side}px-t{threads}-b1-n{rounds}"
+    features = machine(threads).rsplit("; ", 1)[-1].replace(" ", "+")
+    run_id = f"latency-{backbone}-{side}px-t{threads}-b1-n{rounds}-{features}"
     if has_run(results, run_id):
         logger.info("%s: there, skipped", run_id)
         return []
@@ -205,12 +214,16 @@ def measure_latency(
             path = export(model, variant, folder, backbone=backbone, side=side)
             for precision in PRECISIONS:
                 if precision == "int8":
-                    quantize(path, ((photo,) for photo in noise))
+                    inputs = inputs_of(compiled[model, variant, "f32"], noise)
+                    quantize(path, zip(*inputs, strict=True))
                 key = (model, variant, precision)
                 compiled[key] = compile_graph(path, threads)
                 megabytes[key] = sum(file.stat().st_size for file in (path, path.with_suffix(".bin"))) / 1e6
                 logger.info("%s, %s, %s: %.1f MB", *key, megabytes[key])
-        seconds = dict(zip(compiled, take_turns([*compiled.values()], noise[:1].numpy(), rounds), strict=True))
+        calls = [
+            partial(graph, [given.numpy() for given in inputs_of(graph, noise[:1])]) for graph in compiled.values()
+        ]
+        seconds = dict(zip(compiled, take_turns(calls, rounds), strict=True))
     finally:
         shutil.rmtree(work, ignore_errors=True)
     reference = seconds[next(iter(seconds))]
