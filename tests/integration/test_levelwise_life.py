@@ -217,7 +217,9 @@ def test_adapters_and_gates_are_in_no_graph(model: Model, tmp_path: Path) -> Non
     assert all(each == types[0] for each in types[1:])
 
 
-@pytest.mark.parametrize(("input_size", "sigma"), [(None, 4.0), ((64, 64), 0.0)])
+@pytest.mark.parametrize(
+    ("model", "input_size", "sigma"), [(MixedDistillation, None, 4.0), (Dcam, (64, 64), 0.0)], indirect=["model"]
+)
 def test_distances_stay_in_f32_where_openvino_chooses_bf16(
     model: Model, tmp_path: Path, input_size: tuple[int, int] | None, sigma: float
 ) -> None:
@@ -275,7 +277,7 @@ def test_8_bits_keep_the_auroc(
     assert roc_auc_score(labels, openvino_judge(file)(images.numpy())["pred_score"]) > expected - 0.05
 
 
-@pytest.mark.parametrize("input_size", [None, (64, 64)])
+@pytest.mark.parametrize(("model", "input_size"), [(MixedDistillation, (64, 64)), (Dcam, None)], indirect=["model"])
 def test_8_bits_compile_in_every_precision(model: Model, tmp_path: Path, input_size: tuple[int, int] | None) -> None:
     """bf16 is what OpenVINO chooses where the CPU has it; there it refused the default graph once."""
     file = small(model).to_openvino(

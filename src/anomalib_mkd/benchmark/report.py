@@ -33,7 +33,12 @@ METRICS = {"image_AUROC": "image AUROC", "pixel_AUROC": "pixel AUROC", "AUPRO": 
 SHORT = ("image_AUROC", "AUPRO")
 SHORT_TITLE = " / ".join(METRICS[metric] for metric in SHORT)
 FILES = {"MixedDistillation": "mixed_distillation", "Dcam": "dcam"}
-DEPTH_SETS = {"rgbd": "rgbd/table_top", "drawn3d": "drawn3d/metal"}
+DEPTH_SETS = {
+    "rgbd": ("rgbd/table_top", "user"),
+    "drawn3d": ("drawn3d/metal", "user"),
+    "painted": ("rgbd/table_top", PAINTED_SCANS),
+}
+"""How documents call what Mmrd is judged on, to data and protocol of the rows."""
 DEPTH_METRICS = {**METRICS, "recall": "recall"}
 EMPTY = "*Not measured yet.*"
 
@@ -345,7 +350,7 @@ def _joint(rows: Sequence[Row], folder: Path) -> str:
     return markdown([SHORT_TITLE, "Teacher", "Trained on", "Steps x batch", "Seeds", *COLUMNS], lines)
 
 
-def _depth_study(data: str, answers: Mapping[str, Sequence[str]], protocol: str = "user") -> Table:
+def _depth_study(data: str, protocol: str, answers: Mapping[str, Sequence[str]]) -> Table:
     """Table of variants of Mmrd on one data set: a line per variant and defect type, a column per metric."""
 
     def table(rows: Sequence[Row], folder: Path) -> str:
@@ -464,13 +469,9 @@ TABLES: dict[str, Table] = {
     **{f"{study}-{FILES[model]}": _study(model, shown) for model in FILES for study, shown in STUDIES[model].items()},
     **{f"other-{FILES[model]}": _study(model) for model in FILES},
     **{
-        f"{study}-{name}": _depth_study(data, answers)
+        f"{study}-{name}": _depth_study(data, protocol, answers)
         for study, answers in STUDIES["Mmrd"].items()
-        for name, data in DEPTH_SETS.items()
-    },
-    **{
-        f"{study}-painted": _depth_study(DEPTH_SETS["rgbd"], STUDIES["Mmrd"][study], PAINTED_SCANS)
-        for study in ("choices", "maps")
+        for name, (data, protocol) in DEPTH_SETS.items()
     },
     "int8": _int8,
     "speed": _speed,
