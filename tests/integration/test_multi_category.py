@@ -33,6 +33,7 @@ from torchvision.transforms.v2 import Resize
 from anomalib_mkd import Dcam, MixedDistillation, Mkd
 from anomalib_mkd.data import CategoryPostProcessor, MultiCategory, MVTecFolder
 from tests.category_folders import draw_category
+from tests.life import make_engine
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -320,6 +321,18 @@ def test_predict(root: Path, tmp_path: Path, thresholds: str) -> None:
     assert torch.equal(foreign.anomaly_map, known.anomaly_map) == (thresholds == "global")
     assert list(tmp_path.rglob("images/nut/good/001.png"))
     assert list(tmp_path.rglob("images/elsewhere/001.png"))
+
+
+@pytest.mark.filterwarnings("ignore:.max_epochs. was not set:UserWarning")
+def test_training_steps_count_for_each_category(root: Path, tmp_path: Path) -> None:
+    data, alone = multi(root), single(root, "bolt")
+    for datamodule, epochs in ((data, 2), (alone, 1)):
+        datamodule.setup("fit")
+        model = mkd()
+        model.hparams["training_steps"] = len(datamodule.train_dataloader())
+        runner = make_engine(tmp_path)
+        runner.fit(model, datamodule=datamodule)
+        assert runner.trainer.current_epoch == epochs
 
 
 @pytest.mark.slow

@@ -68,7 +68,7 @@ def accuracy(
         data: Folders under the data root, in MVTec layout; joint4 is one model for the four of the default. For Mmrd
             folders in MVTec 3D-AD's layout, or drawn3d/metal, drawn3d/washer, drawn3d/fabric, which are drawn.
         seeds: Seeds.
-        steps: Training steps; null means the model's own number (Stfpm: 100).
+        steps: Training steps, of joint data all together; null means the model's own number (Stfpm: 100).
         batch_size: Images per training step.
         threads: Threads of torch.
         shared: Folder with data and weights.

@@ -5,14 +5,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from anomalib_mkd.benchmark.rows import (
-    JOINT,
-)
+from anomalib_mkd.benchmark.rows import JOINT
 from anomalib_mkd.benchmark.variants import BASELINES, NAMED, variant_arguments
 from anomalib_mkd.data import DepthFolder, MultiCategory, MVTecFolder, Recipe, make_dataset
 
@@ -51,7 +50,7 @@ class Run:
         seed: Seed of everything.
         weights: Teacher weights: a timm name, or ``quickstart``.
         protocol: ``user``, ``paper``, or ``painted6`` for painted defects.
-        steps: Training steps; ``None`` = the model's own number.
+        steps: Training steps, of joint data all together; ``None`` = the model's own number.
         batch_size: Training batch.
         arguments: Arguments of the model beyond those of the variant.
     """
@@ -186,7 +185,7 @@ def model_arguments(run: Run, shared: Path) -> dict[str, Any]:
         if not run.weights.startswith("resnet"):
             arguments["detach_teacher"] = False
     if run.steps is not None:
-        arguments["training_steps"] = run.steps
+        arguments["training_steps"] = math.ceil(run.steps / len(JOINT.get(run.data, [run.data])))  # they count for each
     return arguments | dict(run.arguments)
 
 

@@ -75,29 +75,34 @@ class DistillationMixin(ExportMixin, LightningModule):
     def setup(self, stage: str) -> None:
         """Let training end by itself after ``training_steps``, where the user said nothing of epochs or steps.
 
-        Lightning cannot tell its own default of 1000 epochs from the user's: who wants exactly 1000 sets
-        ``training_steps=None``. Whole epochs are trained, and validation, which only sets thresholds, runs once at the
-        end, unless a callback watches a metric.
+        The steps count for each of a datamodule's ``categories``, if it has some, as ``MultiCategory`` has: one model
+        for all learns as long as a model for each of them would. Lightning cannot tell its own default of 1000 epochs
+        from the user's: who wants exactly 1000 sets ``training_steps=None``. Whole epochs are trained, and validation,
+        which only sets thresholds, runs once at the end, unless a callback watches a metric.
         """
-        steps = self.hparams["training_steps"]
+        each = self.hparams["training_steps"]
         trainer: Any = self.trainer
         loop = trainer.fit_loop
-        if stage != "fit" or steps is None or trainer.max_steps != -1 or loop.max_epochs != LIGHTNING_DEFAULT_EPOCHS:
+        if stage != "fit" or each is None or trainer.max_steps != -1 or loop.max_epochs != LIGHTNING_DEFAULT_EPOCHS:
             return
+        data = getattr(trainer, "datamodule", None)
+        categories = len(getattr(data, "categories", ())) or 1
+        steps = each * categories
         loop.setup_data()
         if math.isinf(trainer.num_training_batches):
             loop.max_epochs, loop.epoch_loop.max_steps = -1, steps
             return
         loop.max_epochs = max(math.ceil(steps / trainer.num_training_batches), loop.min_epochs or 1)
-        data = getattr(trainer, "datamodule", None)
         validates = trainer.enable_validation and (data is None or getattr(data, "val_data", None) is not None)
         # without validation, Lightning writes checkpoints only where this number is left at 1
         if validates and trainer.check_val_every_n_epoch == 1 and not any(map(_watches_metric, trainer.callbacks)):
             trainer.check_val_every_n_epoch = loop.max_epochs
         logger.info(
-            "Training %d epochs (training_steps=%d, no max_epochs given). Set max_epochs to choose yourself.",
+            "Training %d epochs (training_steps=%d, categories: %d, no max_epochs given). Set max_epochs to choose "
+            "yourself.",
             loop.max_epochs,
-            steps,
+            each,
+            categories,
         )
 
     def scheduled(self, optimizer: Optimizer) -> OptimizerLRScheduler:

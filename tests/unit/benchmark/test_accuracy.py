@@ -216,6 +216,7 @@ def test_arguments_of_the_presets(tmp_path: Path) -> None:
     assert arguments["weights"] == str(tmp_path / "weights" / RESNET18_FILE)
     assert arguments["schedule"] == "constant"
     assert arguments["training_steps"] == 200
+    assert model_arguments(dataclasses.replace(paper, data="joint4"), tmp_path)["training_steps"] == 50
     assert "detach_teacher" not in arguments
     quick = Run("Mkd", "paper", "toy/box", 0, "quickstart", "paper")
     assert model_arguments(quick, tmp_path)["detach_teacher"] is False

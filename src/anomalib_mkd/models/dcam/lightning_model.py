@@ -45,7 +45,7 @@ class Dcam(LevelwiseMixin, AnomalibModule):
         learning_rate: Its largest learning rate. Default: 0.03 for Muon, 0.004 for AdamW, 0.4 for SGD.
         weight_decay: Its weight decay. Default: 0.1 for Muon, 1e-4 for the others.
         schedule: "one_cycle" lets the learning rate end at 0, so that the last weights are good weights.
-        training_steps: Length of training where neither max_epochs nor max_steps is set, in whole epochs.
+        training_steps: Steps for each category where neither max_epochs nor max_steps is set, up to whole epochs.
         cache_gigabytes: Memory for the training images and the teacher's features of them; 0 keeps none.
         student_precision: "auto" trains the student in bf16 on CPUs that compute in it, and in f32 elsewhere.
         on_divergence: Log the signs of a diverged training, or stop at them.

@@ -52,8 +52,8 @@ class Mkd(DistillationMixin, AnomalibModule):
         learning_rate: Of Adam, at its highest. 1e-3 is the paper's, at a constant rate and for far more steps.
         schedule: "one_cycle" lets the learning rate end at 0, so that the last weights are good weights; "constant"
             is the paper's.
-        training_steps: Length of training where neither max_epochs nor max_steps is set, rounded up to whole epochs.
-            None leaves the length to Lightning.
+        training_steps: Length of training where neither max_epochs nor max_steps is set, for each category of a
+            ``MultiCategory``, rounded up to whole epochs. None leaves the length to Lightning.
         cache_gigabytes: Memory for the training images and the teacher's features of them; 0 reads and computes them in
             every step. Images are kept only where the data loader has no worker processes.
         student_precision: In which the student's forward and backward pass run in training: "auto" takes bf16 on CPUs
