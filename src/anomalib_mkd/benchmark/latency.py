@@ -116,7 +116,9 @@ def export(model: str, variant: str, folder: Path, *, backbone: str, side: int) 
     """
     if (model, variant) != TEACHER:
         module = build(model, variant, backbone, side)
-        path: Path = module.to_openvino(folder, input_size=(side, side))
+        # or PatchCore's graph could only judge as many images as the exporter's example has
+        single: dict[str, Any] = {"onnx_kwargs": {"dynamic_axes": {}}} if model in BASELINES else {}
+        path: Path = module.to_openvino(folder, input_size=(side, side), **single)
         return path
     path = folder / "teacher.xml"
     taps, shape = Taps(Teacher(backbone, pre_trained=False)), [1, 3, side, side]
