@@ -91,6 +91,7 @@ COMMON: dict[str, dict[str, Any]] = {
     "product": {"level_fusion": "product"},
     "sigma4": {"sigma": 4.0},
     "f32": {"student_precision": "f32"},
+    "bf16": {"student_precision": "bf16"},
     "delivered": {},
     "constant_step": {"schedule": "constant"},
 }
