@@ -19,6 +19,7 @@ from anomalib.data import Folder, PredictDataset
 from anomalib.data.datasets.base import image as image_dataset
 from anomalib.deploy import CompressionType, ExportType, OpenVINOInferencer
 from onnx.reference import ReferenceEvaluator
+from scipy.stats import spearmanr
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
@@ -49,14 +50,10 @@ PLAIN: dict[type, dict[str, Any]] = {
 }
 """What leaves out all that only training needs."""
 ADDED: dict[type, list[dict[str, Any]]] = {
-    MixedDistillation: [{"pairs": "all"}, {"adapter": "review"}],
+    MixedDistillation: [{"pairs": "all", "adapter": "review"}],
     Dcam: [{"attention": "both", "raw_weight": 1.0}],
 }
 """What brings it in, beyond the defaults."""
-
-
-SIZES: dict[type, tuple[int, int] | None] = {MixedDistillation: None, Dcam: (128, 128)}
-"""Exports of one are for any size, those of the other for a fixed one."""
 
 
 @dataclass(frozen=True)
@@ -159,16 +156,17 @@ def test_the_engine_exports_what_anomalibs_inferencer_reads(
 
 
 def test_exported_graphs_agree_with_the_checkpoint(life: Life, tmp_path: Path) -> None:
-    """Batches of 1, 2 and 7 by both formats; any size of one model, a fixed size of the other, which is the same."""
+    """Batches of 1, 2 and 7 of a fixed size in ONNX, of any size in OpenVINO, which is made of ONNX."""
     raw, (images, _) = life.raw, life.photos()
     assert images.shape[2:] == (96, 96)
-    fixed = SIZES[type(raw)]
-    for export in (raw.to_onnx, raw.to_openvino):
-        judge = openvino_judge(export(tmp_path / export.__name__, input_size=fixed))
-        for batch in (1, 2, 7):
-            expect_agreement(judge, raw, pictures(batch, *fixed) if fixed else images[-batch:])
-        if not fixed:
-            expect_agreement(judge, raw, pictures(2, 100, 180))
+    fixed, free = (
+        openvino_judge(export(tmp_path / export.__name__, input_size=size))
+        for export, size in ((raw.to_onnx, (128, 128)), (raw.to_openvino, None))
+    )
+    for batch in (1, 2, 7):
+        expect_agreement(fixed, raw, pictures(batch, 128, 128))
+        expect_agreement(free, raw, images[-batch:])
+    expect_agreement(free, raw, pictures(2, 100, 180))
 
 
 def test_the_onnx_graph_means_the_same_to_another_interpreter(model: Model, tmp_path: Path) -> None:
@@ -219,29 +217,7 @@ def test_adapters_and_gates_are_in_no_graph(model: Model, tmp_path: Path) -> Non
     assert all(each == types[0] for each in types[1:])
 
 
-@pytest.mark.parametrize(
-    ("model", "input_size", "sigma"), [(MixedDistillation, None, 4.0), (Dcam, (64, 64), 0.0)], indirect=["model"]
-)
-def test_distances_stay_in_f32_where_openvino_chooses_bf16(
-    model: Model, tmp_path: Path, input_size: tuple[int, int] | None, sigma: float
-) -> None:
-    """bf16 reaches as far as the last operator of a few kinds; 1 - cosine must lie behind them all."""
-    file = small(model, sigma=sigma).to_openvino(tmp_path, input_size=input_size)
-    operators = openvino.Core().read_model(file).get_ops()
-    pending, behind = [operator for operator in operators if operator.get_type_name() == "ReduceL2"], {}
-    assert len(pending) == 6  # norms of teacher and student, at three levels
-    while pending:
-        operator = pending.pop()
-        if operator.get_friendly_name() in behind:
-            continue
-        behind[operator.get_friendly_name()] = operator.get_type_name()
-        pending += [entry.get_node() for output in operator.outputs() for entry in output.get_target_inputs()]
-    kinds = set(behind.values())
-    assert kinds >= {"Divide", "Gather", "Result"}
-    assert not kinds & {"Convolution", "GroupConvolution", "ConvolutionBackpropData", "MatMul", "Interpolate"}
-
-
-@pytest.mark.parametrize("arguments", [{"pairs": "all"}, {"adapter": "review"}, {"path_mode": "feed"}])
+@pytest.mark.parametrize("arguments", [{"pairs": "all", "adapter": "review"}, {"path_mode": "feed"}])
 def test_a_mixed_map_is_exported_with_what_it_needs(arguments: dict[str, Any], tmp_path: Path) -> None:
     module = small(MixedDistillation, student_width=1.0, level_fusion="sum", map_source="mixed", **arguments).eval()
     expect_agreement(openvino_judge(module.to_openvino(tmp_path)), module, pictures(2, 64))
@@ -250,9 +226,9 @@ def test_a_mixed_map_is_exported_with_what_it_needs(arguments: dict[str, Any], t
 # -------------------------------------------------------------------------------------------------------------- 8 bits
 
 
-def test_8_bits_keep_the_auroc(life: Life, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_8_bits_keep_the_order_of_the_scores(life: Life, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The photos are smaller than the model; calibration reads training images only."""
-    input_size = SIZES[type(life.module)]
+    input_size = (128, 128) if isinstance(life.module, Dcam) else None
     raw, (images, labels) = life.raw, life.photos()
     read: list[str] = []
     original = image_dataset.read_image
@@ -272,15 +248,21 @@ def test_8_bits_keep_the_auroc(life: Life, tmp_path: Path, monkeypatch: pytest.M
     if input_size:
         images = torch.nn.functional.interpolate(images, input_size, mode="bilinear")
     with torch.inference_mode():
-        expected = roc_auc_score(labels, raw(images).pred_score.numpy())
+        expected = raw(images).pred_score.numpy()
+    scores = openvino_judge(file)(images.numpy())["pred_score"]
     # a model of a few steps and 60 photos, whose scores lie close together; the committed table has real ones
-    assert roc_auc_score(labels, openvino_judge(file)(images.numpy())["pred_score"]) > expected - 0.05
+    assert spearmanr(expected, scores).statistic > 0.85
+    assert roc_auc_score(labels, scores) > 0.8
 
 
-@pytest.mark.parametrize(("model", "input_size"), [(MixedDistillation, (64, 64)), (Dcam, None)], indirect=["model"])
-def test_8_bits_compile_in_every_precision(model: Model, tmp_path: Path, input_size: tuple[int, int] | None) -> None:
+@pytest.mark.parametrize(
+    ("model", "input_size", "sigma"), [(MixedDistillation, (64, 64), 4.0), (Dcam, None, 0.0)], indirect=["model"]
+)
+def test_8_bits_compile_in_every_precision(
+    model: Model, tmp_path: Path, input_size: tuple[int, int] | None, sigma: float
+) -> None:
     """bf16 is what OpenVINO chooses where the CPU has it; there it refused the default graph once."""
-    file = small(model).to_openvino(
+    file = small(model, sigma=sigma).to_openvino(
         tmp_path,
         input_size=input_size,
         compression_type=CompressionType.INT8_PTQ,
@@ -289,6 +271,24 @@ def test_8_bits_compile_in_every_precision(model: Model, tmp_path: Path, input_s
     for hints in ({}, {"INFERENCE_PRECISION_HINT": "f32"}, {"INFERENCE_PRECISION_HINT": "bf16"}):
         result = openvino.Core().compile_model(file, "CPU", hints)(pictures(2, 64).numpy())
         assert np.isfinite(result["anomaly_map"]).all()
+    expect_distances_in_f32(file)
+
+
+def expect_distances_in_f32(file: Path) -> None:
+    """bf16 reaches as far as the last operator of a few kinds, 8 bits as well; 1 - cosine must lie behind them all."""
+    operators = openvino.Core().read_model(file).get_ops()
+    pending, behind = [operator for operator in operators if operator.get_type_name() == "ReduceL2"], {}
+    assert len(pending) == 6  # norms of teacher and student, at three levels
+    while pending:
+        operator = pending.pop()
+        if operator.get_friendly_name() in behind:
+            continue
+        behind[operator.get_friendly_name()] = operator.get_type_name()
+        pending += [entry.get_node() for output in operator.outputs() for entry in output.get_target_inputs()]
+    kinds = set(behind.values())
+    assert kinds >= {"Divide", "Gather", "Result"}
+    assert not kinds & {"Convolution", "GroupConvolution", "ConvolutionBackpropData", "MatMul", "Interpolate"}
+    assert "FakeQuantize" not in kinds
 
 
 def test_8_bits_need_images(model: Model, tmp_path: Path) -> None:
