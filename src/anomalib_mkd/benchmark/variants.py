@@ -9,7 +9,7 @@ import re
 from typing import Any
 
 _FUSED_TARGETS = ("sum", "max", "nsum", "energy", "variance")
-_OTHER_JOINS = ("rss", "zmax", "zsum", "sum")
+_OTHER_JOINS = ("p4", "rss", "zsum", "sum")
 """Of Mmrd: what its default is compared with."""
 
 NAMED: dict[str, dict[str, dict[str, Any]]] = {
@@ -133,9 +133,12 @@ STUDIES: dict[str, dict[str, dict[str, tuple[str, ...]]]] = {
         "branches": {
             "Mmrd, the default": ("default",),
             "two branches": ("two_branch",),
-            "Mmrd, maps joined by rss": ("map_rss",),
-            "two branches, maps joined by rss": ("two_branch+map_rss",),
             "two branches, loss per position": ("two_branch+pixel",),
+            **{
+                f"{label}, maps joined by {name}": (f"{prefix}map_{name}",)
+                for name in ("p4", "rss")
+                for label, prefix in (("Mmrd", ""), ("two branches", "two_branch+"))
+            },
             "colour alone": ("rgb",),
             "depth alone": ("aux",),
             "depth alone, BatchNorm of ImageNet": ("aux+imagenet_bn",),
@@ -145,18 +148,15 @@ STUDIES: dict[str, dict[str, dict[str, tuple[str, ...]]]] = {
             **{name: (f"target_{name}",) for name in _FUSED_TARGETS},
         },
         "maps": {
-            "p4, the default": ("default",),
+            "zmax, the default": ("default",),
             **{name: (f"map_{name}",) for name in _OTHER_JOINS},
         },
         "choices": {
-            "default": ("default",),
-            "BatchNorm of ImageNet": ("imagenet_bn",),
-            "depth scaled per image": ("image_norm",),
-            "surface normals": ("normals",),
-            "priors replace the embedding": ("replace",),
-            "priors from the embedding": ("embedding",),
-            "no interaction": ("no_interaction",),
-            "loss per position": ("pixel",),
+            "default but for p4": ("map_p4",),
+            "BatchNorm of ImageNet": ("imagenet_bn+map_p4",),
+            "depth scaled per image": ("image_norm+map_p4",),
+            "priors replace the embedding": ("replace+map_p4",),
+            "priors from the embedding": ("embedding+map_p4",),
         },
     },
     "Dcam": {

@@ -67,9 +67,9 @@ def _norm(power: float) -> Fusion:
 
 
 MODALITY_FUSIONS: dict[str, Fusion] = {
+    "zmax": torch.maximum,
     "p4": _norm(4),
     "rss": _norm(2),
-    "zmax": torch.maximum,
     "zsum": torch.add,
     "sum": torch.add,
     "joint": lambda rgb, aux: (rgb + aux) / 2,
@@ -77,4 +77,4 @@ MODALITY_FUSIONS: dict[str, Fusion] = {
 """Maps ``(N, 1, H, W)`` of both modalities to one. Those in ``CALIBRATED`` get maps that are 0 at the normal mean and 1
 at the mean of normal images' peaks, the others get them raw."""
 
-CALIBRATED = {"p4", "rss", "zmax", "zsum"}
+CALIBRATED = {"zmax", "p4", "rss", "zsum"}

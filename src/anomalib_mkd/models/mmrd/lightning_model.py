@@ -45,8 +45,8 @@ class Mmrd(PairedExportMixin, LevelwiseMixin, AnomalibModule):
         aux_bn: Estimate BatchNorm statistics for the second modality on normal images, or keep those of ImageNet.
         target_fusion: Restore both modalities side by side ("concat"), or one fusion of their features.
         modality_fusion: How the two maps are joined where there are two, each scaled to 0 at its normal mean and 1 at
-            its mean normal peak: by default "p4", the fourth root of the sum of fourth powers; "rss", the root of the
-            sum of squares; "zmax", the larger one; or "zsum", the sum. "sum" and "joint" add and average them unscaled.
+            its mean normal peak: by default "zmax", the larger one; "p4", the fourth root of the sum of fourth powers;
+            "rss", the root of the sum of squares; or "zsum", the sum. "sum" and "joint" add and average them unscaled.
         num_prototypes: Prototypes of each modality.
         prior_dim: Channels of a prototype.
         prior_temperature: Divides the cosines to prototypes before the softmax.

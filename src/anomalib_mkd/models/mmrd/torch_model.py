@@ -29,7 +29,7 @@ MODALITIES = {"mmrd": (RGB, AUX), "two_branch": (RGB, AUX), "rgb": (RGB,), "aux"
 STRIDE = 32
 """Of the bottleneck; the decoder doubles its way back."""
 
-ModalityFusion = Literal["p4", "rss", "zmax", "zsum", "sum", "joint"]
+ModalityFusion = Literal["zmax", "p4", "rss", "zsum", "sum", "joint"]
 
 
 class MmrdModel(LevelwiseTeacherStudent):
@@ -100,7 +100,7 @@ class MmrdModel(LevelwiseTeacherStudent):
         self.image_channels = 3 * len(self.modalities)
         self.branches = branches
         self.target_fusion = target_fusion if fused else None
-        self.modality_fusion = None if one_map else modality_fusion or "p4"
+        self.modality_fusion = None if one_map else modality_fusion or "zmax"
         self.sigma = sigma
         self.register_buffer("map_mean", torch.zeros(len(self.modalities)))
         self.register_buffer("map_peak", torch.ones(len(self.modalities)))

@@ -79,8 +79,8 @@ def test_what_is_more_normal_than_usual_does_not_hide_the_rest(name: str) -> Non
     assert MODALITY_FUSIONS[name](torch.tensor(3.0), torch.tensor(-5.0)).item() == 3.0
 
 
-def test_the_default_follows_the_larger_map_and_gains_where_both_are_high() -> None:
-    """Noise of the other modality, here half as high as a defect, adds less than to a root of squares."""
+def test_norms_gain_where_both_maps_are_high_and_pay_with_noise() -> None:
+    """Noise of the other modality, here half as high as a defect, adds nothing to the larger one."""
     high, low = torch.tensor(2.0), torch.tensor(1.0)
     joined = {
         name: (MODALITY_FUSIONS[name](high, low).item(), MODALITY_FUSIONS[name](high, high).item())
