@@ -58,11 +58,10 @@ def test_the_papers_variant_is_the_papers_file(model: str) -> None:
 @pytest.mark.parametrize("model", STUDIES)
 def test_an_answer_of_a_study_is_one_model(model: str) -> None:
     for variants in (variants for study in STUDIES[model].values() for variants in study.values()):
-        built = [
-            getattr(anomalib_mkd, model)(backbone=RESNET18, pre_trained=False, **variant_arguments(model, v))
-            for v in variants
-        ]
-        assert all(other.hparams == built[0].hparams for other in built)
+        arguments = [variant_arguments(model, variant) for variant in variants]
+        if len(arguments) > 1:
+            built = [getattr(anomalib_mkd, model)(backbone=RESNET18, pre_trained=False, **each) for each in arguments]
+            assert all(other.hparams == built[0].hparams for other in built)
 
 
 def test_later_words_win_and_unknown_ones_are_listed() -> None:
