@@ -340,7 +340,7 @@ def test_a_photo_is_resized_for_an_export_as_it_is_for_a_test(case: Case) -> Non
 
 
 def test_nothing_that_only_training_needs_is_exported(case: Case) -> None:
-    """What the graph reads that every format is made of; ONNX is looked at where the models are tested in full."""
+    """What the graph reads that every format is made of; ONNX is looked at where each model lives its whole life."""
     module = case.build().eval()
     assert all(any(name.startswith(prefix) for name in module.state_dict()) for prefix in case.training_only)
     program = torch.export.export(module, (pictures(1, SIZE),), strict=False)

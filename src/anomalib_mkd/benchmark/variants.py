@@ -134,11 +134,10 @@ STUDIES: dict[str, dict[str, dict[str, tuple[str, ...]]]] = {
             "Mmrd, the default": ("default",),
             "two branches": ("two_branch",),
             "two branches, loss per position": ("two_branch+pixel",),
-            **{
-                f"{label}, maps joined by {name}": (f"{prefix}map_{name}",)
-                for name in ("p4", "rss")
-                for label, prefix in (("Mmrd", ""), ("two branches", "two_branch+"))
-            },
+            "Mmrd, maps joined by p4": ("map_p4",),
+            "two branches, maps joined by p4": ("two_branch+map_p4",),
+            "Mmrd, maps joined by rss": ("map_rss",),
+            "two branches, maps joined by rss": ("two_branch+map_rss",),
             "colour alone": ("rgb",),
             "depth alone": ("aux",),
             "depth alone, BatchNorm of ImageNet": ("aux+imagenet_bn",),
