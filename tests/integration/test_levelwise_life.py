@@ -226,9 +226,11 @@ def test_a_mixed_map_is_exported_with_what_it_needs(arguments: dict[str, Any], t
 # -------------------------------------------------------------------------------------------------------------- 8 bits
 
 
-def test_8_bits_keep_the_order_of_the_scores(life: Life, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("input_size", [None, (128, 128)])
+def test_8_bits_keep_the_auroc(
+    life: Life, tmp_path: Path, input_size: tuple[int, int] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The photos are smaller than the model; calibration reads training images only."""
-    input_size = (128, 128) if isinstance(life.module, Dcam) else None
     raw, (images, labels) = life.raw, life.photos()
     read: list[str] = []
     original = image_dataset.read_image
@@ -252,7 +254,8 @@ def test_8_bits_keep_the_order_of_the_scores(life: Life, tmp_path: Path, monkeyp
     scores = openvino_judge(file)(images.numpy())["pred_score"]
     # a model of a few steps and 60 photos, whose scores lie close together; the committed table has real ones
     assert spearmanr(expected, scores).statistic > 0.85
-    assert roc_auc_score(labels, scores) > 0.8
+    # 8 bits in the first convolution, which only a fixed size has, cost such a model up to 0.085 on a CPU with AMX
+    assert roc_auc_score(labels, scores) > (0.8 if input_size else roc_auc_score(labels, expected) - 0.05)
 
 
 @pytest.mark.parametrize(
