@@ -254,8 +254,7 @@ def test_8_bits_keep_the_auroc(
     scores = openvino_judge(file)(images.numpy())["pred_score"]
     # a model of a few steps and 60 photos, whose scores lie close together; the committed table has real ones
     assert spearmanr(expected, scores).statistic > 0.85
-    # 8 bits in the first convolution, which only a fixed size has, cost such a model up to 0.085 on a CPU with AMX
-    assert roc_auc_score(labels, scores) > (0.8 if input_size else roc_auc_score(labels, expected) - 0.05)
+    assert roc_auc_score(labels, scores) > roc_auc_score(labels, expected) - 0.05
 
 
 @pytest.mark.parametrize(
