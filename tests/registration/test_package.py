@@ -5,11 +5,14 @@
 
 from __future__ import annotations
 
+import ast
 import configparser
 import hashlib
 import re
+import sys
 import zipfile
 from importlib import import_module
+from importlib.metadata import packages_distributions, requires
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,6 +41,29 @@ def test_the_wheel_holds_the_package_and_three_hook_files(wheel: Path) -> None:
     assert package == {name for name in source if Path(name).suffix}
     assert {Path(name).suffix for name in package} <= {".py", ".typed", ".safetensors"}
     assert {Path(name).name for name in information} == {"METADATA", "WHEEL", "RECORD", "LICENSE", "entry_points.txt"}
+
+
+def test_every_package_that_is_imported_is_required() -> None:
+    """What another package happens to bring along can go with its next version."""
+    imported = {
+        (node.module if isinstance(node, ast.ImportFrom) else alias.name).partition(".")[0]
+        for path in SOURCE.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Import | ast.ImportFrom) and not getattr(node, "level", 0)
+        for alias in node.names
+    }
+    foreign = imported - sys.stdlib_module_names - {"anomalib_mkd", "_anomalib_mkd_autoload"}
+    lines = [line for line in requires("anomalib_mkd") or [] if "extra ==" not in line]
+    required = {canonical(re.split(r"[\[<>=!]", line)[0]) for line in lines}
+    brings = packages_distributions()
+    missing = {name for name in foreign if not required & {canonical(given) for given in brings[name]}}
+    assert len(foreign) > 10
+    assert not missing
+
+
+def canonical(name: str) -> str:
+    """Distributions write their names with `-` or `_`."""
+    return name.lower().replace("_", "-")
 
 
 def test_the_hook_is_small_and_says_what_it_runs() -> None:
