@@ -7,36 +7,23 @@ Trains a MixedDistillation (seed 0) on a category of the shared folder, exports 
 and without the convolutions that read the image, and tests both exports as OpenVINO compiles them by itself.
 """
 
-import dataclasses
 import sys
 import tempfile
 from pathlib import Path
 from unittest.mock import patch
 
-import numpy as np
-import openvino
 import torch
 from anomalib.deploy import CompressionType
 from lightning import seed_everything
 from torchvision.transforms.v2.functional import resize
 
-from anomalib_mkd.benchmark.accuracy import test_outputs, train
+from anomalib_mkd.benchmark.accuracy import openvino_outputs, test_outputs, train
 from anomalib_mkd.benchmark.outputs import Outputs, measure
 from anomalib_mkd.benchmark.rows import machine
 from anomalib_mkd.benchmark.runs import RESNET18, Run, build_model, run_data
 from anomalib_mkd.components import quantization
 
 SIZE = (256, 256)
-
-
-def exported_outputs(file: Path, images: list[torch.Tensor], outputs: Outputs) -> Outputs:
-    """Results of an OpenVINO model beside the truth of the torch model's."""
-    graph = openvino.Core().compile_model(file, "CPU")
-    results = [graph([image[None].numpy()]) for image in images]
-    scores, maps = (
-        torch.from_numpy(np.concatenate([result[name] for result in results])) for name in ("pred_score", "anomaly_map")
-    )
-    return dataclasses.replace(outputs, scores=scores.flatten(), maps=maps.reshape(outputs.maps.shape))
 
 
 def tell(name: str, outputs: Outputs) -> None:
@@ -57,7 +44,7 @@ if __name__ == "__main__":
         outputs = test_outputs(model, datamodule, Path(folder))
         tell("torch", outputs)
         test_data = datamodule.test_data
-        images = [resize(test_data[index].image, list(SIZE), antialias=True) for index in range(len(test_data))]
+        images = [(resize(test_data[index].image, list(SIZE)),) for index in range(len(test_data))]
         for name, stems in (("spared", quantization._stems), ("in 8 bits", lambda _: [])):  # noqa: SLF001
             with patch.object(quantization, "_stems", stems):
                 file = model.to_openvino(
@@ -66,4 +53,4 @@ if __name__ == "__main__":
                     compression_type=CompressionType.INT8_PTQ,
                     datamodule=datamodule,
                 )
-            tell(f"first convolutions {name}", exported_outputs(file, images, outputs))
+            tell(f"first convolutions {name}", openvino_outputs(file, images, outputs))

@@ -18,7 +18,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -170,10 +170,20 @@ def int8_outputs(model: Any, datamodule: AnomalibDataModule, outputs: Outputs, w
         work: Folder for the export.
     """
     file = model.to_openvino(work, compression_type=CompressionType.INT8_PTQ, datamodule=datamodule)
-    compiled = openvino.Core().compile_model(file, "CPU")
     dataset = datamodule.test_data
-    raw = (model.raw_inputs(dataset[index]) for index in range(len(dataset)))
-    results = [compiled([given[None].numpy() for given in inputs]) for inputs in raw]
+    return openvino_outputs(file, (model.raw_inputs(dataset[index]) for index in range(len(dataset))), outputs)
+
+
+def openvino_outputs(file: Path, inputs: Iterable[Sequence[torch.Tensor]], outputs: Outputs) -> Outputs:
+    """Raw results of an OpenVINO model, as it is compiled by default.
+
+    Args:
+        file: The model.
+        inputs: For each image of the test set what the model takes, ``(C, H, W)`` each.
+        outputs: Results of another model on the same images, for the truth.
+    """
+    compiled = openvino.Core().compile_model(file, "CPU")
+    results = [compiled([value[None].numpy() for value in given]) for given in inputs]
     scores, maps = (
         torch.from_numpy(np.concatenate([r[name] for r in results])) for name in ("pred_score", "anomaly_map")
     )
