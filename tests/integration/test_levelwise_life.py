@@ -51,7 +51,7 @@ PLAIN: dict[type, dict[str, Any]] = {
 """What leaves out all that only training needs."""
 ADDED: dict[type, list[dict[str, Any]]] = {
     MixedDistillation: [{"pairs": "all", "adapter": "review"}],
-    Dcam: [{"attention": "both", "raw_weight": 1.0}],
+    Dcam: [{"attention": "both"}],
 }
 """What brings it in, beyond the defaults."""
 

@@ -45,6 +45,7 @@ NAMED: dict[str, dict[str, dict[str, Any]]] = {
         "default": {},
         "paper": {
             "student_width": 1.0,
+            "raw_weight": 0.0,
             "hard_share": 1.0,
             "score_share": 0.0,
             "painted_share": 0.0,
@@ -59,11 +60,11 @@ NAMED: dict[str, dict[str, dict[str, Any]]] = {
         "clean": {"painted_share": 0.0},
         "adamw": {"optimizer": "adamw"},
         "sgd": {"optimizer": "sgd", "learning_rate": 0.4},
-        "no_gate": {"attention": "none"},
+        "no_gate": {"attention": "none", "raw_weight": 0.0},
         "spatial": {"attention": "spatial"},
         "both_gates": {"attention": "both"},
         "cosine": {"kl_weight": 0.0},
-        "raw": {"raw_weight": 1.0},
+        "attended": {"raw_weight": 0.0},
         "t4": {"temperature": 4.0, "kl_weight": 16.0},
         "kl_sum": {"kl_reduction": "sum", "kl_weight": 0.01},
     },
@@ -162,12 +163,17 @@ STUDIES: dict[str, dict[str, dict[str, tuple[str, ...]]]] = {
         "gates": {
             "none": ("no_gate",),
             "channel, the default": ("default",),
-            "spatial": ("spatial",),
-            "both": ("both_gates",),
+            "channel, attended alone": ("attended",),
+            "both, attended alone": ("attended+both_gates",),
             "none, nothing painted": ("no_gate+clean",),
-            "channel, nothing painted": ("clean",),
+            "channel, attended alone, nothing painted": ("attended+clean",),
         },
-        "widths": _WIDTHS,
+        "widths": _WIDTHS
+        | {
+            "1, attended alone": ("attended+width1.0",),
+            "0.5, attended alone": ("attended",),
+            "0.25, attended alone": ("attended+width0.25",),
+        },
     },
 }
 """Model to question to answers; the variants of an answer are the same model under several names."""

@@ -31,7 +31,7 @@ class Dcam(LevelwiseMixin, AnomalibModule):
         spatial_kernel: Side of a spatial gate's convolution, odd.
         cosine_weight: Weight of the cosine distance between the teacher's and the attended features.
         kl_weight: Weight of the divergence between the teacher's and the attended features.
-        raw_weight: Weight of the cosine distance between the teacher's and the raw features.
+        raw_weight: Weight of the cosine distance between the teacher's and the raw features, which are what judges.
         cosine_type: "channel" compares the channels at each position; "spatial", with hard_share=1, positions.
         temperature: Divides features before the softmax over positions.
         kl_reduction: How the channels of the divergence are joined.
@@ -73,7 +73,7 @@ class Dcam(LevelwiseMixin, AnomalibModule):
         spatial_kernel: int = 7,
         cosine_weight: float = 1.0,
         kl_weight: float = 1.0,
-        raw_weight: float = 0.0,
+        raw_weight: float = 1.0,
         cosine_type: Literal["channel", "spatial"] = "channel",
         temperature: float = 1.0,
         kl_reduction: Literal["mean", "sum"] = "mean",

@@ -36,7 +36,7 @@ class DcamModel(LevelwiseTeacherStudent):
         spatial_kernel: int = 7,
         cosine_weight: float = 1.0,
         kl_weight: float = 1.0,
-        raw_weight: float = 0.0,
+        raw_weight: float = 1.0,
         cosine_type: Literal["channel", "spatial"] = "channel",
         temperature: float = 1.0,
         kl_reduction: Literal["mean", "sum"] = "mean",
@@ -45,11 +45,11 @@ class DcamModel(LevelwiseTeacherStudent):
         sigma: float = 0.0,
         score_share: float = 0.005,
     ) -> None:
+        if attention == "none":  # attended features are the raw ones then: one term for both
+            cosine_weight, raw_weight = cosine_weight + raw_weight, 0.0
         weights = (cosine_weight, kl_weight, raw_weight)
         if not (all(weight >= 0 for weight in weights) and any(weights) and temperature > 0):
-            msg = (
-                f"Expected weights >= 0, not all 0, and temperature > 0, got {weights} and {temperature}. Correct them."
-            )
+            msg = f"Expected weights >= 0, not all 0, temperature > 0, got {weights}, {temperature}. Correct them."
             raise ValueError(msg)
         if cosine_type == "spatial" and hard_share != 1:
             msg = f"Expected hard_share=1 with cosine_type='spatial', which has no positions, got {hard_share}. Set it."

@@ -102,9 +102,9 @@ def gate_gradient(attention: str, **weights: Any) -> float:
     return float(torch.stack([gradient.norm() for gradient in gradients]).max())
 
 
-COSINE: dict[str, float] = {"cosine_weight": 1.0, "kl_weight": 0.0}
+COSINE: dict[str, float] = {"cosine_weight": 1.0, "kl_weight": 0.0, "raw_weight": 0.0}
 PER_CHANNEL: dict[str, Any] = {**COSINE, "cosine_type": "spatial", "hard_share": 1.0}
-DIVERGENCE: dict[str, float] = {"cosine_weight": 0.0, "kl_weight": 1.0}
+DIVERGENCE: dict[str, float] = {"cosine_weight": 0.0, "kl_weight": 1.0, "raw_weight": 0.0}
 
 
 def test_a_cosine_per_position_is_blind_to_a_gate_per_position() -> None:
@@ -130,11 +130,29 @@ def test_terms_are_weighted_and_those_without_weight_are_not_computed() -> None:
     parts = built.loss(*built.pyramids(pictures(2, 64)))
     expected = 2 * parts["cosine"] + 3 * parts["divergence"] + 0.5 * parts["raw"]
     torch.testing.assert_close(parts["loss"], expected)
-    assert model(kl_weight=0.0).loss(*model().pyramids(pictures(2, 64))).keys() == {"cosine", "loss"}
+    lean = model(kl_weight=0.0, raw_weight=0.0)
+    assert lean.loss(*lean.pyramids(pictures(2, 64))).keys() == {"cosine", "loss"}
+
+
+def test_without_gates_both_cosines_are_one_term() -> None:
+    images, built = pictures(2, 64), model(attention="none", cosine_weight=2.0, raw_weight=0.5).eval()
+    parts = built.loss(*built.pyramids(images))
+    assert parts.keys() == {"cosine", "divergence", "loss"}
+    torch.testing.assert_close(parts["loss"], 2.5 * parts["cosine"] + parts["divergence"])
+
+
+def test_the_default_trains_what_judges() -> None:
+    """A student whose attended features copy the teacher's, and whose raw ones do not, is far from done."""
+    built = model(hard_share=1.0, kl_weight=0.0).eval()
+    teacher, attended = built.pyramids(pictures(2, 64))
+    attended |= {name: teacher[name] for name in built.teacher.layers}
+    parts = built.loss(teacher, attended)
+    assert parts["cosine"] < 1e-5
+    assert parts["loss"] > 0.1
 
 
 def test_the_raw_term_compares_what_no_gate_has_seen() -> None:
-    built = model(raw_weight=1.0, hard_share=1.0).eval()
+    built = model(hard_share=1.0).eval()
     images = pictures(2, 64)
     terms = built.loss.terms(*built.pyramids(images))
     teacher, student = built.teacher(images), built.student(images)
@@ -144,7 +162,7 @@ def test_the_raw_term_compares_what_no_gate_has_seen() -> None:
 
 
 def test_without_gate_divergence_and_raw_term_it_is_a_plain_cosine_student() -> None:
-    built = model(attention="none", kl_weight=0.0, hard_share=1.0)
+    built = model(attention="none", kl_weight=0.0, raw_weight=0.0, hard_share=1.0)
     images = pictures(2, 64)
     state = copy.deepcopy(built.student.state_dict())
     loss = built.loss(*built.pyramids(images))["loss"]
@@ -155,7 +173,7 @@ def test_without_gate_divergence_and_raw_term_it_is_a_plain_cosine_student() -> 
 
 
 def test_cosines_look_at_the_hardest_positions() -> None:
-    built = model(raw_weight=1.0).eval()
+    built = model().eval()
     teacher, student = built.pyramids(pictures(2, 64))
     terms = built.loss.terms(teacher, student)
     for term, of in (("cosine", str), ("raw", raw)):
@@ -228,12 +246,12 @@ def test_the_map_is_the_sum_of_three_enlarged_levels() -> None:
         ({"reduction_ratio": 65}, r"Expected a reduction_ratio in 1\.\.64, .*, got 65"),
         ({"reduction_ratio": 0}, r"Expected a reduction_ratio in 1\.\.64"),
         ({"attention": "spatial", "spatial_kernel": 4}, "Expected an odd spatial_kernel, got 4"),
-        ({"cosine_weight": 0.0, "kl_weight": 0.0}, "Expected weights >= 0, not all 0"),
+        ({"cosine_weight": 0.0, "kl_weight": 0.0, "raw_weight": 0.0}, "Expected weights >= 0, not all 0"),
         ({"raw_weight": -1.0}, "Expected weights >= 0"),
         ({"kl_weight": float("nan")}, "Expected weights >= 0"),
         ({"cosine_type": "spatial"}, "Expected hard_share=1 with cosine_type='spatial'"),
-        ({"temperature": 0.0}, "and temperature > 0, got"),
-        ({"temperature": float("nan")}, "and temperature > 0, got"),
+        ({"temperature": 0.0}, "temperature > 0, got"),
+        ({"temperature": float("nan")}, "temperature > 0, got"),
     ],
 )
 def test_what_makes_no_sense_is_refused(arguments: dict[str, Any], message: str) -> None:
