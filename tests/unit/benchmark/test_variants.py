@@ -76,7 +76,6 @@ def test_arguments_of_a_run(tmp_path: Path) -> None:
         "backbone": "resnet18.tv_in1k",
         "weights": str(tmp_path / "weights" / RESNET18_FILE),
         "attention": "none",
-        "raw_weight": 0.0,
         "student_width": 0.25,
         "training_steps": 7,
     }
