@@ -15,6 +15,7 @@ import onnx
 import openvino
 import pytest
 import torch
+from anomalib.cli.cli import AnomalibCLI
 from anomalib.data import Folder, PredictDataset
 from anomalib.data.datasets.base import image as image_dataset
 from anomalib.deploy import CompressionType, ExportType, OpenVINOInferencer
@@ -156,17 +157,18 @@ def test_the_engine_exports_what_anomalibs_inferencer_reads(
 
 
 def test_exported_graphs_agree_with_the_checkpoint(life: Life, tmp_path: Path) -> None:
-    """Batches of 1, 2 and 7 of a fixed size in ONNX, of any size in OpenVINO, which is made of ONNX."""
+    """Batches of 1, 2 and 7 of a fixed and of any size, in ONNX and in OpenVINO."""
     raw, (images, _) = life.raw, life.photos()
     assert images.shape[2:] == (96, 96)
-    fixed, free = (
-        openvino_judge(export(tmp_path / export.__name__, input_size=size))
-        for export, size in ((raw.to_onnx, (128, 128)), (raw.to_openvino, None))
-    )
-    for batch in (1, 2, 7):
-        expect_agreement(fixed, raw, pictures(batch, 128, 128))
-        expect_agreement(free, raw, images[-batch:])
-    expect_agreement(free, raw, pictures(2, 100, 180))
+    for export in (raw.to_onnx, raw.to_openvino):
+        fixed, free = (
+            openvino_judge(export(tmp_path / f"{export.__name__}-{size}", input_size=size))
+            for size in ((128, 128), None)
+        )
+        for batch in (1, 2, 7):
+            expect_agreement(fixed, raw, pictures(batch, 128, 128))
+            expect_agreement(free, raw, images[-batch:])
+        expect_agreement(free, raw, pictures(2, 100, 180))
 
 
 def test_the_onnx_graph_means_the_same_to_another_interpreter(model: Model, tmp_path: Path) -> None:
@@ -255,6 +257,18 @@ def test_8_bits_keep_the_auroc(
     # a model of a few steps and 60 photos, whose scores lie close together; the committed table has real ones
     assert spearmanr(expected, scores).statistic > 0.85
     assert roc_auc_score(labels, scores) > roc_auc_score(labels, expected) - 0.05
+
+
+@pytest.mark.filterwarnings("ignore")  # the command line turns on everything that the libraries have to say
+def test_the_command_line_exports_8_bits(life: Life, tmp_path: Path) -> None:
+    model = ["--model", type(life.module).__name__, "--model.weights=quickstart", f"--ckpt_path={life.checkpoint}"]
+    drawn = {"root": life.data.root, "category": "metal", **PICTURES}
+    data = ["--data", "Quickstart", *(f"--data.{name}={value}" for name, value in drawn.items())]
+    kind = ["--export_type", "openvino", "--compression_type", "INT8_PTQ", "--export_root", str(tmp_path)]
+    AnomalibCLI(["export", *model, *data, *kind])
+    (file,) = tmp_path.rglob("*.xml")
+    types = Counter(operator.get_type_name() for operator in openvino.Core().read_model(file).get_ops())
+    assert types["FakeQuantize"] > 10
 
 
 @pytest.mark.parametrize(

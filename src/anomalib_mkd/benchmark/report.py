@@ -13,10 +13,11 @@ import re
 import statistics
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import product
 from pathlib import Path
 
 from anomalib_mkd.benchmark.rows import DATA, INT8, MEAN, PAINTED, PAINTED_SCANS, SURFACE_ONLY, Row, read_folder
-from anomalib_mkd.benchmark.variants import BASELINES, STUDIES
+from anomalib_mkd.benchmark.variants import BASELINES, NARROWED, STUDIES
 
 MARKED = re.compile(r"(<!-- table:(?P<name>[\w-]+) -->\n).*?(<!-- /table -->)", re.DOTALL)
 CATEGORIES = tuple(name.rsplit("/", 1)[-1] for name in DATA)
@@ -409,6 +410,36 @@ def _speed(rows: Sequence[Row], folder: Path) -> str:
     return markdown(header, lines)
 
 
+def _price(rows: Sequence[Row], folder: Path) -> str:
+    """What a wider student brings and costs: accuracy, seconds of training and milliseconds, all of one machine.
+
+    The machine is the one that was timed in 8 bits last. The graphs of all narrowed models have the same parts: one
+    model's stand for all.
+    """
+    del folder
+    machine = next((row.machine for row in reversed(rows) if (row.protocol, row.precision) == ("speed", "int8")), None)
+    chosen = [row for row in rows if row.machine == machine]
+    timed = [row for row in chosen if row.metric == "latency_seconds" and row.model == NARROWED[-1]]
+    lines = []
+    for model, (label, names) in product(NARROWED, STUDIES[NARROWED[0]]["widths"].items()):
+        same = {*names, *(f"{name}+bf16" for name in names)}
+        own = [row for row in chosen if row.model == model and row.variant in same and _is_full_test(row)]
+        cells = []
+        for is_joint, steps in ((False, "auto"), (True, "300")):
+            group = [row for row in own if row.is_joint == is_joint and row.plan[1] == steps]
+            scores = [_over_seeds(group, metric, CATEGORIES) for metric in SHORT]
+            seconds = [row.value for row in group if row.metric == "train_seconds"]
+            cells.append(" / ".join(map(percent, scores)) if all(scores) else "")
+            cells.append(f"{statistics.median(seconds):.0f}" if seconds else "")
+        for precision in ("f32", "int8"):
+            values = [row.value for row in timed if row.variant in names and row.precision == precision]
+            cells.append(f"{1000 * values[-1]:.1f}" if values else "")
+        lines.append([f"{model}, width {label}", *cells])
+    each, joint = (f"{SHORT_TITLE}: {data}" for data in ("each", "all four, 300 steps"))
+    header = ["Student", each, "training, s", joint, "training, s", "ms in f32", "ms in 8 bits"]
+    return markdown(header, [line for line in lines if any(line[1:])])
+
+
 def _short_runs(rows: Sequence[Row], folder: Path) -> str:
     """How many short trainings collapsed."""
     del folder
@@ -475,6 +506,7 @@ TABLES: dict[str, Table] = {
     },
     "int8": _int8,
     "speed": _speed,
+    "price": _price,
     "short_runs": _short_runs,
     "paper": _paper,
     "provenance": _provenance,

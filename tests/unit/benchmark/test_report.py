@@ -189,6 +189,26 @@ def test_speed_by_hand(tmp_path: Path) -> None:
     ]
 
 
+def test_the_price_of_width_is_that_of_one_machine(tmp_path: Path) -> None:
+    speed = {"model": "Dcam", "metric": "latency_seconds", "protocol": "speed", "data": "noise"}
+    rows = [
+        make_row(0.0468, **speed, precision="int8", machine="other"),
+        make_row(0.0094, **speed, precision="int8"),
+        make_row(0.0288, **speed, precision="f32"),
+        *(
+            make_row(value, metric=metric, data=data, model="Dcam", variant=variant, machine=machine)
+            for data in DATA
+            for metric, value in {"image_AUROC": 0.9, "AUPRO": 0.8, "train_seconds": 77.0}.items()
+            for variant, machine in (("default", "chip"), ("default+bf16", "other"), ("width1.0", "other"))
+        ),
+    ]
+    rows = [dataclasses.replace(row, run_id=row.run_id.replace("n300", "nauto")) for row in rows]
+    assert TABLES["price"](rows, tmp_path).splitlines()[2:] == [
+        "| MixedDistillation, width 0.5, the default |  |  |  |  | 28.8 | 9.4 |",
+        "| Dcam, width 0.5, the default | 90.0 / 80.0 | 77 |  |  | 28.8 | 9.4 |",
+    ]
+
+
 def test_short_runs_by_hand(tmp_path: Path) -> None:
     rows = [
         make_row(float(seed == 3), seed=seed, model="Dcam", metric="collapsed", protocol="short") for seed in range(10)

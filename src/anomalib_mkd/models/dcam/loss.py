@@ -1,7 +1,7 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""The loss of Dcam: direction of attended features, and where each channel looks."""
+"""The loss of Dcam: direction of attended and of raw features, and where each channel looks."""
 
 from collections.abc import Sequence
 from functools import partial
