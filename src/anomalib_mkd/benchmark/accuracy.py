@@ -170,8 +170,10 @@ def int8_outputs(model: Any, datamodule: AnomalibDataModule, outputs: Outputs, w
         work: Folder for the export.
     """
     file = model.to_openvino(work, compression_type=CompressionType.INT8_PTQ, datamodule=datamodule)
-    dataset = datamodule.test_data
-    return openvino_outputs(file, (model.raw_inputs(dataset[index]) for index in range(len(dataset))), outputs)
+    dataset: Any = datamodule.test_data
+    # loaders may have an order of their own: that of joined data goes category by category
+    index = {str(dataset[number].image_path): number for number in range(len(dataset))}
+    return openvino_outputs(file, (model.raw_inputs(dataset[index[path]]) for path in outputs.paths), outputs)
 
 
 def openvino_outputs(file: Path, inputs: Iterable[Sequence[torch.Tensor]], outputs: Outputs) -> Outputs:
@@ -180,7 +182,7 @@ def openvino_outputs(file: Path, inputs: Iterable[Sequence[torch.Tensor]], outpu
     Args:
         file: The model.
         inputs: For each image of the test set what the model takes, ``(C, H, W)`` each.
-        outputs: Results of another model on the same images, for the truth.
+        outputs: Results of another model on the same images in the same order, for the truth.
     """
     compiled = openvino.Core().compile_model(file, "CPU")
     results = [compiled([value[None].numpy() for value in given]) for given in inputs]

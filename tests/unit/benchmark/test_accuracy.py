@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from anomalib.models.components import AnomalibModule
 from PIL import Image
 from torch import nn
 
+from anomalib_mkd.benchmark import accuracy
 from anomalib_mkd.benchmark.accuracy import measure_run
 from anomalib_mkd.benchmark.outputs import Outputs, measure
 from anomalib_mkd.benchmark.rows import DATA, read_rows
@@ -236,3 +238,17 @@ def test_plan_takes_the_first_seed_first() -> None:
     assert [run.seed for run in runs] == [0] * 5 + [1] * 5
     assert len({run.run_id for run in runs}) == 10
     assert {run.steps for run in runs if run.model == "Stfpm"} == {100}
+
+
+def test_8_bits_are_judged_in_the_order_of_the_truth(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A loader may go through the test set in another order than its data set, as that of joined data does."""
+    items = [SimpleNamespace(image_path=f"{number}.png", image=torch.full((3, 4, 4), number)) for number in range(3)]
+    model = SimpleNamespace(to_openvino=lambda *_, **__: tmp_path, raw_inputs=lambda item: (item.image,))
+    truth: Any = SimpleNamespace(paths=["2.png", "0.png", "1.png"])
+    judged: list[float] = []
+    monkeypatch.setattr(
+        accuracy, "openvino_outputs", lambda _, inputs, __: judged.extend(image.max().item() for (image,) in inputs)
+    )
+    data: Any = SimpleNamespace(test_data=items)
+    accuracy.int8_outputs(model, data, truth, tmp_path)
+    assert judged == [2, 0, 1]
