@@ -42,6 +42,8 @@ DEPTH_SETS = {
 """How documents call what Mmrd is judged on, to data and protocol of the rows."""
 DEPTH_METRICS = {**METRICS, "recall": "recall"}
 EMPTY = "*Not measured yet.*"
+DELIVERED, CONSTANT = "delivered", "constant_step"
+"""Variants of the stability runs; the second is followed by the step of a checkpoint."""
 
 Table = Callable[[Sequence[Row], Path], str]
 
@@ -164,6 +166,32 @@ def _accuracy(metric: str) -> Table:
     return table
 
 
+def _defects(rows: Sequence[Row], folder: Path) -> str:
+    """Image AUROC by kind of defect: the models for single categories beside PatchCore, each at its own length."""
+    del folder
+    shown = {
+        **{model: (model, STUDIES[model]["widths"]["0.5, the default"]) for model in NARROWED},
+        f"{NARROWED[0]}, width 1": (NARROWED[0], STUDIES[NARROWED[0]]["widths"]["1"]),
+        "Patchcore": ("Patchcore", BASELINES["Patchcore"][:1]),
+    }
+    chosen = [
+        row
+        for row in rows
+        if row.metric == "image_AUROC" and _is_full_test(row) and not row.is_joint and row.plan[1] == "auto"
+    ]
+    lines = []
+    for (category, defect), group in _by(chosen, "category", "subset").items():
+        values = [
+            [row.value for row in group if row.model == model and row.variant in variants]
+            for model, variants in shown.values()
+        ]
+        if any(values):
+            cells = (percent(each) if each else "" for each in values)
+            lines.append([str(category), "all of them" if defect == "all" else str(defect), *cells])
+    lines.sort(key=lambda line: CATEGORIES.index(line[0]))
+    return markdown(["Category", "Defects", *shown], lines)
+
+
 def _quickstart(rows: Sequence[Row], folder: Path) -> str:
     """The quick-start teacher against the same network with random weights, on bottle."""
     del folder
@@ -209,24 +237,22 @@ def _times(rows: Sequence[Row], folder: Path) -> str:
     return markdown(header, lines)
 
 
-def _stability(rows: Sequence[Row], folder: Path) -> str:
-    """Single late checkpoints at a constant learning rate against the delivered weights."""
-    del folder
-    studied = {(row.data, row.weights) for row in rows if row.variant.startswith("constant_step")}
-    lines = []
-    for data, weights in sorted(studied):
-        for metric, title in METRICS.items():
-            own = [
-                row
-                for row in rows
-                if (row.data, row.weights, row.metric, row.subset, row.model) == (data, weights, metric, "all", "Mkd")
-            ]
-            single = [row for row in own if row.variant.startswith("constant_step")]
+def _stability(model: str) -> Table:
+    """Table of single late checkpoints of a model at a constant learning rate against the delivered weights."""
+
+    def table(rows: Sequence[Row], folder: Path) -> str:
+        del folder
+        chosen = [row for row in rows if row.model == model and row.subset == "all"]
+        studied = {(row.data, row.weights) for row in chosen if row.variant.startswith(CONSTANT)}
+        lines = []
+        for (data, weights), (metric, title) in product(sorted(studied), METRICS.items()):
+            own = [row for row in chosen if (row.data, row.weights, row.metric) == (data, weights, metric)]
+            single = [row for row in own if row.variant.startswith(CONSTANT)]
             plans = {row.plan for row in single}
             delivered = {
                 row.seed: row.value
                 for row in own
-                if row.variant == "delivered" and row.protocol == "user" and row.plan in plans
+                if row.variant == DELIVERED and row.protocol == "user" and row.plan in plans
             }
             spreads = [
                 max(row.value for row in group) - min(row.value for row in group)
@@ -247,8 +273,7 @@ def _stability(rows: Sequence[Row], folder: Path) -> str:
                     f"{100 * min(delivered.values()):.1f} to {100 * max(delivered.values()):.1f}" if delivered else "",
                 ],
             )
-    return markdown(
-        [
+        header = [
             "Category, metric",
             "Teacher",
             "Seeds",
@@ -257,9 +282,10 @@ def _stability(rows: Sequence[Row], folder: Path) -> str:
             "largest spread in one training",
             "Delivered weights",
             "lowest to highest",
-        ],
-        lines,
-    )
+        ]
+        return markdown(header, lines)
+
+    return table
 
 
 def _selection(model: str, protocol: str) -> Table:
@@ -307,6 +333,7 @@ def _study(model: str, shown: Mapping[str, Sequence[str]] | None = None) -> Tabl
     def table(rows: Sequence[Row], folder: Path) -> str:
         del folder
         chosen = [row for row in rows if row.model == model and _is_full_test(row)]
+        chosen = [row for row in chosen if row.variant != DELIVERED and not row.variant.startswith(CONSTANT)]
         studied = {variant for labels in STUDIES[model].values() for names in labels.values() for variant in names}
         rest = dict.fromkeys(row.variant for row in chosen if row.variant not in studied)
         lines = []
@@ -490,9 +517,11 @@ TABLES: dict[str, Table] = {
     "image": _accuracy("image_AUROC"),
     "pixel": _accuracy("pixel_AUROC"),
     "aupro": _accuracy("AUPRO"),
+    "defects": _defects,
     "quickstart": _quickstart,
     "times": _times,
-    "stability": _stability,
+    "stability": _stability("Mkd"),
+    "stability-mixed_distillation": _stability("MixedDistillation"),
     "selection": _selection("Mkd", SURFACE_ONLY),
     "surface-mixed_distillation": _selection("MixedDistillation", SURFACE_ONLY),
     **{f"selection-{file}": _selection(model, PAINTED) for model, file in FILES.items()},

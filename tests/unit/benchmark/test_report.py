@@ -76,6 +76,25 @@ def joint_rows(values: tuple[float, ...], **changes: object) -> list[Row]:
     ]
 
 
+def test_defects_stand_under_their_category(tmp_path: Path) -> None:
+    rows = [
+        make_row(value, data=data, subset=defect, model=model, variant=variant)
+        for data, defect, model, variant, value in (
+            ("mvtec/screw", "all", "Dcam", "default", 0.9),
+            ("mvtec/bottle", "all", "Dcam", "default", 1.0),
+            ("mvtec/screw", "thread_side", "Dcam", "default", 0.8),
+            ("mvtec/screw", "thread_side", "Patchcore", "coreset0.01", 0.95),
+            ("mvtec/screw", "thread_side", "Dcam", "width0.25", 0.1),
+        )
+    ]
+    rows = [dataclasses.replace(row, run_id=row.run_id.replace("n300", "nauto")) for row in rows]
+    assert TABLES["defects"](rows, tmp_path).splitlines()[2:] == [
+        "| bottle | all of them |  | 100.0 |  |  |",
+        "| screw | all of them |  | 90.0 |  |  |",
+        "| screw | thread_side |  | 80.0 |  | 95.0 |",
+    ]
+
+
 def test_study_by_hand(tmp_path: Path) -> None:
     """Each cell holds image AUROC and AUPRO, mt stands apart; exports in 8 bits and painted rows stay out."""
     rows = [
