@@ -45,12 +45,12 @@ class DcamModel(LevelwiseTeacherStudent):
         sigma: float = 0.0,
         score_share: float = 0.005,
     ) -> None:
-        if attention == "none":  # attended features are the raw ones then: one term for both
-            cosine_weight, raw_weight = cosine_weight + raw_weight, 0.0
         weights = (cosine_weight, kl_weight, raw_weight)
         if not (all(weight >= 0 for weight in weights) and any(weights) and temperature > 0):
-            msg = f"Expected weights >= 0, not all 0, temperature > 0, got {weights}, {temperature}. Correct them."
+            msg = f"Expected weights >= 0, not all 0, and temperature > 0, got {weights}, {temperature}. Correct them."
             raise ValueError(msg)
+        if attention == "none":  # attended features are the raw ones then: one term for both
+            weights = (cosine_weight + raw_weight, kl_weight, 0.0)
         if cosine_type == "spatial" and hard_share != 1:
             msg = f"Expected hard_share=1 with cosine_type='spatial', which has no positions, got {hard_share}. Set it."
             raise ValueError(msg)

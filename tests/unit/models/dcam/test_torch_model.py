@@ -248,10 +248,11 @@ def test_the_map_is_the_sum_of_three_enlarged_levels() -> None:
         ({"attention": "spatial", "spatial_kernel": 4}, "Expected an odd spatial_kernel, got 4"),
         ({"cosine_weight": 0.0, "kl_weight": 0.0, "raw_weight": 0.0}, "Expected weights >= 0, not all 0"),
         ({"raw_weight": -1.0}, "Expected weights >= 0"),
+        ({"attention": "none", "raw_weight": -0.5}, "Expected weights >= 0"),
         ({"kl_weight": float("nan")}, "Expected weights >= 0"),
         ({"cosine_type": "spatial"}, "Expected hard_share=1 with cosine_type='spatial'"),
-        ({"temperature": 0.0}, "temperature > 0, got"),
-        ({"temperature": float("nan")}, "temperature > 0, got"),
+        ({"temperature": 0.0}, "and temperature > 0, got"),
+        ({"temperature": float("nan")}, "and temperature > 0, got"),
     ],
 )
 def test_what_makes_no_sense_is_refused(arguments: dict[str, Any], message: str) -> None:
