@@ -142,12 +142,13 @@ def stability(
     from anomalib_mkd.benchmark.rows import commit  # noqa: PLC0415
     from anomalib_mkd.benchmark.runs import Run  # noqa: PLC0415
     from anomalib_mkd.benchmark.stability import measure_stability  # noqa: PLC0415
+    from anomalib_mkd.benchmark.variants import DELIVERED  # noqa: PLC0415
 
     source = commit()
     for seed in seeds:
         for name in data:
             measure_stability(
-                Run(model, "delivered", name, seed, weights, "user", steps, batch_size),
+                Run(model, DELIVERED, name, seed, weights, "user", steps, batch_size),
                 results=results,
                 shared=shared,
                 data_root=data_root or shared / "data",

@@ -172,7 +172,7 @@ def int8_outputs(model: Any, datamodule: AnomalibDataModule, outputs: Outputs, w
     file = model.to_openvino(work, compression_type=CompressionType.INT8_PTQ, datamodule=datamodule)
     dataset: Any = datamodule.test_data
     # loaders may have an order of their own: that of joined data goes category by category
-    index = {str(dataset[number].image_path): number for number in range(len(dataset))}
+    index = {str(path): number for number, path in enumerate(dataset.samples["image_path"])}
     return openvino_outputs(file, (model.raw_inputs(dataset[index[path]]) for path in outputs.paths), outputs)
 
 

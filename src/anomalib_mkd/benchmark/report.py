@@ -17,7 +17,7 @@ from itertools import product
 from pathlib import Path
 
 from anomalib_mkd.benchmark.rows import DATA, INT8, MEAN, PAINTED, PAINTED_SCANS, SURFACE_ONLY, Row, read_folder
-from anomalib_mkd.benchmark.variants import BASELINES, NARROWED, STUDIES
+from anomalib_mkd.benchmark.variants import BASELINES, CONSTANT, DELIVERED, NARROWED, STUDIES
 
 MARKED = re.compile(r"(<!-- table:(?P<name>[\w-]+) -->\n).*?(<!-- /table -->)", re.DOTALL)
 CATEGORIES = tuple(name.rsplit("/", 1)[-1] for name in DATA)
@@ -42,8 +42,6 @@ DEPTH_SETS = {
 """How documents call what Mmrd is judged on, to data and protocol of the rows."""
 DEPTH_METRICS = {**METRICS, "recall": "recall"}
 EMPTY = "*Not measured yet.*"
-DELIVERED, CONSTANT = "delivered", "constant_step"
-"""Variants of the stability runs; the second is followed by the step of a checkpoint."""
 
 Table = Callable[[Sequence[Row], Path], str]
 

@@ -25,6 +25,7 @@ from anomalib_mkd.benchmark.rows import (
     read_rows,
 )
 from anomalib_mkd.benchmark.runs import Run, build_model, run_data
+from anomalib_mkd.benchmark.variants import CONSTANT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -111,11 +112,9 @@ def measure_stability(
         raise ValueError(msg)
     source = source or commit()
     measure_run(run, results=results, shared=shared, data_root=data_root, source=source, build=build)
-    constant = dataclasses.replace(run, variant="constant_step", arguments={**run.arguments, "schedule": "constant"})
-    before, after = constant.run_id.split("constant_step")
-    if any(
-        row.run_id.startswith(f"{before}constant_step") and row.run_id.endswith(after) for row in read_rows(results)
-    ):
+    constant = dataclasses.replace(run, variant=CONSTANT, arguments={**run.arguments, "schedule": "constant"})
+    before, after = constant.run_id.split(CONSTANT)
+    if any(row.run_id.startswith(f"{before}{CONSTANT}") and row.run_id.endswith(after) for row in read_rows(results)):
         logger.info("%s: there, skipped", constant.run_id)
         return
     seed_everything(run.seed, verbose=False)
@@ -129,7 +128,7 @@ def measure_stability(
         rows: list[Row] = []
         for step, state in sorted(snapshots.states.items()):
             model.model.load_state_dict(state)
-            single = dataclasses.replace(constant, variant=f"constant_step{step}")
+            single = dataclasses.replace(constant, variant=f"{CONSTANT}{step}")
             outputs = test_outputs(model, datamodule, work)
             reached = dataclasses.replace(trained, steps=step, epochs=step / per_epoch)
             rows += run_rows(single, reached, by_category(outputs, datamodule), torch.get_num_threads(), source)

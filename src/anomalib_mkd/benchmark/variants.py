@@ -8,6 +8,9 @@ from __future__ import annotations
 import re
 from typing import Any
 
+DELIVERED, CONSTANT = "delivered", "constant_step"
+"""Variants of the stability runs; rows of the second add the step of a checkpoint to it."""
+
 _FUSED_TARGETS = ("sum", "max", "nsum", "energy", "variance")
 _OTHER_JOINS = ("p4", "rss", "zsum", "sum")
 """Of Mmrd: what its default is compared with."""
@@ -94,8 +97,8 @@ COMMON: dict[str, dict[str, Any]] = {
     "sigma4": {"sigma": 4.0},
     "f32": {"student_precision": "f32"},
     "bf16": {"student_precision": "bf16"},
-    "delivered": {},
-    "constant_step": {"schedule": "constant"},
+    DELIVERED: {},
+    CONSTANT: {"schedule": "constant"},
 }
 """Presets of every model above; the last two are those of the stability runs."""
 

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pytest
@@ -242,7 +242,11 @@ def test_plan_takes_the_first_seed_first() -> None:
 
 def test_8_bits_are_judged_in_the_order_of_the_truth(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A loader may go through the test set in another order than its data set, as that of joined data does."""
-    items = [SimpleNamespace(image_path=f"{number}.png", image=torch.full((3, 4, 4), number)) for number in range(3)]
+
+    class Items(list[Any]):
+        samples: ClassVar = {"image_path": [f"{number}.png" for number in range(3)]}
+
+    items = Items(SimpleNamespace(image=torch.full((3, 4, 4), number)) for number in range(3))
     model = SimpleNamespace(to_openvino=lambda *_, **__: tmp_path, raw_inputs=lambda item: (item.image,))
     truth: Any = SimpleNamespace(paths=["2.png", "0.png", "1.png"])
     judged: list[float] = []
