@@ -71,6 +71,10 @@ NAMED: dict[str, dict[str, dict[str, Any]]] = {
         "double": {"cosine_weight": 2.0},
         "t4": {"temperature": 4.0, "kl_weight": 16.0},
         "kl_sum": {"kl_reduction": "sum", "kl_weight": 0.01},
+        "parallel": {"attention": "both", "attention_order": "parallel"},
+        "ratio2": {"reduction_ratio": 2},
+        "kernel3": {"attention": "both", "spatial_kernel": 3},
+        "spatial_cosine": {"cosine_type": "spatial", "hard_share": 1.0},
     },
     "Mmrd": {
         "default": {},
@@ -87,6 +91,12 @@ NAMED: dict[str, dict[str, dict[str, Any]]] = {
         "embedding": {"prior_source": "embedding"},
         "no_interaction": {"interaction": "none"},
         "pixel": {"loss": "pixel"},
+        "append": {"inject": "concat"},
+        "one_bottleneck": {"shared_bottleneck": True},
+        "kmeans": {"prior_init": "kmeans"},
+        "dim64": {"prior_dim": 64},
+        "one_head": {"num_heads": 1},
+        "soft": {"prior_temperature": 1.0},
     },
 }
 """Model to preset to arguments; what a preset does not say is the model's default."""
