@@ -18,12 +18,12 @@ from anomalib.deploy import ExportType, OpenVINOInferencer
 from anomalib.engine import Engine
 from lightning.pytorch import LightningModule, Trainer, seed_everything
 
+from anomalib_mkd import models
 from anomalib_mkd.benchmark.accuracy import StepLog
 from anomalib_mkd.benchmark.outputs import OutputCollector, measure, save_heat_maps
 from anomalib_mkd.benchmark.rows import machine
 from anomalib_mkd.data import MVTecFolder, Quickstart
 from anomalib_mkd.data.synthetic import CATEGORIES
-from anomalib_mkd.models import Mkd
 from anomalib_mkd.quickstart.own_data import check_layout
 
 if TYPE_CHECKING:
@@ -188,11 +188,12 @@ def _mean_difference(ours: torch.Tensor, theirs: Any) -> float:
     return float((ours.flatten() - torch.as_tensor(theirs).flatten()).abs().mean())
 
 
-def run(data: AnomalibDataModule, output: Path, steps: int, seed: int) -> str:
+def run(data: AnomalibDataModule, name: str, output: Path, steps: int, seed: int) -> str:
     """Train, test, export, compare.
 
     Args:
         data: The pictures.
+        name: Class of the model.
         output: Folder under which anomalib makes a new folder per run.
         steps: Training steps, rounded up to whole passes over the pictures.
         seed: Seed of the student's first weights and of the order of the pictures.
@@ -201,7 +202,8 @@ def run(data: AnomalibDataModule, output: Path, steps: int, seed: int) -> str:
         The summary.
     """
     seed_everything(seed, verbose=False)
-    model = Mkd(weights="quickstart", training_steps=steps, visualizer=False)
+    model_class = getattr(models, name)
+    model = model_class(weights="quickstart", training_steps=steps, visualizer=False)
     verdicts = Verdicts()
     engine = Engine(
         default_root_dir=output,
@@ -236,7 +238,7 @@ def run(data: AnomalibDataModule, output: Path, steps: int, seed: int) -> str:
     logger.info("[5/5] Comparing OpenVINO with the checkpoint.")
     inferencer = OpenVINOInferencer(exported, device="CPU", config={"INFERENCE_PRECISION_HINT": "f32"})
     paths = list(data.test_data.samples.image_path)[:COMPARED]
-    agreement = compare(Mkd.load_from_checkpoint(checkpoint).eval(), inferencer, paths)
+    agreement = compare(model_class.load_from_checkpoint(checkpoint).eval(), inferencer, paths)
 
     lines = [
         *verdicts.lines(float(cast("PostProcessor", model.post_processor).image_threshold)),
