@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from anomalib_mkd.components.backbone import Teacher
-from anomalib_mkd.components.chain import Chain
+from anomalib_mkd.networks.chain import Chain
+from anomalib_mkd.networks.teacher import Teacher
 
 if TYPE_CHECKING:
-    from anomalib_mkd.components.teacher_student import TeacherStudent
+    from anomalib_mkd.distillation.teacher_student import TeacherStudent
 
 
 def pictures(count: int, height: int, width: int | None = None, *, seed: int = 0) -> Tensor:

@@ -25,7 +25,7 @@ from torchvision.transforms.v2 import Compose, Normalize, Resize
 
 import anomalib_mkd
 from anomalib_mkd import Dcam, MixedDistillation, Mkd, Mmrd
-from anomalib_mkd.components.student import Student
+from anomalib_mkd.networks.student import Student
 from tests.life import NOISE, make_data, make_engine
 from tests.networks import copy_teacher, pictures
 

@@ -15,7 +15,7 @@ import yaml
 from anomalib.cli.cli import AnomalibCLI
 
 import anomalib_mkd.models  # noqa: F401  # registers, as the hook does
-from anomalib_mkd.benchmark.__main__ import main as benchmark
+from benchmark.__main__ import main as benchmark
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
@@ -63,7 +63,7 @@ def test_commands_parse(words: list[str], monkeypatch: pytest.MonkeyPatch, capsy
     assert "class_path:" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("words", commands("python -m anomalib_mkd.benchmark"), ids=" ".join)
+@pytest.mark.parametrize("words", commands("python -m benchmark"), ids=" ".join)
 def test_benchmark_commands_parse(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         benchmark([*words, "--print_config"])
@@ -72,7 +72,7 @@ def test_benchmark_commands_parse(words: list[str], capsys: pytest.CaptureFixtur
 
 
 def test_the_command_of_the_papers_table_trains_every_category(capsys: pytest.CaptureFixture[str]) -> None:
-    (words,) = (words for words in commands("python -m anomalib_mkd.benchmark") if '["Mmrd"]' in words)
+    (words,) = (words for words in commands("python -m benchmark") if '["Mmrd"]' in words)
     with pytest.raises(SystemExit):
         benchmark([*words, "--print_config"])
     chosen = yaml.safe_load(capsys.readouterr().out)

@@ -25,12 +25,12 @@ from torch import Tensor, nn
 from torchvision.transforms.v2 import RandomHorizontalFlip
 
 from anomalib_mkd import Mmrd
-from anomalib_mkd.benchmark.__main__ import accuracy
-from anomalib_mkd.benchmark.rows import Row, read_rows
-from anomalib_mkd.components.depth_pre_processor import CONSTANTS, DepthPreProcessor, default_transform
-from anomalib_mkd.components.siamese import SiameseTeacher
 from anomalib_mkd.data import DepthFolder, DepthPredictDataset, Recipe, make_dataset
 from anomalib_mkd.deploy import DepthOpenVINOInferencer, DepthTorchInferencer
+from anomalib_mkd.models.mmrd.depth_pre_processor import CONSTANTS, DepthPreProcessor, default_transform
+from anomalib_mkd.models.mmrd.siamese import SiameseTeacher
+from benchmark.__main__ import accuracy
+from benchmark.rows import Row, read_rows
 from tests.life import NOISE, make_data, make_engine
 
 if TYPE_CHECKING:

@@ -3,10 +3,10 @@
 
 """Data: folders of any image format, several categories as one, depth, and a generator that needs no download."""
 
-from anomalib_mkd.data.category_post_processor import CategoryPostProcessor
-from anomalib_mkd.data.depth_dataset import DepthDataset, DepthPredictDataset
-from anomalib_mkd.data.depth_folder import DepthFolder
-from anomalib_mkd.data.multi_category import MultiCategory
+from anomalib_mkd.data.categories.multi_category import MultiCategory
+from anomalib_mkd.data.categories.post_processor import CategoryPostProcessor
+from anomalib_mkd.data.depth.dataset import DepthDataset, DepthPredictDataset
+from anomalib_mkd.data.depth.folder import DepthFolder
 from anomalib_mkd.data.mvtec_folder import MVTecFolder
 from anomalib_mkd.data.quickstart import Quickstart
 from anomalib_mkd.data.synthetic import Recipe, make_dataset

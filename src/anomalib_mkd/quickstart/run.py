@@ -19,12 +19,12 @@ from anomalib.engine import Engine
 from lightning.pytorch import LightningModule, Trainer, seed_everything
 
 from anomalib_mkd import models
-from anomalib_mkd.benchmark.accuracy import StepLog
-from anomalib_mkd.benchmark.outputs import OutputCollector, measure, save_heat_maps
-from anomalib_mkd.benchmark.rows import machine
 from anomalib_mkd.data import MVTecFolder, Quickstart
 from anomalib_mkd.data.synthetic import CATEGORIES
 from anomalib_mkd.quickstart.own_data import check_layout
+from benchmark.accuracy import StepLog
+from benchmark.outputs import OutputCollector, measure, save_heat_maps
+from benchmark.rows import machine
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

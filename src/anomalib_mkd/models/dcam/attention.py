@@ -5,7 +5,7 @@
 
 from torch import Tensor, nn
 
-from anomalib_mkd.components.gates import ChannelGate, SpatialGate
+from anomalib_mkd.models.dcam.gates import ChannelGate, SpatialGate
 
 
 class Attention(nn.Module):

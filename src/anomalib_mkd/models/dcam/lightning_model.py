@@ -13,9 +13,9 @@ from anomalib.post_processing import PostProcessor
 from anomalib.pre_processing import PreProcessor
 from anomalib.visualization import Visualizer
 
-from anomalib_mkd.components.backbone import LEVELWISE_BACKBONE
-from anomalib_mkd.components.levelwise_mixin import LevelwiseMixin, suited_pre_processor
 from anomalib_mkd.models.dcam.torch_model import DcamModel
+from anomalib_mkd.networks.teacher import LEVELWISE_BACKBONE
+from anomalib_mkd.training.levelwise_mixin import LevelwiseMixin, suited_pre_processor
 
 
 class Dcam(LevelwiseMixin, AnomalibModule):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Literal
 
-from anomalib_mkd.components.losses import PyramidLoss, Term
+from anomalib_mkd.distillation.losses import PyramidLoss, Term
 from anomalib_mkd.functional import channel_cosine_distance, position_cosine_distance, spatial_kl_divergence
 
 

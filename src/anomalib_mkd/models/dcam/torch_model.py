@@ -11,12 +11,12 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from anomalib_mkd.components.anomaly_map import AnomalyMapGenerator
-from anomalib_mkd.components.backbone import Teacher
-from anomalib_mkd.components.student import Student
-from anomalib_mkd.components.teacher_student import LevelwiseTeacherStudent
+from anomalib_mkd.distillation.anomaly_map import AnomalyMapGenerator
+from anomalib_mkd.distillation.teacher_student import LevelwiseTeacherStudent
 from anomalib_mkd.models.dcam.attention import Attention
 from anomalib_mkd.models.dcam.loss import dcam_loss, raw
+from anomalib_mkd.networks.student import Student
+from anomalib_mkd.networks.teacher import Teacher
 from anomalib_mkd.types import Pyramid
 
 

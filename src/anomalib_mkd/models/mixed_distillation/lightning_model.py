@@ -13,9 +13,9 @@ from anomalib.post_processing import PostProcessor
 from anomalib.pre_processing import PreProcessor
 from anomalib.visualization import Visualizer
 
-from anomalib_mkd.components.backbone import LEVELWISE_BACKBONE
-from anomalib_mkd.components.levelwise_mixin import LevelwiseMixin, suited_pre_processor
 from anomalib_mkd.models.mixed_distillation.torch_model import MixedDistillationModel
+from anomalib_mkd.networks.teacher import LEVELWISE_BACKBONE
+from anomalib_mkd.training.levelwise_mixin import LevelwiseMixin, suited_pre_processor
 
 
 class MixedDistillation(LevelwiseMixin, AnomalibModule):

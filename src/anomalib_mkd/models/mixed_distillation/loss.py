@@ -6,7 +6,7 @@
 from collections.abc import Mapping, Sequence
 from functools import partial
 
-from anomalib_mkd.components.losses import PyramidLoss, Term
+from anomalib_mkd.distillation.losses import PyramidLoss, Term
 from anomalib_mkd.functional import batch_cosine_distance, position_cosine_distance
 
 

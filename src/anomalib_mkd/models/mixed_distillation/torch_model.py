@@ -11,15 +11,15 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from anomalib_mkd.components.anomaly_map import AnomalyMapGenerator
-from anomalib_mkd.components.backbone import Teacher
-from anomalib_mkd.components.fed_path import FedPath
-from anomalib_mkd.components.linear_path import LinearPath
-from anomalib_mkd.components.review import Review
-from anomalib_mkd.components.student import Student
-from anomalib_mkd.components.teacher_student import LevelwiseTeacherStudent
+from anomalib_mkd.distillation.anomaly_map import AnomalyMapGenerator
+from anomalib_mkd.distillation.teacher_student import LevelwiseTeacherStudent
+from anomalib_mkd.models.mixed_distillation.fed_path import FedPath
+from anomalib_mkd.models.mixed_distillation.linear_path import LinearPath
 from anomalib_mkd.models.mixed_distillation.loss import mixed_loss
 from anomalib_mkd.models.mixed_distillation.paths import find_crossings
+from anomalib_mkd.models.mixed_distillation.review import Review
+from anomalib_mkd.networks.student import Student
+from anomalib_mkd.networks.teacher import Teacher
 from anomalib_mkd.types import Pyramid
 
 

@@ -6,7 +6,7 @@
 from collections.abc import Sequence
 from typing import Literal
 
-from anomalib_mkd.components.chain import Block, Chain, build_chain
+from anomalib_mkd.networks.chain import Block, Chain, build_chain
 
 NARROW = 16
 

@@ -19,10 +19,10 @@ from anomalib.visualization import Visualizer
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torchvision.transforms.v2 import Compose, Normalize, Resize
 
-from anomalib_mkd.components.arguments import check_choices, check_ranges
-from anomalib_mkd.components.backbone import DEFAULT_BACKBONE, MIN_SIZE, Teacher, is_chain, resolve_backbone
-from anomalib_mkd.components.distillation_mixin import DistillationMixin
+from anomalib_mkd.arguments import check_choices, check_ranges
 from anomalib_mkd.models.mkd.torch_model import MkdModel
+from anomalib_mkd.networks.teacher import DEFAULT_BACKBONE, MIN_SIZE, Teacher, is_chain, resolve_backbone
+from anomalib_mkd.training.mixin import DistillationMixin
 
 
 class Mkd(DistillationMixin, AnomalibModule):

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from anomalib_mkd.components.chain import Chain
 from anomalib_mkd.functional import EPSILON
+from anomalib_mkd.networks.chain import Chain
 from anomalib_mkd.types import Pyramid
 
 

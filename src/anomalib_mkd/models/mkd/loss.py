@@ -3,7 +3,7 @@
 
 """The discrepancy of MKD: training loss as its batch mean, anomaly score as its value per image."""
 
-from anomalib_mkd.components.losses import PyramidLoss
+from anomalib_mkd.distillation.losses import PyramidLoss
 from anomalib_mkd.functional import flat_cosine_distance, value_distance
 
 

@@ -13,13 +13,13 @@ import torch
 from anomalib.data import InferenceBatch
 from torch import Tensor
 
-from anomalib_mkd.components.backbone import Teacher
-from anomalib_mkd.components.chain import Chain
-from anomalib_mkd.components.teacher_student import TeacherStudent
+from anomalib_mkd.distillation.teacher_student import TeacherStudent
 from anomalib_mkd.functional import gaussian_blur, grey_opening, stretch_to_percentile
 from anomalib_mkd.models.mkd.cloner import build_cloner
 from anomalib_mkd.models.mkd.localization import discrepancy_gradient, input_gradient, kept_steps
 from anomalib_mkd.models.mkd.loss import mkd_loss
+from anomalib_mkd.networks.chain import Chain
+from anomalib_mkd.networks.teacher import Teacher
 from anomalib_mkd.types import Pyramid
 
 SMOOTH_GRAD_COPIES = 50

@@ -17,13 +17,13 @@ from anomalib.visualization import Visualizer
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
-from anomalib_mkd.components.depth_pre_processor import DepthPreProcessor, default_transform
-from anomalib_mkd.components.depth_visualizer import DepthVisualizer
-from anomalib_mkd.components.levelwise_mixin import LevelwiseMixin
-from anomalib_mkd.components.paired_export import PairedExportMixin
-from anomalib_mkd.components.siamese import RGB
+from anomalib_mkd.models.mmrd.depth_pre_processor import DepthPreProcessor, default_transform
+from anomalib_mkd.models.mmrd.depth_visualizer import DepthVisualizer
+from anomalib_mkd.models.mmrd.paired_export import PairedExportMixin
+from anomalib_mkd.models.mmrd.siamese import RGB
 from anomalib_mkd.models.mmrd.student import GuidedStudent
 from anomalib_mkd.models.mmrd.torch_model import AUX, MmrdModel, ModalityFusion
+from anomalib_mkd.training.levelwise_mixin import LevelwiseMixin
 
 BETAS = (0.5, 0.999)
 """Of Adam, as in RD4AD's code; anomalib's Reverse Distillation has 0.99 for the second."""

@@ -12,8 +12,8 @@ from anomalib.models.image.reverse_distillation.components.bottleneck import OCB
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from anomalib_mkd.components.siamese import level
 from anomalib_mkd.models.mmrd.priors import Interaction, Prior
+from anomalib_mkd.models.mmrd.siamese import level
 from anomalib_mkd.types import Pyramid
 
 FUSED = "fused"

@@ -14,14 +14,14 @@ import torch
 from anomalib.models.components.backbone import get_decoder
 from torch import Tensor
 
-from anomalib_mkd.components.anomaly_map import AnomalyMapGenerator
-from anomalib_mkd.components.backbone import Teacher
-from anomalib_mkd.components.losses import PyramidLoss, Term
-from anomalib_mkd.components.siamese import RGB, SiameseTeacher, level
-from anomalib_mkd.components.teacher_student import LevelwiseTeacherStudent
+from anomalib_mkd.distillation.anomaly_map import AnomalyMapGenerator
+from anomalib_mkd.distillation.losses import PyramidLoss, Term
+from anomalib_mkd.distillation.teacher_student import LevelwiseTeacherStudent
 from anomalib_mkd.functional import flat_cosine_distance, gaussian_blur, position_cosine_distance
 from anomalib_mkd.models.mmrd.fusion import CALIBRATED, MODALITY_FUSIONS, TARGET_FUSIONS, unit
+from anomalib_mkd.models.mmrd.siamese import RGB, SiameseTeacher, level
 from anomalib_mkd.models.mmrd.student import Branches, GuidedStudent
+from anomalib_mkd.networks.teacher import Teacher
 from anomalib_mkd.types import Pyramid
 
 AUX = "aux"

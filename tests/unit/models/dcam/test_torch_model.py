@@ -12,12 +12,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from anomalib_mkd.components.backbone import Teacher
-from anomalib_mkd.components.gates import ChannelGate, SpatialGate
 from anomalib_mkd.functional import position_cosine_distance
 from anomalib_mkd.models.dcam.attention import Attention
+from anomalib_mkd.models.dcam.gates import ChannelGate, SpatialGate
 from anomalib_mkd.models.dcam.loss import raw
 from anomalib_mkd.models.dcam.torch_model import DcamModel
+from anomalib_mkd.networks.teacher import Teacher
 from tests.networks import pictures, settle
 
 RESNET18 = "resnet18.tv_in1k"

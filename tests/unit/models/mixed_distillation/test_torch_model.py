@@ -14,9 +14,9 @@ from anomalib.models.image.stfpm import Stfpm, torch_model
 from torch import Tensor, nn
 
 from anomalib_mkd import MixedDistillation
-from anomalib_mkd.components.backbone import Teacher
 from anomalib_mkd.functional import position_cosine_distance
 from anomalib_mkd.models.mixed_distillation.torch_model import MixedDistillationModel
+from anomalib_mkd.networks.teacher import Teacher
 from tests.networks import pictures, settle
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from anomalib_mkd.components.chain import Block, Chain
 from anomalib_mkd.models.mkd.cloner import build_cloner
+from anomalib_mkd.networks.chain import Block, Chain
 from tests.networks import pictures, tiny_teacher
 
 VGG16 = (

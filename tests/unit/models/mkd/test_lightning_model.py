@@ -15,7 +15,7 @@ from anomalib.pre_processing import PreProcessor
 from torchvision.transforms.v2 import Compose, Normalize, Resize
 
 from anomalib_mkd import Mkd
-from anomalib_mkd.components.chain import Chain
+from anomalib_mkd.networks.chain import Chain
 from tests.networks import pictures
 
 if TYPE_CHECKING:

@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from anomalib_mkd.components.chain import Block, Chain, build_chain
 from anomalib_mkd.models.mkd.cloner import build_cloner
 from anomalib_mkd.models.mkd.localization import discrepancy_gradient, input_gradient, kept_steps
 from anomalib_mkd.models.mkd.loss import mkd_loss
+from anomalib_mkd.networks.chain import Block, Chain, build_chain
 from anomalib_mkd.types import Pyramid
 from tests.networks import pictures, settle
 

@@ -14,8 +14,8 @@ from anomalib.models.image.reverse_distillation.loss import ReverseDistillationL
 from anomalib.models.image.reverse_distillation.torch_model import ReverseDistillationModel
 from torch import Tensor, nn
 
-from anomalib_mkd.components.backbone import Teacher
 from anomalib_mkd.models.mmrd.torch_model import MmrdModel
+from anomalib_mkd.networks.teacher import Teacher
 from tests.networks import pictures, settle
 
 if TYPE_CHECKING:

@@ -1,0 +1,337 @@
+# Copyright (C) 2026 The anomalib-mkd authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Train and test one model on one data set, or on several as one, and write the metrics as rows.
+
+Metrics are anomalib's, on raw scores and maps: no post-processor stands between. All normal training images train;
+nothing is validated, so no test image takes part in any choice.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import logging
+import os
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import openvino
+import torch
+from anomalib.callbacks import ModelCheckpoint
+from anomalib.deploy import CompressionType
+from anomalib.engine import Engine
+from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
+
+from anomalib_mkd.training.precision import uses_bf16
+from benchmark.outputs import OutputCollector, Outputs, by_category, measure, save_heat_maps
+from benchmark.rows import (
+    INT8,
+    JOINT,
+    MEAN,
+    Row,
+    append_rows,
+    commit,
+    has_run,
+    machine,
+    versions,
+)
+from benchmark.runs import Run, build_model, run_data
+from benchmark.variants import JUDGED_OTHERWISE
+
+if TYPE_CHECKING:
+    from anomalib.data import AnomalibDataModule
+    from anomalib.models.components import AnomalibModule
+
+    from anomalib_mkd.data import DepthFolder, MultiCategory, MVTecFolder
+
+logger = logging.getLogger(__name__)
+
+ACCELERATOR = "ANOMALIB_MKD_ACCELERATOR"
+"""Environment variable with Lightning's name of what to train on; the CPU without it, for what users have."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """How far a training went.
+
+    Args:
+        steps: Optimiser steps taken.
+        epochs: Passes over the training images.
+        seconds: Wall-clock time, with the reading of images and the caching of features.
+        precision: ``f32``, or ``bf16-train`` where the student's passes ran in bf16. Inference is always f32.
+    """
+
+    steps: int
+    epochs: float
+    seconds: float
+    precision: str = "f32"
+
+
+class StepLog(Callback):
+    """Log the step and the loss ten times per training, where no progress bar can be seen."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.last = -1
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Log if another tenth is done."""
+        del pl_module, batch, batch_idx
+        total = int(trainer.estimated_stepping_batches)
+        tenth = 10 * trainer.global_step // max(total, 1)
+        if tenth != self.last:
+            self.last = tenth
+            loss = outputs["loss"] if isinstance(outputs, Mapping) else outputs
+            logger.info("%s: step %d of %d, loss %.4f", self.name, trainer.global_step, total, float(loss))
+
+
+def _engine(work: Path, callbacks: Sequence[Callback], **limits: Any) -> Engine:
+    """An engine that writes no checkpoint, validates nothing and draws a bar only on a terminal."""
+    return Engine(
+        default_root_dir=work,
+        accelerator=os.environ.get(ACCELERATOR, "cpu"),
+        devices=1,
+        logger=False,
+        enable_progress_bar=sys.stderr.isatty(),
+        enable_model_summary=False,
+        limit_val_batches=0,
+        callbacks=[ModelCheckpoint(dirpath=work, save_top_k=0), *callbacks],
+        **limits,
+    )
+
+
+def train(
+    model: AnomalibModule, datamodule: AnomalibDataModule, run: Run, work: Path, callbacks: Sequence[Callback] = ()
+) -> Trained:
+    """Train one model.
+
+    Args:
+        model: Untrained.
+        datamodule: Its data.
+        run: Gives the steps: our models limit themselves, others get ``max_steps``.
+        work: Folder for the engine's files.
+        callbacks: Further callbacks.
+    """
+    limits: dict[str, Any] = {}
+    if "training_steps" not in model.hparams and run.steps is not None:
+        limits = {"max_steps": run.steps, "max_epochs": -1}
+    engine = _engine(work, [StepLog(run.run_id), *callbacks], **limits)
+    start = time.perf_counter()
+    engine.fit(model=model, datamodule=datamodule)
+    seconds = time.perf_counter() - start
+    steps = engine.trainer.global_step
+    return Trained(steps, steps / len(datamodule.train_dataloader()), seconds, train_precision(model))
+
+
+def train_precision(model: AnomalibModule) -> str:
+    """How a row names the precision that a model trains in."""
+    return "bf16-train" if uses_bf16(model.device, model.hparams.get("student_precision", "f32")) else "f32"
+
+
+def test_outputs(model: AnomalibModule, datamodule: AnomalibDataModule, work: Path) -> Outputs:
+    """Raw results of a trained model on the whole test set.
+
+    Args:
+        model: Trained.
+        datamodule: Its data.
+        work: Folder for the engine's files.
+    """
+    collector = OutputCollector()
+    _engine(work, [collector]).test(model=model, datamodule=datamodule, verbose=False)
+    return collector.outputs()
+
+
+test_outputs.__test__ = False  # type: ignore[attr-defined]  # not a test, though pytest would collect the name
+
+
+def int8_outputs(model: Any, datamodule: AnomalibDataModule, outputs: Outputs, work: Path) -> Outputs:
+    """Raw results of the same test set by the model's OpenVINO export in 8 bits.
+
+    Args:
+        model: Trained.
+        datamodule: Its data; training images calibrate.
+        outputs: The results of the model itself, for the truth.
+        work: Folder for the export.
+    """
+    file = model.to_openvino(work, compression_type=CompressionType.INT8_PTQ, datamodule=datamodule)
+    dataset: Any = datamodule.test_data
+    # loaders may have an order of their own: that of joined data goes category by category
+    index = {str(path): number for number, path in enumerate(dataset.samples["image_path"])}
+    return openvino_outputs(file, (model.raw_inputs(dataset[index[path]]) for path in outputs.paths), outputs)
+
+
+def openvino_outputs(file: Path, inputs: Iterable[Sequence[torch.Tensor]], outputs: Outputs) -> Outputs:
+    """Raw results of an OpenVINO model, as it is compiled by default.
+
+    Args:
+        file: The model.
+        inputs: For each image of the test set what the model takes, ``(C, H, W)`` each.
+        outputs: Results of another model on the same images in the same order, for the truth.
+    """
+    compiled = openvino.Core().compile_model(file, "CPU")
+    results = [compiled([value[None].numpy() for value in given]) for given in inputs]
+    scores, maps = (
+        torch.from_numpy(np.concatenate([r[name] for r in results])) for name in ("pred_score", "anomaly_map")
+    )
+    return dataclasses.replace(outputs, scores=scores.flatten(), maps=maps)
+
+
+def outputs_otherwise(
+    run: Run, model: AnomalibModule, datamodule: MVTecFolder | MultiCategory | DepthFolder, work: Path
+) -> dict[str, Outputs]:
+    """Raw results of a trained default for the variants that only judge otherwise, by their names.
+
+    Args:
+        run: The run; none but the default has such variants.
+        model: Trained; left as it was.
+        datamodule: Its data.
+        work: Folder for the engine's files.
+    """
+    found = {}
+    for variant, (path, value) in JUDGED_OTHERWISE.get(run.model, {}).items() if run.variant == "default" else ():
+        *parts, name = path.split(".")
+        owner = functools.reduce(getattr, parts, model.model)
+        before = getattr(owner, name)
+        setattr(owner, name, value)
+        found[variant] = test_outputs(model, datamodule, work)
+        setattr(owner, name, before)
+    return found
+
+
+def run_rows(
+    run: Run,
+    trained: Trained,
+    outputs: Mapping[str, Outputs],
+    threads: int,
+    source: str,
+    extra: Mapping[str, float] | None = None,
+) -> list[Row]:
+    """Rows of a run: of each category, and of joint data the mean over categories, whatever their sizes.
+
+    Args:
+        run: The run.
+        trained: How far its training went.
+        outputs: Its raw results by category.
+        threads: Threads used.
+        source: Commit of the code.
+        extra: Further values of the run as a whole by metric, for example times.
+    """
+    protocol = run.protocol if run.model == "Mkd" else "user"
+    values = {
+        (category, metric, subset): value
+        for category, part in outputs.items()
+        for (metric, subset), value in measure(part, protocol, by_type=run.model == "Mmrd").items()
+    }
+    whole = MEAN if run.data in JOINT else next(iter(outputs))
+    if whole == MEAN:
+        for metric in dict.fromkeys(metric for _, metric, _ in values):
+            values[MEAN, metric, "all"] = statistics.fmean(values[category, metric, "all"] for category in outputs)
+    values |= {(whole, metric, "all"): value for metric, value in (extra or {}).items()}
+    return [
+        Row(
+            run_id=run.run_id,
+            model=run.model,
+            variant=run.variant,
+            data=run.data,
+            category=category,
+            subset=subset,
+            seed=run.seed,
+            metric=metric,
+            value=value,
+            epochs=trained.epochs,
+            image_size=next(iter(outputs.values())).maps.shape[-1],
+            precision=trained.precision,
+            weights=run.weights,
+            protocol=run.protocol,
+            machine=machine(threads),
+            versions=versions(),
+            commit=source,
+        )
+        for (category, metric, subset), value in values.items()
+    ]
+
+
+def measure_run(
+    run: Run,
+    *,
+    results: Path,
+    shared: Path,
+    data_root: Path,
+    pictures: Path | None = None,
+    source: str | None = None,
+    int8: bool = False,
+    judge_otherwise: bool = True,
+    build: Callable[[Run, Path], AnomalibModule] = build_model,
+) -> list[Row]:
+    """Train, test and append the rows of one run, unless the file has it.
+
+    Args:
+        run: The run.
+        results: CSV file.
+        shared: Folder with ``weights/``.
+        data_root: Folder that ``run.data`` lies under.
+        pictures: Folder for heat maps, a folder per category of joint data; none are drawn if ``None``.
+        source: Commit of the code; found if ``None``.
+        int8: Also measure the export in 8 bits, under a ``run_id`` with ``-int8``.
+        judge_otherwise: Also measure a trained default by the variants that only judge otherwise.
+        build: Makes the model.
+
+    Returns:
+        The new rows; none if the run was there.
+    """
+    int8_id = f"{run.run_id}{INT8}"
+    known = {name for name in (run.run_id, int8_id) if has_run(results, name)}
+    if known >= ({run.run_id, int8_id} if int8 else {run.run_id}):
+        logger.info("%s: there, skipped", run.run_id)
+        return []
+    source = source or commit()
+    seed_everything(run.seed, verbose=False)
+    work = Path(tempfile.mkdtemp(prefix="anomalib_mkd_"))
+    try:
+        datamodule = run_data(data_root, run)
+        model = build(run, shared)
+        trained = train(model, datamodule, run, work)
+        start = time.perf_counter()
+        outputs = test_outputs(model, datamodule, work)
+        seconds = time.perf_counter() - start
+        in_8_bits = int8_outputs(model, datamodule, outputs, work) if int8 else None
+        otherwise = outputs_otherwise(run, model, datamodule, work) if judge_otherwise else {}
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    extra = {"train_seconds": trained.seconds, "test_seconds": seconds}
+    parts = by_category(outputs, datamodule)
+    rows = run_rows(run, trained, parts, torch.get_num_threads(), source, extra)
+    if in_8_bits:
+        reached = dataclasses.replace(trained, precision="int8")
+        quantized = run_rows(run, reached, by_category(in_8_bits, datamodule), torch.get_num_threads(), source)
+        rows += [dataclasses.replace(row, run_id=int8_id) for row in quantized]
+    for variant, found in otherwise.items():
+        other = dataclasses.replace(run, variant=variant)
+        if not has_run(results, other.run_id):
+            rows += run_rows(other, trained, by_category(found, datamodule), torch.get_num_threads(), source)
+    rows = [row for row in rows if row.run_id not in known]
+    append_rows(results, rows)
+    if pictures is not None:
+        for category, part in parts.items():
+            save_heat_maps(part, pictures / run.run_id / (category if run.data in JOINT else ""))
+    whole = MEAN if run.data in JOINT else next(iter(parts))
+    shown = [row for row in rows if (row.run_id, row.category, row.subset) == (run.run_id, whole, "all")]
+    summary = ", ".join(f"{row.metric} {row.value:.4f}" for row in shown)
+    logger.info("%s: %d steps, %s", run.run_id, trained.steps, summary)
+    return rows

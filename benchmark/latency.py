@@ -1,0 +1,262 @@
+# Copyright (C) 2026 The anomalib-mkd authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Milliseconds per image of exported models, one image at a time.
+
+All graphs are in memory at once and take turns on the same image, so that whatever else slows the machine down slows
+them all; a ratio is taken within a turn. Weights are random, which costs no time and saves training. PatchCore alone
+needs a memory: features of noise, repeated until there are as many as 1 % of the patches of real training sets.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import statistics
+import tempfile
+import time
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import openvino
+import torch
+from torch import Tensor, nn
+
+from anomalib_mkd.export.quantization import quantize
+from anomalib_mkd.networks.teacher import Teacher
+from benchmark.rows import Row, append_rows, commit, has_run, machine, versions
+from benchmark.runs import RESNET18
+from benchmark.variants import BASELINES, variant_arguments
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+logger = logging.getLogger(__name__)
+
+TEACHER = ("Teacher", "alone")
+GRAPHS = (
+    TEACHER,
+    ("Dcam", "default"),
+    ("Dcam", "no_gate"),
+    ("Dcam", "width1.0"),
+    ("Dcam", "width0.25"),
+    ("Mmrd", "default"),
+    ("Mmrd", "rgb"),
+    ("Patchcore", "bottle"),
+    ("Patchcore", "joint4"),
+)
+"""Model and variant; the first is what the others are compared with. PatchCore's memory depends on its training set."""
+TRAINING_IMAGES = {"bottle": 209, "joint4": 807}
+"""What PatchCore remembers 1 % of the patches of."""
+PRECISIONS = ("f32", "int8")
+WARM_UP = 3
+"""Turns that do not count."""
+NOISE_IMAGES = 8
+"""What 8 bits are calibrated on, and PatchCore remembers."""
+
+
+class Taps(nn.Module):
+    """A teacher whose features at the taps are a list, as a graph of its own needs them.
+
+    Args:
+        teacher: The teacher.
+    """
+
+    def __init__(self, teacher: Teacher) -> None:
+        super().__init__()
+        self.teacher = teacher
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Give the features, shallow to deep."""
+        return list(self.teacher(images).values())
+
+
+def build(model: str, variant: str, backbone: str, side: int) -> Any:
+    """An untrained model in eval mode that resizes to ``(side, side)`` and gives raw scores.
+
+    Args:
+        model: Class name.
+        variant: Preset, or PatchCore's training set.
+        backbone: Teacher.
+        side: Side of the images in pixels.
+    """
+    owner = getattr(import_module("anomalib.models" if model in BASELINES else "anomalib_mkd"), model)
+    module = owner(
+        backbone=backbone,
+        pre_trained=False,
+        pre_processor=owner.configure_pre_processor((side, side)),
+        post_processor=False,
+        evaluator=False,
+        visualizer=False,
+        **(BASELINES[model][1] if model in BASELINES else variant_arguments(model, variant)),
+    )
+    if model == "Patchcore":
+        with torch.no_grad():
+            patches = module.model.train()(torch.rand(NOISE_IMAGES, 3, side, side))  # (NOISE_IMAGES * h * w, C)
+        share = BASELINES[model][1]["coreset_sampling_ratio"]
+        count = int(share * TRAINING_IMAGES[variant] * len(patches) / NOISE_IMAGES)
+        module.model.memory_bank = patches.repeat(count // len(patches) + 1, 1)[:count]
+    return module.eval()
+
+
+def export(model: str, variant: str, folder: Path, *, backbone: str, side: int) -> Path:
+    """Export an untrained model for images of one size.
+
+    Args:
+        model: Class name, or ``Teacher``, which is the network alone: no pre-processing, no student, no map.
+        variant: Preset.
+        folder: Where to write.
+        backbone: Teacher.
+        side: Side of the images in pixels.
+
+    Returns:
+        The ``.xml`` file.
+    """
+    if (model, variant) != TEACHER:
+        module = build(model, variant, backbone, side)
+        # or PatchCore's graph could only judge as many images as the exporter's example has
+        single: dict[str, Any] = {"onnx_kwargs": {"dynamic_axes": {}}} if model in BASELINES else {}
+        path: Path = module.to_openvino(folder, input_size=(side, side), **single)
+        return path
+    path = folder / "teacher.xml"
+    taps, shape = Taps(Teacher(backbone, pre_trained=False)), [1, 3, side, side]
+    graph = openvino.convert_model(taps, example_input=torch.rand(shape), input=shape)
+    openvino.save_model(graph, path, compress_to_fp16=False)  # as anomalib saves them
+    return path
+
+
+def inputs_of(graph: openvino.Model | openvino.CompiledModel, images: Tensor) -> tuple[Tensor, ...]:
+    """Give photos ``(N, 3, H, W)``, and depth ``(N, 1, H, W)`` behind them if the graph has a second input."""
+    return (images, images[:, :1])[: len(graph.inputs)]
+
+
+def compile_graph(path: Path, threads: int) -> openvino.CompiledModel:
+    """Load a graph for one image; what is not in 8 bits is computed in f32, also where the CPU has bf16."""
+    core = openvino.Core()
+    core.set_property({"ENABLE_MMAP": False})  # the file is replaced by the one in 8 bits, and goes away
+    hints = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads}
+    model = core.read_model(path)
+    model.reshape({taken: [1, *list(taken.partial_shape)[1:]] for taken in model.inputs})
+    return core.compile_model(model, "CPU", hints)
+
+
+def take_turns(calls: Sequence[Callable[[], object]], rounds: int) -> list[list[float]]:
+    """Seconds of each call in each of ``rounds`` turns, after some that do not count."""
+    seconds: list[list[float]] = [[] for _ in calls]
+    for turn in range(WARM_UP + rounds):
+        for call, own in zip(calls, seconds, strict=True):
+            start = time.perf_counter()
+            call()
+            if turn >= WARM_UP:
+                own.append(time.perf_counter() - start)
+    return seconds
+
+
+def speed(seconds: Sequence[float], reference: Sequence[float]) -> dict[str, float]:
+    """Numbers of a graph.
+
+    Args:
+        seconds: Its times, turn by turn.
+        reference: Those of the graph that it is compared with.
+
+    Example:
+        >>> speed([2.0, 2.0, 4.0, 4.0], [1.0, 1.0, 2.0, 1.0])
+        {'latency_seconds': 3.0, 'latency_spread': 2.0, 'latency_ratio': 2.0}
+    """
+    low, _, high = statistics.quantiles(seconds, n=4)
+    return {
+        "latency_seconds": statistics.median(seconds),
+        "latency_spread": high - low,
+        "latency_ratio": statistics.median(own / other for own, other in zip(seconds, reference, strict=True)),
+    }
+
+
+def measure_latency(
+    *,
+    results: Path,
+    rounds: int,
+    threads: int,
+    graphs: Sequence[tuple[str, str]] = GRAPHS,
+    backbone: str = RESNET18,
+    side: int = 256,
+    source: str | None = None,
+) -> list[Row]:
+    """Export, measure and append the rows, unless the file has them.
+
+    Args:
+        results: CSV file.
+        rounds: Turns that count, at least 2.
+        threads: Threads of OpenVINO.
+        graphs: Model and variant of each graph; ratios are to the first one in f32.
+        backbone: Teacher, by timm's full name.
+        side: Side of the images in pixels.
+        source: Commit of the code; found if ``None``.
+
+    Returns:
+        The new rows, per graph and precision: median and interquartile range of the latency in seconds, median ratio to
+        the first graph, and the size on disk in megabytes; none if they were there.
+    """
+    features = machine(threads).rsplit("; ", 1)[-1].replace(" ", "+")
+    run_id = f"latency-{backbone}-{side}px-t{threads}-b1-n{rounds}-{features}"
+    if has_run(results, run_id):
+        logger.info("%s: there, skipped", run_id)
+        return []
+    source = source or commit()
+    torch.manual_seed(0)
+    noise = torch.rand(NOISE_IMAGES, 3, side, side)
+    work = Path(tempfile.mkdtemp(prefix="anomalib_mkd_"))
+    compiled: dict[tuple[str, str, str], openvino.CompiledModel] = {}
+    megabytes: dict[tuple[str, str, str], float] = {}
+    try:
+        for number, (model, variant) in enumerate(graphs):
+            folder = work / str(number)
+            folder.mkdir()
+            path = export(model, variant, folder, backbone=backbone, side=side)
+            for precision in PRECISIONS:
+                if precision == "int8":
+                    inputs = inputs_of(compiled[model, variant, "f32"], noise)
+                    quantize(path, zip(*inputs, strict=True))
+                key = (model, variant, precision)
+                compiled[key] = compile_graph(path, threads)
+                megabytes[key] = sum(file.stat().st_size for file in (path, path.with_suffix(".bin"))) / 1e6
+                logger.info("%s, %s, %s: %.1f MB", *key, megabytes[key])
+        calls = [
+            partial(graph, [given.numpy() for given in inputs_of(graph, noise[:1])]) for graph in compiled.values()
+        ]
+        seconds = dict(zip(compiled, take_turns(calls, rounds), strict=True))
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    reference = seconds[next(iter(seconds))]
+    values: dict[tuple[str, str, str], Mapping[str, float]] = {
+        key: {**speed(own, reference), "megabytes": megabytes[key]} for key, own in seconds.items()
+    }
+    rows = [
+        Row(
+            run_id=run_id,
+            model=model,
+            variant=variant,
+            data="noise",
+            category="noise",
+            subset="all",
+            seed=0,
+            metric=metric,
+            value=value,
+            epochs=0,
+            image_size=side,
+            precision=precision,
+            weights=backbone,
+            protocol="speed",
+            machine=machine(threads),
+            versions=versions(),
+            commit=source,
+        )
+        for (model, variant, precision), numbers in values.items()
+        for metric, value in numbers.items()
+    ]
+    append_rows(results, rows)
+    for (model, variant, precision), numbers in values.items():
+        ms, ratio = 1000 * numbers["latency_seconds"], numbers["latency_ratio"]
+        logger.info("%s, %s, %s: %.1f ms, %.2f of the first", model, variant, precision, ms, ratio)
+    return rows

@@ -1,0 +1,209 @@
+# Copyright (C) 2026 The anomalib-mkd authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Choosing hyper-parameters without a test image, on anomalies painted on held-out normal training images.
+
+The held-out fifth of the training images is split in two: one half stays as it is, the other half gets painted
+defects: three kinds that lie on the surface, and three that change the shape. A candidate trains on the other four
+fifths and is measured on this painted set as on a real one. Sets with depth are smaller: each held-out pair is there
+as it is, and painted in colour, in depth and in both.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from anomalib_mkd.depth import read_depth
+from benchmark.painters import PAINTERS, SURFACE_PAINTERS, FloatArray, paint, paint_scan
+from benchmark.rows import JOINT, PAINTED, PAINTED_SCANS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+logger = logging.getLogger(__name__)
+
+HELD_OUT, HELD_OUT_SCANS = 0.2, 0.3
+"""Shares of the normal training images, and of those with depth, that a candidate does not train on."""
+
+SCAN_DEFECTS = ("colour", "depth", "both")
+"""What shows a defect of a photo with depth."""
+
+
+def painted_data(source: Path, target: Path, seed: int) -> Path:
+    """Make a data set in MVTec layout from the normal training images of another one.
+
+    Args:
+        source: Data set whose ``train/good`` is used; nothing else of it is read.
+        target: Folder to write; kept as it is if a finished one is there.
+        seed: Decides which images are held out, and the defects.
+
+    Returns:
+        ``target``.
+
+    Raises:
+        ValueError: If there are fewer than ten images.
+    """
+    done = target / "done"
+    if done.exists():
+        return target
+    files = sorted(path for path in (source / "train" / "good").iterdir() if path.is_file())
+    rng = np.random.default_rng(seed)
+    train, held_out = _hold_out(files, HELD_OUT, rng, source)
+    names = [painter.__name__.removeprefix("paint_") for painter in PAINTERS[: len(held_out) // 2]]
+    parts = ["train/good", "test/good", *(f"{top}/{name}" for top in ("test", "ground_truth") for name in names)]
+    for part in parts:
+        (target / part).mkdir(parents=True, exist_ok=True)
+    for path in train:
+        _copy(path, target / "train" / "good")
+    for path in held_out[::2]:
+        _copy(path, target / "test" / "good")
+    for number, path in enumerate(held_out[1::2]):
+        kind = number % len(names)
+        other = _read(train[int(rng.integers(len(train)))])
+        image, mask = paint(_read(path), other, rng, kind)
+        _picture(image).save(target / "test" / names[kind] / f"{path.stem}.png")
+        _picture(mask).save(target / "ground_truth" / names[kind] / f"{path.stem}_mask.png")
+    done.write_text(f"seed {seed}\n", encoding="utf-8")
+    return target
+
+
+def painted_scans(source: Path, target: Path, seed: int) -> Path:
+    """Make a data set in MVTec 3D-AD's layout from the normal training images of another one with depth.
+
+    Args:
+        source: Data set in the same layout, of which ``train/good`` and ``validation/good`` are read, and nothing else.
+        target: Folder to write; kept as it is if a finished one is there.
+        seed: Decides which images are held out, and the defects.
+
+    Returns:
+        ``target``.
+
+    Raises:
+        FileNotFoundError: If an image has no depth.
+        ValueError: If there are fewer than ten images.
+    """
+    done = target / "done"
+    if done.exists():
+        return target
+    home = source / "train" / "good"
+    photos, scans = ({path.stem: path for path in (home / kind).glob("*")} for kind in ("rgb", "xyz"))
+    if missing := sorted(photos.keys() - scans.keys()):
+        msg = f"Expected depth of each image in {home / 'xyz'}, got none of {missing[0]}. Add it, or remove the image."
+        raise FileNotFoundError(msg)
+    rng = np.random.default_rng(seed)
+    train, held_out = _hold_out(sorted(photos), HELD_OUT_SCANS, rng, source)
+
+    def keep(name: str, part: str) -> None:
+        _copy(photos[name], target / part / "rgb")
+        shutil.copy(scans[name], target / part / "xyz")
+
+    for part in ("train/good", *(f"test/{name}" for name in ("good", *SCAN_DEFECTS))):
+        for kind in ("rgb", "xyz", "gt"):
+            (target / part / kind).mkdir(parents=True, exist_ok=True)
+    if (source / "validation").is_dir():
+        shutil.copytree(source / "validation", target / "validation", dirs_exist_ok=True)
+    for name in train:
+        keep(name, "train/good")
+    for number, name in enumerate(held_out):
+        keep(name, "test/good")
+        other = _read(photos[train[int(rng.integers(len(train)))]])
+        image, scan = _read(photos[name]), read_depth(scans[name])
+        painted, moved, mask = paint_scan(image, scan, other, rng, number % len(SURFACE_PAINTERS))
+        for label, (photo, depth) in zip(
+            SCAN_DEFECTS, ((painted, scan), (image, moved), (painted, moved)), strict=True
+        ):
+            _picture(photo).save(target / "test" / label / "rgb" / f"{name}.png")
+            np.save(target / "test" / label / "xyz" / f"{name}.npy", depth)
+            _picture(mask).save(target / "test" / label / "gt" / f"{name}.png")
+    done.write_text(f"seed {seed}\n", encoding="utf-8")
+    return target
+
+
+def _hold_out(
+    files: Sequence[Any], share: float, rng: np.random.Generator, source: Path
+) -> tuple[list[Any], list[Any]]:
+    """Split at random, what remains in its order."""
+    if len(files) < 10:
+        msg = f"Expected at least 10 images in {source / 'train' / 'good'}, got {len(files)}. Name another data set."
+        raise ValueError(msg)
+    order = rng.permutation(len(files))
+    held_out = order[: max(4, round(share * len(files)))]
+    return [files[index] for index in sorted(order[len(held_out) :])], [files[index] for index in held_out]
+
+
+def _picture(values: FloatArray) -> Image.Image:
+    """8 bits of values in 0..1."""
+    return Image.fromarray((values * 255).round().clip(0, 255).astype(np.uint8))
+
+
+def _read(path: Path) -> FloatArray:
+    """Image ``(H, W, 3)``, 0..1."""
+    image: FloatArray = np.asarray(Image.open(path).convert("RGB"), dtype=np.float32) / np.float32(255)
+    return image
+
+
+def _copy(path: Path, folder: Path) -> None:
+    """Save as PNG, so that file format tells painted and clean images apart nowhere."""
+    Image.open(path).convert("RGB").save(folder / f"{path.stem}.png")
+
+
+def measure_candidates(
+    candidates: Mapping[str, Mapping[str, Any]],
+    *,
+    model: str = "Mkd",
+    data: Sequence[str],
+    seeds: Sequence[int],
+    weights: str,
+    steps: int | None,
+    batch_size: int,
+    results: Path,
+    shared: Path,
+    data_root: Path,
+    work: Path,
+) -> None:
+    """Train and measure every candidate on painted data sets.
+
+    Args:
+        candidates: Arguments of the model by variant name; ``training_steps`` and ``batch_size`` among them override
+            the common ones.
+        model: Class name.
+        data: Folders under the data root, or names in ``JOINT``.
+        seeds: Seeds of the split, the defects and the training.
+        weights: Teacher weights.
+        steps: Training steps; ``None`` = the model's own.
+        batch_size: Training batch.
+        results: CSV file.
+        shared: Folder with ``weights/``.
+        data_root: Data root.
+        work: Folder for the painted data sets.
+    """
+    from benchmark.accuracy import measure_run  # noqa: PLC0415  # painting needs no torch
+    from benchmark.runs import Run, has_depth  # noqa: PLC0415  # painting needs no torch
+
+    for seed in seeds:
+        for name in data:
+            scans = has_depth(data_root, name)
+            protocol, make = (PAINTED_SCANS, painted_scans) if scans else (PAINTED, painted_data)
+            root = work / f"{protocol}_s{seed}"
+            for part in JOINT.get(name, (name,)):
+                make(data_root / part, root / part, seed)
+            for variant, given in candidates.items():
+                arguments = dict(given)
+                run = Run(
+                    model=model,
+                    variant=variant,
+                    data=name,
+                    seed=seed,
+                    weights=weights,
+                    protocol=protocol,
+                    steps=arguments.pop("training_steps", steps),
+                    batch_size=arguments.pop("batch_size", batch_size),
+                    arguments=arguments,
+                )
+                measure_run(run, results=results, shared=shared, data_root=root)

@@ -1,0 +1,138 @@
+# Copyright (C) 2026 The anomalib-mkd authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Single late checkpoints at a constant learning rate, beside the weights that the user's recipe delivers."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
+from torch import Tensor
+
+from benchmark.accuracy import measure_run, run_rows, test_outputs, train
+from benchmark.outputs import by_category
+from benchmark.rows import (
+    Row,
+    append_rows,
+    commit,
+    read_rows,
+)
+from benchmark.runs import Run, build_model, run_data
+from benchmark.variants import CONSTANT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from anomalib.models.components import AnomalibModule
+
+logger = logging.getLogger(__name__)
+
+
+class Snapshots(Callback):
+    """Keep the weights at evenly spaced steps of the last half of a training.
+
+    Args:
+        count: How many.
+    """
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self.steps: set[int] = set()
+        self.states: dict[int, dict[str, Tensor]] = {}
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Find the steps, now that the length of the training is known."""
+        del pl_module
+        self.steps = set(late_steps(int(trainer.estimated_stepping_batches), self.count))
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: AnomalibModule,  # type: ignore[override]  # the only kind that runs here
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Copy the weights if this step is one of them."""
+        del outputs, batch, batch_idx
+        if trainer.global_step in self.steps and trainer.global_step not in self.states:
+            state = pl_module.model.state_dict()
+            self.states[trainer.global_step] = {name: value.detach().clone() for name, value in state.items()}
+
+
+def late_steps(steps: int, count: int) -> list[int]:
+    """Evenly spaced step numbers over the last half of a training, the last step included.
+
+    Args:
+        steps: Length of the training.
+        count: How many.
+
+    Example:
+        >>> late_steps(300, 6)
+        [175, 200, 225, 250, 275, 300]
+    """
+    return [steps - (count - 1 - index) * (steps // 2 // count) for index in range(count)]
+
+
+def measure_stability(
+    run: Run,
+    *,
+    results: Path,
+    shared: Path,
+    data_root: Path,
+    checkpoints: int = 6,
+    source: str | None = None,
+    build: Callable[[Run, Path], AnomalibModule] = build_model,
+) -> None:
+    """Single late checkpoints at a constant learning rate, beside the delivered weights of the user's recipe.
+
+    The test figures are reported only; nothing is chosen by them.
+
+    Args:
+        run: The run with the user's recipe; needs ``steps``.
+        results: CSV file.
+        shared: Folder with ``weights/``.
+        data_root: Folder that ``run.data`` lies under.
+        checkpoints: Number of late checkpoints.
+        source: Commit of the code; found if ``None``.
+        build: Makes the model.
+
+    Raises:
+        ValueError: If ``run.steps`` is missing.
+    """
+    if run.steps is None:
+        msg = "Expected a number of steps for the stability runs, got None. Pass --steps."
+        raise ValueError(msg)
+    source = source or commit()
+    measure_run(run, results=results, shared=shared, data_root=data_root, source=source, build=build)
+    constant = dataclasses.replace(run, variant=CONSTANT, arguments={**run.arguments, "schedule": "constant"})
+    before, after = constant.run_id.split(CONSTANT)
+    if any(row.run_id.startswith(f"{before}{CONSTANT}") and row.run_id.endswith(after) for row in read_rows(results)):
+        logger.info("%s: there, skipped", constant.run_id)
+        return
+    seed_everything(run.seed, verbose=False)
+    work = Path(tempfile.mkdtemp(prefix="anomalib_mkd_"))
+    try:
+        datamodule = run_data(data_root, run)
+        model = build(constant, shared)
+        snapshots = Snapshots(checkpoints)
+        trained = train(model, datamodule, constant, work, [snapshots])
+        per_epoch = trained.steps / trained.epochs
+        rows: list[Row] = []
+        for step, state in sorted(snapshots.states.items()):
+            model.model.load_state_dict(state)
+            single = dataclasses.replace(constant, variant=f"{CONSTANT}{step}")
+            outputs = test_outputs(model, datamodule, work)
+            reached = dataclasses.replace(trained, steps=step, epochs=step / per_epoch)
+            rows += run_rows(single, reached, by_category(outputs, datamodule), torch.get_num_threads(), source)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    append_rows(results, rows)
+    logger.info("%s: %d checkpoints tested", constant.run_id, len(snapshots.states))

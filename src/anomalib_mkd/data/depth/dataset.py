@@ -1,0 +1,147 @@
+# Copyright (C) 2026 The anomalib-mkd authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Images with depth, labelled or to be predicted, as anomalib's items and batches."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from anomalib import TaskType
+from anomalib.data import AnomalibDataset, DepthBatch, DepthItem
+from anomalib.data.utils import LabelName, get_image_filenames, read_image, read_mask
+from torch.nn.functional import interpolate
+from torch.utils.data import Dataset
+from torchvision.tv_tensors import Mask
+
+from anomalib_mkd.data.depth.layouts import files_by_name
+from anomalib_mkd.depth.reading import READERS, check_aspect
+from anomalib_mkd.depth.source import DepthSource
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import pandas as pd  # type: ignore[import-untyped]
+    from torch import Tensor
+    from torchvision.transforms.v2 import Transform
+
+
+class DepthDataset(AnomalibDataset):
+    """Rows of image, depth and mask.
+
+    anomalib's ``AnomalibDepthDataset`` would give us nothing but its base class: it reads TIFF only, takes images as
+    they are stored (grey, palette), and hands image, depth and mask to augmentations that leave the depth as it was.
+
+    Args:
+        samples: As :func:`anomalib_mkd.data.depth.layouts.list_samples` gives them.
+        source: How depth is read and prepared.
+        augmentations: anomalib puts the model's resizing here. It reaches image and mask; the depth keeps its size
+            until the model's pre-processor brings all to one.
+    """
+
+    def __init__(self, samples: pd.DataFrame, source: DepthSource, augmentations: Transform | None = None) -> None:
+        super().__init__(augmentations)
+        self.samples = samples
+        self.source = source
+
+    def __getitem__(self, index: int) -> DepthItem:
+        """Read image ``(3, H, W)`` in 0..1, depth ``(1 or 3, h, w)`` and mask ``(H, W)``."""
+        row = self.samples.iloc[index]
+        image, depth = read_pair(row.image_path, row.depth_path, self.source)
+        mask = None
+        if self.task == TaskType.SEGMENTATION:
+            normal = row.label_index == LabelName.NORMAL
+            mask = (
+                Mask(torch.zeros(image.shape[-2:], dtype=torch.uint8))
+                if normal
+                else read_mask(row.mask_path, as_tensor=True)
+            )
+        if self.augmentations is not None:
+            image, mask = self.augmentations(image, mask)
+        return DepthItem(
+            image=image,
+            depth_map=depth,
+            gt_mask=mask,
+            gt_label=torch.tensor(row.label_index),
+            image_path=row.image_path,
+            depth_path=row.depth_path,
+            mask_path=row.mask_path,
+        )
+
+    @property
+    def collate_fn(self) -> Callable[..., Any]:
+        """Make a batch of items."""
+        return collate
+
+
+class DepthPredictDataset(Dataset[DepthItem]):
+    """Images with depth and nothing else, for ``Engine.predict(dataset=...)``.
+
+    Args:
+        image_path: An image, or a folder of images.
+        depth_path: Its depth map, or a folder of depth maps named as the images.
+        source: How depth is read and prepared: ``DepthFolder(...).source`` of the training. None stands for the
+            defaults of :class:`anomalib_mkd.depth.DepthSource`.
+
+    Raises:
+        FileNotFoundError: If a path or the depth of an image is missing.
+    """
+
+    def __init__(self, image_path: Path | str, depth_path: Path | str, source: DepthSource | None = None) -> None:
+        super().__init__()
+        self.source = source or DepthSource()
+        images, place = get_image_filenames(image_path), Path(depth_path)
+        found = files_by_name(place, READERS)
+        if place.is_file() and len(images) == 1:
+            found = {images[0].stem: place}
+        without = [image.name for image in images if image.stem not in found]
+        if without:
+            msg = (
+                f"Expected a depth map for each image in {depth_path}, got none for {', '.join(without[:5])}. Name "
+                f"depth maps as the images ({', '.join(READERS)})."
+            )
+            raise FileNotFoundError(msg)
+        self.pairs = [(str(image), str(found[image.stem])) for image in images]
+
+    def __len__(self) -> int:
+        """Count the images."""
+        return len(self.pairs)
+
+    def __getitem__(self, index: int) -> DepthItem:
+        """Read image ``(3, H, W)`` in 0..1 and depth ``(1 or 3, h, w)``."""
+        image_path, depth_path = self.pairs[index]
+        image, depth = read_pair(image_path, depth_path, self.source)
+        return DepthItem(image=image, depth_map=depth, image_path=image_path, depth_path=depth_path)
+
+    @property
+    def collate_fn(self) -> Callable[..., Any]:
+        """Make a batch of items."""
+        return collate
+
+
+def read_pair(image_path: str, depth_path: str, source: DepthSource) -> tuple[Tensor, Tensor]:
+    """Read an image in RGB, ``(3, H, W)`` in 0..1, and its depth ``(1 or 3, h, w)``.
+
+    Raises:
+        ValueError: If they cannot show the same: their aspect ratios differ by more than 2 %.
+    """
+    image = torch.as_tensor(read_image(image_path, as_tensor=True))
+    depth = torch.from_numpy(source(depth_path))
+    check_aspect(image.shape[-2:], depth.shape[-2:], depth_path)
+    return image, depth
+
+
+def collate(items: list[DepthItem]) -> Any:
+    """Make a batch; depth maps of several sizes are enlarged to the largest, by nearest neighbours.
+
+    anomalib brings images and masks to one size, and not the depth. Nearest neighbours invent no depth between an edge
+    and its background and let missing values be.
+    """
+    depths = [torch.as_tensor(item.depth_map) for item in items]
+    size = [max(depth.shape[side] for depth in depths) for side in (-2, -1)]
+    for item, depth in zip(items, depths, strict=True):
+        if list(depth.shape[-2:]) != size:
+            item.depth_map = interpolate(depth[None], size, mode="nearest-exact")[0]
+    return DepthBatch.collate(items)

@@ -1,0 +1,141 @@
+# Copyright (C) 2026 The anomalib-mkd authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""What the torch models share: a frozen teacher, a student, and the door through which training goes."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+
+import torch
+from anomalib.data import InferenceBatch
+from torch import Tensor, nn
+
+from anomalib_mkd.distillation.anomaly_map import AnomalyMapGenerator
+from anomalib_mkd.distillation.losses import PyramidLoss
+from anomalib_mkd.functional import mean_of_largest
+from anomalib_mkd.models.mmrd.siamese import SiameseTeacher
+from anomalib_mkd.networks.chain import Chain
+from anomalib_mkd.networks.teacher import MIN_SIZE, Teacher
+from anomalib_mkd.types import Pyramid
+
+
+class TeacherStudent(nn.Module, ABC):
+    """A teacher and a student, compared at the same layers.
+
+    Two doors instead of one with two return types: :meth:`pyramids` for training, ``forward`` for judging images,
+    whatever the mode. Only the second is exported, so parts that only training needs cannot leak into a graph.
+
+    Args:
+        teacher: The frozen network.
+        student: Images ``(N, C, H, W)`` to a pyramid with the teacher's layers and shapes.
+        loss: What training minimises over the two pyramids.
+
+    Attributes:
+        image_channels: Channels ``C`` of an image: 3, and 3 more where depth comes with it.
+    """
+
+    image_channels = 3
+
+    def __init__(self, teacher: Teacher | SiameseTeacher, student: nn.Module, loss: PyramidLoss) -> None:
+        super().__init__()
+        self.teacher = teacher
+        self.student = student
+        self.loss = loss
+
+    def learned_parameters(self) -> Iterator[nn.Parameter]:
+        """Give what an optimiser may change."""
+        return (parameter for parameter in self.parameters() if parameter.requires_grad)
+
+    def pyramids(self, images: Tensor, teacher: Pyramid | None = None) -> tuple[Pyramid, Pyramid]:
+        """Compute what the loss compares.
+
+        Args:
+            images: Pre-processed images ``(N, C, H, W)``.
+            teacher: The teacher's features of these images, if they are known already; in training, of the images
+                before they were painted over.
+
+        Returns:
+            The teacher's and the student's pyramid.
+        """
+        self.check_images(images)
+        if teacher is None:
+            with torch.no_grad():
+                teacher = self.teacher(images)
+        return self.compared(images, teacher)
+
+    def compared(self, images: Tensor, teacher: Pyramid) -> tuple[Pyramid, Pyramid]:
+        """Give what is compared at inference, too: the teacher's features and the student's of the same images."""
+        return teacher, self.student(images)
+
+    def observations(self) -> dict[str, Tensor]:
+        """Give what is worth a line in the log beside the parts of the loss, as scalars; nothing by default."""
+        return {}
+
+    def check_images(self, images: Tensor) -> None:
+        """Stop wrong input at the door; a graph being exported has no door.
+
+        Args:
+            images: Should be ``(N, C, H, W)``, N > 0, with sides of at least 32 pixels that are multiples of
+                :attr:`side_multiple`.
+
+        Raises:
+            ValueError: If they are not.
+        """
+        if torch.compiler.is_compiling():
+            return
+        multiple = self.side_multiple
+        shape = tuple(images.shape)
+        batched = len(shape) == 4 and shape[0] > 0 and shape[1] == self.image_channels
+        if batched and all(side >= MIN_SIZE and side % multiple == 0 for side in shape[2:]):
+            return
+        sides = f"H, W >= {MIN_SIZE}" + (f" and multiples of {multiple}" if multiple > 1 else "")
+        msg = (
+            f"Expected pre-processed images of shape (N, {self.image_channels}, H, W) with N > 0 and {sides}, got "
+            f"{shape}. Give RGB images, and a pre-processor that resizes to such a size."
+        )
+        raise ValueError(msg)
+
+    @property
+    def side_multiple(self) -> int:
+        """Divisor of every side: 1, unless a chain learns from a network that is none, which rounds differently."""
+        alike = isinstance(self.teacher.net, Chain) or not isinstance(self.student, Chain)
+        return 1 if alike else max(self.teacher.strides.values())
+
+    @abstractmethod
+    def forward(self, images: Tensor) -> InferenceBatch:
+        """Judge images ``(N, C, H, W)``: ``pred_score`` ``(N,)`` and ``anomaly_map`` ``(N, 1, H, W)``."""
+
+
+class LevelwiseTeacherStudent(TeacherStudent):
+    """Compares the pyramids level by level when it judges, too: the score is the mean of the highest part of the map.
+
+    Args:
+        teacher: The frozen network.
+        student: Images ``(N, 3, H, W)`` to a pyramid with the teacher's layers and shapes.
+        loss: What training minimises over the two pyramids.
+        anomaly_map: Joins the levels' distances.
+        score_share: Share of the map's pixels whose mean is the score; 0 for the peak alone.
+    """
+
+    def __init__(
+        self,
+        teacher: Teacher | SiameseTeacher,
+        student: nn.Module,
+        loss: PyramidLoss,
+        anomaly_map: AnomalyMapGenerator,
+        score_share: float = 0.0,
+    ) -> None:
+        super().__init__(teacher, student, loss)
+        self.anomaly_map = anomaly_map
+        self.score_share = score_share
+
+    def forward(self, images: Tensor) -> InferenceBatch:
+        """Give score and map of each image."""
+        self.check_images(images)
+        anomaly_map = self.locate(*self.compared(images, self.teacher(images)), images.shape[-2:])
+        return InferenceBatch(pred_score=mean_of_largest(anomaly_map, self.score_share), anomaly_map=anomaly_map)
+
+    def locate(self, teacher: Pyramid, student: Pyramid, size: torch.Size) -> Tensor:
+        """Compute the map ``(N, 1, H, W)`` from two pyramids and the image's size."""
+        anomaly_map: Tensor = self.anomaly_map(teacher, student, size)
+        return anomaly_map

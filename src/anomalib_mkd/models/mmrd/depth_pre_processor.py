@@ -1,0 +1,343 @@
+# Copyright (C) 2026 The anomalib-mkd authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Photo, depth and mask made ready together, in training, in testing and inside an exported graph.
+
+anomalib's pre-processor transforms photo and mask only, and augmentations of its data sets never reach the depth.
+"""
+
+from collections.abc import Iterable
+from typing import Any, Literal
+
+import torch
+from anomalib.models.components import AnomalibModule
+from anomalib.pre_processing import PreProcessor
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
+from torchvision import tv_tensors
+from torchvision.transforms.v2 import Transform
+
+from anomalib_mkd.export.resize import AntialiasedResize, exportable
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+NORMAL_RANGE = (0.25, 0.75)
+"""Where the depths of good parts lie in the depth image; what lies outside them must stay visible."""
+LOWEST = 0.05
+"""Least value of a measured depth in the depth image; 0 means missing."""
+TAIL = 0.005
+"""Share of the normal depths that may lie outside ``NORMAL_RANGE`` on either side."""
+SAMPLES = 100_000
+"""Depths per image that the range is taken from, at most."""
+
+FLAT = 1e-4
+"""Depths that differ by a smaller share of themselves are one depth: what is left is rounding."""
+
+CONSTANTS = ("depth_low", "depth_high", "depth_pitch")
+
+Aux = Literal["depth", "normals"]
+
+
+class DepthPreProcessor(PreProcessor):
+    """Resize photo, depth and mask alike, and make an image of three channels from the depth.
+
+    The depth comes as ``(N, 1, H, W)``, where NaN is missing, or as an organised point cloud ``(N, 3, H, W)`` of x, y
+    and z, where NaN or z = 0 is missing; of any size. It is resized over measured values only, so that a hole does not
+    pull its neighbours down. Depths of good parts span the middle half of the depth image, since dents and bumps go
+    beyond them. Missing values become 0 (surface normals: no normal), whatever their neighbours are.
+
+    Surface normals are computed behind resizing and augmentation, so that a mirrored part has mirrored normals.
+
+    Args:
+        transform: What is done to the photo; the depth takes the size that comes out. Geometric steps other than
+            ``Resize`` belong into ``augmentation``.
+        aux: The second modality: the depth, or surface normals computed from it.
+        depth_norm: Scale by constants of the training set, which keeps absolute depth, or by mean and standard
+            deviation of each image.
+        augmentation: Geometric transform of training images, the same for photo, depth and mask; each image has its
+            own chance.
+
+    Attributes:
+        depth_channels: Channels of the depth maps of training, the only ones that are taken then; None before it.
+
+    Example:
+        >>> from torchvision.transforms.v2 import Resize
+        >>> pre_processor = DepthPreProcessor(Resize((64, 64), antialias=True))
+        >>> photo, depth = pre_processor(torch.rand(2, 3, 96, 96), torch.rand(2, 1, 48, 48))
+        >>> photo.shape, depth.shape
+        (torch.Size([2, 3, 64, 64]), torch.Size([2, 3, 64, 64]))
+    """
+
+    depth_low: Tensor
+    depth_high: Tensor
+    depth_pitch: Tensor
+
+    def __init__(
+        self,
+        transform: Transform | None = None,
+        aux: Aux = "depth",
+        depth_norm: Literal["train", "image"] = "train",
+        augmentation: Transform | None = None,
+    ) -> None:
+        super().__init__(transform)
+        self.aux = aux
+        self.depth_norm = depth_norm
+        self.augmentation = augmentation
+        self.register_buffer("depth_low", torch.tensor(0.0), persistent=False)
+        self.register_buffer("depth_high", torch.tensor(1.0), persistent=False)
+        self.register_buffer("depth_pitch", torch.tensor(1.0), persistent=False)
+        self.depth_channels: int | None = None
+
+    def checkpoint_config(self) -> dict[str, Any]:
+        """Add the constants of the training set to what anomalib keeps of a pre-processor.
+
+        They are no part of the state, so that checkpoints load whatever pre-processor a model was built with.
+        """
+        constants = {name: getattr(self, name).item() for name in CONSTANTS}
+        return {**super().checkpoint_config(), **constants, "depth_channels": self.depth_channels}
+
+    def load_checkpoint_config(self, config: dict[str, Any]) -> None:
+        """Restore transform and constants."""
+        super().load_checkpoint_config(config)
+        for name in CONSTANTS:
+            getattr(self, name).fill_(config.get(name, getattr(self, name).item()))
+        self.depth_channels = config.get("depth_channels", self.depth_channels)
+
+    # ------------------------------------------------------------------------------------------------------ in anomalib
+
+    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        """Make a batch ready, and augment it."""
+        del trainer, pl_module, batch_idx
+        self.make_ready(batch, augment=True)
+
+    def on_validation_batch_start(
+        self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Make a batch ready."""
+        del trainer, pl_module, batch_idx, dataloader_idx
+        self.make_ready(batch)
+
+    on_test_batch_start = on_validation_batch_start
+    on_predict_batch_start = on_validation_batch_start
+
+    def make_ready(self, batch: Any, *, augment: bool = False) -> None:
+        """Transform photo, mask and, where there is one, depth of a batch in place."""
+        if self.transform:
+            batch.image, batch.gt_mask = self.transform(batch.image, batch.gt_mask)
+        depth = getattr(batch, "depth_map", None)
+        values = None if depth is None else self.resized(with_channels(depth), batch.image.shape[-2:])
+        if augment and self.augmentation is not None:
+            batch.image, batch.gt_mask, values = augmented(self.augmentation, batch.image, batch.gt_mask, values)
+        if values is not None:
+            batch.depth_map = self.depth_image(values)
+
+    # ------------------------------------------------------------------------------------------------------ in graphs
+
+    def forward(self, batch: Tensor, depth: Tensor | None = None) -> Any:
+        """Make raw inputs ready, as an exported graph does.
+
+        Args:
+            batch: Photos ``(N, 3, H, W)`` in 0..1.
+            depth: Depth maps, as for the class.
+
+        Returns:
+            Photos, and depth images ``(N, 3, h, w)`` where there is depth.
+        """
+        photo = exportable(self.transform)(batch) if self.transform else batch
+        if depth is None:
+            return photo
+        return photo, self.depth_image(self.resized(depth, photo.shape[-2:]))
+
+    def resized(self, depth: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
+        """Average measured values to a size.
+
+        Args:
+            depth: ``(N, 1, H, W)`` or ``(N, 3, H, W)``.
+            size: Height and width.
+
+        Returns:
+            Depths of that size; NaN where less than half of a pixel was measured.
+
+        Raises:
+            ValueError: If the depth is of another kind than that of training.
+        """
+        taken = (1, 3) if self.depth_channels is None else (self.depth_channels,)
+        if depth.shape[1] not in taken:
+            channels = " or ".join(map(str, taken))
+            msg = (
+                f"Expected depth maps of {channels} channels as in training (heights: 1, points: 3), got "
+                f"{depth.shape[1]}. Serve depth as the datamodule of the training did."
+            )
+            raise ValueError(msg)
+        measured = _measured(depth)
+        resize = AntialiasedResize(size)
+        share = resize(measured.to(depth.dtype))
+        values = resize(torch.where(measured, depth, 0.0)) / share.clamp_min(1e-6)
+        return torch.where(share > 0.5, values, torch.nan)
+
+    def depth_image(self, values: Tensor) -> Tensor:
+        """Make an image like a photo's from depths.
+
+        Args:
+            values: As :meth:`resized` gives them.
+
+        Returns:
+            ``(N, 3, h, w)``, normalised as photos of ImageNet are.
+        """
+        picture = self._normals(values) if self.aux == "normals" else self._scaled(values)
+        mean, std = _imagenet(picture)
+        return (picture - mean) / std
+
+    def _scaled(self, values: Tensor) -> Tensor:
+        """Depths in 0..1, ``(N, 1, h, w)``; 0 where missing."""
+        depth = values[:, -1:]
+        measured = ~depth.isnan()
+        depth = torch.where(measured, depth, 0.0)
+        if self.depth_norm == "image":
+            count = measured.sum(dim=(2, 3), keepdim=True).clamp_min(1)
+            mean = depth.sum(dim=(2, 3), keepdim=True) / count
+            spread = torch.where(measured, depth - mean, 0.0).square().sum(dim=(2, 3), keepdim=True) / count
+            reach = torch.maximum(2 * spread.sqrt(), FLAT * mean.abs()).clamp_min(1e-9)
+            low, high = mean - reach, mean + reach
+        else:
+            low, high = self.depth_low, self.depth_high
+        bottom, top = NORMAL_RANGE
+        share = (depth - low) / (high - low).clamp_min(1e-9)
+        return torch.where(measured, (bottom + (top - bottom) * share).clamp(LOWEST, 1.0), 0.0)
+
+    def _normals(self, values: Tensor) -> Tensor:
+        """Unit normals towards the camera in 0..1, ``(N, 3, h, w)``; (0.5, 0.5, 0) where there is none.
+
+        A map of heights lies on a grid of the pitch that makes the steepest normal slopes 45 degrees, with the camera
+        above.
+        """
+        is_map = values.shape[1] == 1
+        if is_map:
+            rows, columns = (torch.ones_like(values).cumsum(dim) * self.depth_pitch for dim in (2, 3))
+            values = torch.cat((columns, rows, -values), dim=1)
+        missing = values.isnan().any(dim=1, keepdim=True)
+        share = F.avg_pool2d((~missing).to(values.dtype), 3, 1, 1)
+        points = F.avg_pool2d(torch.where(missing, 0.0, values), 3, 1, 1) / share.clamp_min(1e-6)
+        across = points[:, :, 1:-1, 2:] - points[:, :, 1:-1, :-2]
+        down = points[:, :, 2:, 1:-1] - points[:, :, :-2, 1:-1]
+        normal = torch.linalg.cross(across, down, dim=1)
+        normal = normal * -normal[:, 2:].sign()
+        normal = normal * (normal.square().sum(dim=1, keepdim=True) + 1e-24).rsqrt()
+        holes = F.max_pool2d(missing.to(values.dtype), 3, 1, 1) > 0
+        if not is_map:
+            measured = ~holes[:, :, 1:-1, 1:-1]
+            normal = _along_picture(normal, across * measured, down * measured)
+        normal = F.pad(normal, (1, 1, 1, 1), mode="replicate")
+        none = normal.new_tensor((0.0, 0.0, -1.0)).view(1, 3, 1, 1)
+        return (torch.where(holes, none, normal) + 1) / 2
+
+    # --------------------------------------------------------------------------------------------------- calibration
+
+    def calibrate(self, maps: Iterable[Tensor], size: tuple[int, int] | torch.Size) -> None:
+        """Store the range and the steepness of normal depths.
+
+        Args:
+            maps: Raw depth maps of normal images, each ``(H, W)``, ``(1, H, W)`` or ``(3, H, W)``.
+            size: Height and width at which the model sees them.
+
+        Raises:
+            ValueError: If nothing was measured in any of them.
+        """
+        depths: list[Tensor] = []
+        slopes: list[Tensor] = []
+        self.depth_channels = None
+        for depth in maps:
+            maps_of_one = with_channels(depth[None])
+            values = self.resized(maps_of_one, size)[:, -1:]
+            self.depth_channels = maps_of_one.shape[1]
+            for kept, found in ((depths, values), (slopes, (values[..., 1:] - values[..., :-1]).abs())):
+                flat = found[~found.isnan()]
+                kept.append(flat[:: max(1, len(flat) // SAMPLES)])
+        every = torch.cat(depths) if depths else torch.empty(0)
+        if not len(every):
+            msg = "Expected depth in normal training images, got none that is measured. Check the depth files."
+            raise ValueError(msg)
+        low, high = _quantile(every, TAIL), _quantile(every, 1 - TAIL)
+        self.depth_low.copy_(low)
+        self.depth_high.copy_(torch.maximum(high, low + FLAT * low.abs().clamp_min(1e-6)))
+        self.depth_pitch.copy_(_quantile(torch.cat(slopes), 0.99).clamp_min(1e-9))
+
+
+def default_transform(size: tuple[int, int] = (256, 256)) -> Transform:
+    """Give anomalib's transform of photos: resize, and normalise as photos of ImageNet are."""
+    transform: Transform = AnomalibModule.configure_pre_processor(size).transform
+    return transform
+
+
+def augmented(
+    augmentation: Transform, photos: Tensor, masks: Tensor | None, depths: Tensor | None
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """Transform each image with its mask and its depth; the depth as a mask, so that no values are mixed or tinted.
+
+    Args:
+        augmentation: A geometric transform.
+        photos: ``(N, 3, H, W)``.
+        masks: ``(N, H, W)``.
+        depths: ``(N, C, H, W)``.
+    """
+    done: list[tuple[Any, ...]] = []
+    for index, photo in enumerate(photos):
+        given = [tv_tensors.Image(photo)]
+        given += [tv_tensors.Mask(group[index]) for group in (masks, depths) if group is not None]
+        transformed = augmentation(*given)
+        done.append(transformed if len(given) > 1 else (transformed,))
+    stacked = [torch.stack([part.as_subclass(Tensor) for part in parts]) for parts in zip(*done, strict=True)]
+    photos = stacked.pop(0)
+    return photos, None if masks is None else stacked.pop(0), None if depths is None else stacked.pop(0)
+
+
+def picture_of_depth(depth: Tensor) -> Tensor:
+    """Undo the normalisation of a depth image.
+
+    Args:
+        depth: ``(3, H, W)``.
+
+    Returns:
+        The same in 0..1, rounded to four places.
+    """
+    mean, std = _imagenet(depth)
+    return (depth * std + mean)[0].round(decimals=4).clamp(0, 1)
+
+
+def _imagenet(like: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and deviation of ImageNet's photos, ``(1, 3, 1, 1)``."""
+    mean, std = (like.new_tensor(numbers).view(1, 3, 1, 1) for numbers in (IMAGENET_MEAN, IMAGENET_STD))
+    return mean, std
+
+
+def with_channels(depth: Tensor) -> Tensor:
+    """Depth maps ``(N, C, H, W)``, also from anomalib's ``(N, H, W)``."""
+    return depth if depth.ndim == 4 else depth.unsqueeze(1)
+
+
+def _along_picture(normals: Tensor, across: Tensor, down: Tensor) -> Tensor:
+    """Tell normals by columns and rows of the picture, which may be mirrored or turned against the scan's x and y.
+
+    Args:
+        normals: ``(N, 3, h, w)``.
+        across: From each point's left to its right neighbour, ``(N, 3, h, w)``; 0 where missing.
+        down: From its upper to its lower neighbour, likewise.
+    """
+    right = across[:, :2].sum(dim=(2, 3), keepdim=True)
+    right = right * (right.square().sum(dim=1, keepdim=True) + 1e-24).rsqrt()
+    below = torch.cat((-right[:, 1:], right[:, :1]), dim=1)
+    below = below * (below * down[:, :2].sum(dim=(2, 3), keepdim=True)).sum(dim=1, keepdim=True).sign()
+    x, y = ((axis * normals[:, :2]).sum(dim=1, keepdim=True) for axis in (right, below))
+    return torch.cat((x, y, normals[:, 2:]), dim=1)
+
+
+def _measured(depth: Tensor) -> Tensor:
+    """Where a depth was measured, ``(N, 1, H, W)``."""
+    finite = depth.isfinite().all(dim=1, keepdim=True)
+    return finite if depth.shape[1] == 1 else finite & (depth[:, -1:] != 0)
+
+
+def _quantile(values: Tensor, share: float) -> Tensor:
+    """Like ``torch.quantile``, which takes no more than 16 million values."""
+    return values.kthvalue(1 + round(share * (len(values) - 1))).values

@@ -1,0 +1,114 @@
+# Copyright (C) 2026 The anomalib-mkd authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""One frozen network that looks at several kinds of images."""
+
+import copy
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from anomalib_mkd.networks.teacher import Teacher
+from anomalib_mkd.training.batch_norm import estimating_batch_norm
+from anomalib_mkd.types import Pyramid
+
+RGB = "rgb"
+"""The modality that the pretrained statistics belong to."""
+
+
+def level(modality: str, layer: str) -> str:
+    """Name the features of a layer for one modality.
+
+    Example:
+        >>> level("rgb", "layer1")
+        'rgb layer1'
+    """
+    return f"{modality} {layer}"
+
+
+class SiameseTeacher(nn.Module):
+    """A teacher whose convolutions all modalities share, while each has BatchNorm statistics of its own.
+
+    Source: MMRD (Gu et al., AAAI 2024) has such a siamese teacher; where the statistics of the second modality come
+    from is not public. Here they start as the pretrained ones and may be estimated on normal images.
+
+    Args:
+        teacher: The network for the first modality.
+        modalities: Names, in the order of the channels; three channels each. ``"rgb"`` keeps the pretrained statistics.
+
+    Attributes:
+        layers: The taps, shallow to deep.
+        estimated: Whether the statistics of the modalities other than ``"rgb"`` are settled, estimated or kept.
+
+    Shape:
+        ``(N, 3 M, H, W)`` in, a pyramid out whose levels are named by :func:`level`, M modalities.
+
+    Example:
+        >>> teacher = SiameseTeacher(Teacher("resnet18.tv_in1k", ["layer1"], pre_trained=False), ["rgb", "aux"])
+        >>> {name: tuple(f.shape) for name, f in teacher(torch.zeros(1, 6, 64, 64)).items()}
+        {'rgb layer1': (1, 64, 16, 16), 'aux layer1': (1, 64, 16, 16)}
+    """
+
+    estimated: Tensor
+
+    def __init__(self, teacher: Teacher, modalities: Sequence[str]) -> None:
+        super().__init__()
+        self.modalities = tuple(modalities)
+        self.layers, self.channels, self.strides = teacher.layers, teacher.channels, teacher.strides
+        self.teacher = teacher
+        norms = [module for module in teacher.net.modules() if isinstance(module, nn.BatchNorm2d)]
+        own = {id(parameter) for norm in norms for parameter in norm.parameters()}
+        shared = {id(p): p for p in teacher.net.parameters() if id(p) not in own}
+        self.others = nn.ModuleList(copy.deepcopy(teacher.net, dict(shared)) for _ in self.modalities[1:])
+        self.register_buffer("estimated", torch.tensor(data=False))
+        self.eval()
+
+    @property
+    def net(self) -> nn.Module:
+        """The network of the first modality."""
+        return self.teacher.net
+
+    @property
+    def ready(self) -> Tensor:
+        """Whether the weights are there."""
+        return self.teacher.ready
+
+    def prepare(self) -> None:
+        """Load the pretrained weights, unless they are there already; errors as for :class:`Teacher`."""
+        if not bool(self.ready):
+            self.teacher.prepare()
+            for other in self.others:
+                other.load_state_dict(self.net.state_dict())
+
+    def train(self, mode: bool = True) -> "SiameseTeacher":  # noqa: ARG002  # the signature is torch's
+        """Stay in eval mode: a frozen network's BatchNorm must not drift."""
+        return super().train(mode=False)
+
+    def estimate(self, batches: Iterable[Tensor]) -> None:
+        """Estimate the statistics of the modalities other than ``"rgb"``.
+
+        A level sees features that the levels before normalise batch by batch, so that its statistics are close to, but
+        not exactly, those under the final ones.
+
+        Args:
+            batches: Pre-processed normal images ``(N, 3 M, H, W)``.
+        """
+        foreign = nn.ModuleList(net for name, net in self.nets().items() if name != RGB)
+        with estimating_batch_norm(foreign, frozen=True):
+            for images in batches:
+                self(images)
+        self.estimated.fill_(value=True)
+
+    def nets(self) -> dict[str, nn.Module]:
+        """Give the network of each modality."""
+        return dict(zip(self.modalities, [self.net, *self.others], strict=True))
+
+    def forward(self, images: Tensor) -> Pyramid:
+        """Compute the features of each modality at the layers."""
+        parts = zip(self.nets().items(), torch.split(images, 3, dim=1), strict=True)
+        return {
+            level(modality, layer): features
+            for (modality, net), image in parts
+            for layer, features in zip(self.layers, net(image), strict=True)
+        }

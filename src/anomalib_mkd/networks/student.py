@@ -1,0 +1,185 @@
+# Copyright (C) 2026 The anomalib-mkd authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""The student: the teacher's architecture with random weights, as wide as the teacher or narrower."""
+
+import torch
+from timm.models import FeatureListNet
+from torch import Tensor, nn
+
+from anomalib_mkd.networks.chain import Chain, build_chain
+from anomalib_mkd.networks.teacher import MIN_SIZE, Teacher
+from anomalib_mkd.types import Pyramid
+
+
+class Student(nn.Module):
+    """A trainable network that gives features of the teacher's shapes at the teacher's layers.
+
+    A plain VGG hardly trains from random weights, so a student of such a teacher has the BatchNorms of MKD's student.
+
+    Args:
+        teacher: The network to take after.
+        width: Share of the teacher's channels, in 0..1. Below 1, a linear 1x1 convolution per layer widens the trunk's
+            features to the teacher's.
+
+    Shape:
+        ``(N, 3, H, W)`` in, a pyramid out.
+
+    Raises:
+        ValueError: If the width is out of range, or the architecture cannot be narrowed.
+
+    Example:
+        >>> teacher = Teacher("resnet18.tv_in1k", pre_trained=False)
+        >>> sum(p.numel() for p in Student(teacher).parameters())
+        2782784
+        >>> sum(p.numel() for p in Student(teacher, width=0.5).parameters())
+        742624
+    """
+
+    def __init__(self, teacher: Teacher, width: float = 1.0) -> None:
+        super().__init__()
+        if not 0 < width <= 1:
+            msg = f"Expected a student_width in 0..1, 1 being as wide as the teacher, got {width}. Correct it."
+            raise ValueError(msg)
+        self.layers = teacher.layers
+        if isinstance(teacher.net, Chain):
+            self.net: nn.Module = build_chain(teacher.blocks(), bias=False, batch_norm=True, signed=teacher.signed)
+        else:
+            self.net = teacher.build_network()
+        self.heads = nn.ModuleList()
+        if width < 1:
+            narrow(self.net, width)
+            self.heads.extend(nn.Conv2d(narrowed(c, width), c, kernel_size=1) for c in teacher.channels.values())
+            self._probe(teacher.backbone)
+
+    def _probe(self, backbone: str) -> None:
+        """See whether the narrowed layers still fit together, which they do not where features are concatenated."""
+        self.net.eval()
+        try:
+            with torch.no_grad():
+                self(torch.zeros(1, 3, 2 * MIN_SIZE, 2 * MIN_SIZE))
+        except RuntimeError as error:
+            msg = (
+                f"Expected a backbone whose layers can all be narrowed alike, such as a ResNet, got {backbone!r}: "
+                f"{error} Set student_width=1."
+            )
+            raise ValueError(msg) from error
+        self.net.train()
+
+    def forward(self, images: Tensor) -> Pyramid:
+        """Compute the features at the layers."""
+        features = self.net(images)
+        if isinstance(features, dict):
+            features = features.values()
+        if self.heads:
+            features = [head(level) for head, level in zip(self.heads, features, strict=True)]
+        return dict(zip(self.layers, features, strict=True))
+
+    def stages(self) -> tuple[list[nn.Module], dict[str, int]]:
+        """Give what the network runs one after the other, and for each layer the index of what it is the output of.
+
+        Raises:
+            NotImplementedError: If the network is no plain sequence.
+        """
+        if isinstance(self.net, Chain):
+            return list(self.net.steps), self.net.taps
+        if isinstance(self.net, FeatureListNet):
+            order = list(self.net.keys())
+            return list(self.net.values()), dict(
+                zip(self.layers, map(order.index, self.net.return_layers), strict=True)
+            )
+        msg = (
+            f"Expected a backbone whose stages run one after the other, such as a ResNet, got a "
+            f"{type(self.net).__name__}. Choose another backbone, or path_mode='target'."
+        )
+        raise NotImplementedError(msg)
+
+    def feed(self, features: Tensor, start: str, stop: str) -> Tensor:
+        """Run the stages behind one layer up to another one, on features of another network.
+
+        BatchNorms use the running statistics of the student's own features, and leave them as they are.
+
+        Args:
+            features: What the student shall go on from at ``start``, ``(N, C, H, W)``.
+            start: A layer.
+            stop: A deeper layer.
+
+        Returns:
+            Features at ``stop``.
+        """
+        stages, ends = self.stages()
+        between = nn.Sequential(*stages[ends[start] + 1 : ends[stop] + 1])
+        norms = [norm for norm in between.modules() if isinstance(norm, nn.BatchNorm2d) and norm.training]
+        for norm in norms:
+            norm.eval()
+        fed: Tensor = between(features.clone())  # the first stage may work in place
+        for norm in norms:
+            norm.train()
+        return fed
+
+
+def narrowed(channels: int, width: float) -> int:
+    """Scale a number of channels.
+
+    Args:
+        channels: Of the full network.
+        width: Share that is kept.
+
+    Example:
+        >>> narrowed(64, 0.25)
+        16
+    """
+    return max(1, round(channels * width))
+
+
+def narrow(net: nn.Module, width: float) -> None:
+    """Take channels off every layer of a randomly initialised CNN, in place.
+
+    timm has such a switch in single families only, and there not for the stem, the dearest part of a narrow ResNet.
+    What stays of a convolution is scaled up, so that it starts with the variance that its own fan calls for.
+
+    Args:
+        net: Convolutions and BatchNorms, and whatever has no parameters.
+        width: Share of the channels that is kept.
+
+    Raises:
+        ValueError: If another layer has parameters, or the groups of a convolution do not divide.
+    """
+    for name, module in net.named_modules():
+        if isinstance(module, nn.Conv2d):
+            _narrow_convolution(name, module, width)
+        elif isinstance(module, nn.BatchNorm2d):
+            module.num_features = narrowed(module.num_features, width)
+            for key, value in [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]:
+                if value.ndim:  # all but the number of batches
+                    _replace(module, key, value[: module.num_features])
+        elif next(module.parameters(recurse=False), None) is not None:
+            msg = (
+                f"Expected a backbone of convolutions and BatchNorms for a student_width below 1, got the "
+                f"{type(module).__name__} {name!r}. Set student_width=1, or choose another backbone."
+            )
+            raise ValueError(msg)
+
+
+def _narrow_convolution(name: str, convolution: nn.Conv2d, width: float) -> None:
+    depthwise = convolution.groups == convolution.in_channels
+    if convolution.in_channels != 3:  # of the image
+        convolution.in_channels = narrowed(convolution.in_channels, width)
+    convolution.out_channels = narrowed(convolution.out_channels, width)
+    if depthwise:
+        convolution.groups = convolution.in_channels
+    if convolution.in_channels % convolution.groups or convolution.out_channels % convolution.groups:
+        msg = (
+            f"Expected a student_width that leaves the {convolution.groups} groups of {name!r} whole, got {width}. "
+            "Set another one."
+        )
+        raise ValueError(msg)
+    kept = convolution.weight[: convolution.out_channels, : convolution.in_channels // convolution.groups]
+    _replace(convolution, "weight", kept / width**0.5)
+    if convolution.bias is not None:
+        _replace(convolution, "bias", convolution.bias[: convolution.out_channels])
+
+
+def _replace(module: nn.Module, name: str, value: Tensor) -> None:
+    value = value.detach().clone()
+    setattr(module, name, nn.Parameter(value) if isinstance(getattr(module, name), nn.Parameter) else value)

@@ -1,0 +1,154 @@
+# Copyright (C) 2026 The anomalib-mkd authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Rows reach a file whole, are read back equal, and are never measured twice."""
+
+from __future__ import annotations
+
+import dataclasses
+import multiprocessing
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from benchmark import rows
+from benchmark.rows import COLUMNS, Row, append_rows, has_run, read_folder, read_rows
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ROW = Row(
+    run_id="mkd-default-user-quickstart-mvtec_bottle-s0-b16-n300",
+    model="Mkd",
+    variant="default",
+    data="mvtec/bottle",
+    category="bottle",
+    subset="all",
+    seed=0,
+    metric="image_AUROC",
+    value=0.9875,
+    epochs=1.5,
+    image_size=128,
+    precision="f32",
+    weights="quickstart",
+    protocol="user",
+    machine='a "quoted", name; 2 cores',
+    versions="python=3.11",
+    commit="0123456789",
+)
+
+
+def test_columns_are_those_of_the_convention() -> None:
+    assert ",".join(COLUMNS) == (
+        "run_id,model,variant,data,category,subset,seed,metric,value,epochs,image_size,precision,weights,protocol,"
+        "machine,versions,commit"
+    )
+
+
+def test_rows_come_back_equal(tmp_path: Path) -> None:
+    file = tmp_path / "new" / "accuracy.csv"
+    other = dataclasses.replace(ROW, run_id="other", seed=1, value=0.5)
+    append_rows(file, [ROW])
+    append_rows(file, [other])
+    assert read_rows(file) == [ROW, other]
+    assert has_run(file, "other")
+    assert not has_run(file, "oth")
+    assert not has_run(tmp_path / "none.csv", "other")
+    assert [path.name for path in file.parent.iterdir()] == ["accuracy.csv"]
+
+
+def test_failed_append_leaves_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "accuracy.csv"
+    append_rows(file, [ROW])
+    before = file.read_bytes()
+
+    def fail(descriptor: int) -> None:
+        raise OSError(descriptor)
+
+    monkeypatch.setattr(rows.os, "fsync", fail)
+    with pytest.raises(OSError, match=r"\d+"):
+        append_rows(file, [ROW])
+    assert file.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def _append(file: Path, number: int) -> None:
+    append_rows(file, [dataclasses.replace(ROW, run_id=f"run{number}", seed=index) for index in range(3)])
+
+
+def test_two_processes_lose_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "accuracy.csv"
+    context = multiprocessing.get_context("fork")
+    workers = [context.Process(target=_append, args=(file, number)) for number in range(6)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert sorted({row.run_id for row in read_rows(file)}) == [f"run{number}" for number in range(6)]
+    assert len(read_rows(file)) == 18
+
+
+def test_other_header_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "accuracy.csv"
+    file.write_text("run_id,value\nx,1\n", encoding="utf-8")
+    with pytest.raises(ValueError, match="Expected the columns run_id,model"):
+        append_rows(file, [ROW])
+    assert file.read_text(encoding="utf-8") == "run_id,value\nx,1\n"
+
+
+@pytest.mark.parametrize(("line", "message"), [("a,b", "got 2"), (",".join(["x"] * 17), "Expected numbers")])
+def test_broken_line_is_named(tmp_path: Path, line: str, message: str) -> None:
+    file = tmp_path / "accuracy.csv"
+    file.write_text(",".join(COLUMNS) + f"\n{line}\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=message):
+        read_rows(file)
+
+
+def test_folder_passes_over_quoted_tables(tmp_path: Path) -> None:
+    append_rows(tmp_path / "a.csv", [ROW])
+    append_rows(tmp_path / "b.csv", [ROW])
+    (tmp_path / "paper.csv").write_text("category,image_AUROC\nbottle,99\n", encoding="utf-8")
+    assert read_folder(tmp_path) == [ROW, ROW]
+
+
+def test_machine_tells_features(tmp_path: Path) -> None:
+    cpuinfo = tmp_path / "cpuinfo"
+    cpuinfo.write_text(
+        "model name\t: A Chip\nflags\t\t: fpu avx2 avx512f avx512_vnni avx512_bf16 amx_bf16 amx_int8\n\n"
+        "model name\t: Another\nflags : sse\n",
+        encoding="utf-8",
+    )
+    text = rows.machine(4, cpuinfo)
+    assert text.startswith("A Chip; ")
+    assert text.endswith("; 4 threads; AVX2 AVX-512 AVX512-VNNI AVX512-BF16 AMX-BF16 AMX-INT8")
+
+
+def test_machine_without_description(tmp_path: Path) -> None:
+    assert rows.machine(1, tmp_path / "none").endswith("1 thread; no known features")
+
+
+def test_versions_name_the_host() -> None:
+    assert "anomalib=2." in rows.versions()
+    assert rows.versions().startswith("python=3.")
+
+
+def test_commit_tells_changes_of_the_package(tmp_path: Path) -> None:
+    def git(*arguments: str) -> None:
+        identity = ["-c", "user.name=x", "-c", "user.email=x@example.org", "-c", "commit.gpgsign=false"]
+        command = ["git", *identity, *arguments]
+        subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)  # noqa: S603
+
+    package = tmp_path / "package"
+    package.mkdir()
+    assert rows.commit(tmp_path / "none") == "unknown"
+    git("init")
+    (package / "code.py").write_text("x = 1\n", encoding="utf-8")
+    git("add", ".")
+    git("commit", "-m", "x")
+    clean = rows.commit(package)
+    assert len(clean) == 10
+    (tmp_path / "results.csv").write_text("x\n", encoding="utf-8")
+    assert rows.commit(package) == clean
+    (package / "code.py").write_text("x = 2\n", encoding="utf-8")
+    assert rows.commit(package) == f"{clean}-dirty"

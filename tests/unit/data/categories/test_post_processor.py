@@ -1,0 +1,191 @@
+# Copyright (C) 2026 The anomalib-mkd authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Thresholds per category, against anomalib's post-processor on each category alone."""
+
+from __future__ import annotations
+
+import math
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+from anomalib.data import ImageBatch, InferenceBatch
+from anomalib.post_processing import MEBinPostProcessor, PostProcessor
+
+from anomalib_mkd.data import CategoryPostProcessor
+from anomalib_mkd.results.post_processor import SoftPostProcessor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+FIELDS = ("pred_score", "anomaly_map", "pred_label", "pred_mask")
+
+
+def predictions(category: str, level: float, seed: int, maps: bool = True) -> ImageBatch:
+    """Two normal and two defective images of a category whose scores lie about a level."""
+    torch.manual_seed(seed)
+    labels = torch.tensor([0, 0, 1, 1])
+    gt_mask = torch.zeros(4, 8, 8)
+    gt_mask[2:, :4] = 1
+    return ImageBatch(
+        image=torch.rand(4, 3, 8, 8),
+        gt_label=labels,
+        gt_mask=gt_mask,
+        pred_score=level + labels + torch.rand(4),
+        anomaly_map=level + gt_mask.unsqueeze(1) + torch.rand(4, 1, 8, 8) if maps else None,
+        image_path=[f"{category}/{index}.png" for index in range(4)],
+    )
+
+
+def trainer(*known: str) -> Any:
+    """A trainer whose datamodule knows some categories."""
+
+    def threshold_categories(batch: Any) -> list[str | None]:
+        names = [path.split("/")[0] for path in batch.image_path]
+        return [name if name in known else None for name in names]
+
+    return SimpleNamespace(datamodule=SimpleNamespace(threshold_categories=threshold_categories))
+
+
+def validated(post_processor: PostProcessor, where: Any, *batches: ImageBatch) -> PostProcessor:
+    for batch in batches:
+        post_processor.on_validation_batch_end(where, None, batch)
+    post_processor.on_validation_epoch_end(where, None)
+    return post_processor
+
+
+def processed(post_processor: PostProcessor, where: Any, batch: ImageBatch) -> ImageBatch:
+    post_processor.on_test_batch_end(where, None, batch)
+    return batch
+
+
+@pytest.fixture
+def made() -> CategoryPostProcessor:
+    return validated(
+        CategoryPostProcessor(), trainer("low", "high"), predictions("low", 0, 1), predictions("high", 9, 2)
+    )
+
+
+def mixed(*batches: ImageBatch) -> ImageBatch:
+    """One batch of several."""
+    return ImageBatch.collate([item for batch in batches for item in batch])
+
+
+@pytest.mark.parametrize("maps", [True, False])
+def test_every_category_is_processed_as_if_alone(made: CategoryPostProcessor, maps: bool) -> None:
+    result = processed(
+        made, trainer("low", "high"), mixed(predictions("low", 0, 3, maps), predictions("high", 9, 4, maps))
+    )
+    for category, level, seed, part in (("low", 0, 1, slice(0, 4)), ("high", 9, 2, slice(4, 8))):
+        alone = validated(PostProcessor(), None, predictions(category, level, seed))
+        expected = processed(alone, None, predictions(category, level, seed + 2, maps))
+        for field in FIELDS:
+            if maps or field in {"pred_score", "pred_label"}:
+                assert torch.equal(getattr(result, field)[part], getattr(expected, field)), field
+            else:
+                assert getattr(result, field) is None
+
+
+def test_the_scale_is_that_of_the_post_processor_it_was_made_of() -> None:
+    made = CategoryPostProcessor.of(validated(SoftPostProcessor(), None, predictions("low", 0, 1)))
+    validated(made, trainer("low"), predictions("low", 0, 1))
+    result = processed(made, trainer("low"), predictions("low", 0, 3))
+    alone = validated(SoftPostProcessor(), None, predictions("low", 0, 1))
+    expected = processed(alone, None, predictions("low", 0, 3))
+    for field in FIELDS:
+        assert torch.equal(getattr(result, field), getattr(expected, field)), field
+
+
+def test_global_statistics_stay_anomalibs(made: CategoryPostProcessor) -> None:
+    plain = validated(PostProcessor(), None, predictions("low", 0, 1), predictions("high", 9, 2))
+    for name, value in plain.state_dict().items():
+        assert torch.equal(made.state_dict()[name], value), name
+    assert list(made.state_dict()) == list(plain.state_dict())
+
+
+@pytest.mark.parametrize("where", [trainer(), SimpleNamespace(datamodule=None), SimpleNamespace(datamodule=object())])
+def test_without_a_known_category_the_global_ones_hold(made: CategoryPostProcessor, where: Any) -> None:
+    plain = validated(PostProcessor(), None, predictions("low", 0, 1), predictions("high", 9, 2))
+    result, expected = predictions("low", 0, 5), predictions("low", 0, 5)
+    made.on_predict_batch_end(where, None, result)
+    plain.on_predict_batch_end(where, None, expected)
+    for field in FIELDS:
+        assert torch.equal(getattr(result, field), getattr(expected, field)), field
+
+
+def test_a_category_without_validation_images_gets_the_global_ones(made: CategoryPostProcessor) -> None:
+    plain = validated(PostProcessor(), None, predictions("low", 0, 1), predictions("high", 9, 2))
+    result = processed(made, trainer("low", "high", "new"), predictions("new", 4, 5))
+    assert torch.equal(result.pred_score, processed(plain, None, predictions("new", 4, 5)).pred_score)
+
+
+def test_exports_have_the_global_ones(made: CategoryPostProcessor) -> None:
+    plain = PostProcessor()
+    plain.load_state_dict(made.state_dict())
+    batch = predictions("low", 0, 5)
+    raw = InferenceBatch(pred_score=batch.pred_score, anomaly_map=batch.anomaly_map)
+    for ours, theirs in zip(made(raw), plain(raw), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_the_table_travels_with_the_checkpoint(made: CategoryPostProcessor) -> None:
+    other = CategoryPostProcessor()
+    other.load_state_dict(made.state_dict())
+    other.load_checkpoint_config(made.checkpoint_config())
+    where = trainer("low", "high")
+    assert set(other.table) == {"low", "high"}
+    assert torch.equal(
+        processed(other, where, predictions("high", 9, 6)).anomaly_map,
+        processed(made, where, predictions("high", 9, 6)).anomaly_map,
+    )
+    plain = PostProcessor(image_sensitivity=0.2)
+    plain.load_checkpoint_config(made.checkpoint_config())  # a model without categories loads it all the same
+    assert plain.image_sensitivity == 0.5
+    assert made.state_key == plain.state_key
+
+
+def test_the_next_validation_replaces_the_table(made: CategoryPostProcessor) -> None:
+    before = dict(made.table)
+    validated(made, trainer("low"), predictions("low", 3, 7))
+    assert made.table["low"]["image_max"] > before["low"]["image_max"]
+    assert made.table["high"] == before["high"]
+
+
+def test_missing_maps_leave_no_pixel_statistics() -> None:
+    made = validated(CategoryPostProcessor(), trainer("low"), predictions("low", 0, 1, maps=False))
+    assert math.isnan(made.table["low"]["pixel_min"])
+    assert processed(made, trainer("low"), predictions("low", 0, 2, maps=False)).pred_mask is None
+
+
+def test_it_takes_over_settings_and_statistics() -> None:
+    plain = validated(PostProcessor(image_sensitivity=0.3), None, predictions("low", 0, 1))
+    made = CategoryPostProcessor.of(plain)
+    assert made.image_sensitivity == 0.3
+    assert torch.equal(made.image_threshold, plain.image_threshold)
+    assert CategoryPostProcessor.of(made) is made
+
+
+class Otherwise(PostProcessor):
+    """Thresholds in a way of its own."""
+
+    def threshold_batch(self, batch: Any) -> None:
+        batch.pred_label = batch.pred_score > 0
+
+
+@pytest.mark.parametrize(
+    "other", [MEBinPostProcessor, Otherwise, lambda: PostProcessor(enable_normalization=False), lambda: None]
+)
+def test_it_replaces_nothing_but_anomalibs_own(other: Callable[[], Any]) -> None:
+    with pytest.raises(
+        TypeError, match="PostProcessor with normalisation, or one with another scale, for thresholds='category'"
+    ):
+        CategoryPostProcessor.of(other())
+
+
+def test_without_thresholds_there_are_no_labels(made: CategoryPostProcessor) -> None:
+    made.enable_thresholding = False
+    result = processed(made, trainer("low", "high"), predictions("low", 0, 3))
+    assert result.pred_label is None
+    assert result.pred_score.max() <= 1

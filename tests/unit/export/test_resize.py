@@ -1,0 +1,40 @@
+# Copyright (C) 2026 The anomalib-mkd authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""The resizing that exports against torchvision's."""
+
+import pytest
+import torch
+from torchvision.transforms.v2 import CenterCrop, Compose, InterpolationMode, Normalize, Resize
+
+from anomalib_mkd.export.resize import AntialiasedResize, exportable
+from tests.networks import pictures
+
+SIZES = ((128, 128), (256, 256), (100, 180), (61, 300), (301, 97), (900, 1200))
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_equals_torchvision(size: tuple[int, int]) -> None:
+    image = pictures(2, *size)
+    for target in ((128, 128), (64, 96)):
+        resized = AntialiasedResize(target)(image)
+        assert resized.shape == (2, 3, *target)
+        assert (resized - Resize(target, antialias=True)(image)).abs().max() < 1e-5
+
+
+def test_an_image_of_the_right_size_is_left_alone() -> None:
+    image = pictures(1, 64)
+    assert torch.equal(AntialiasedResize((64, 64))(image), image)
+
+
+def test_a_whole_transform_gives_what_it_gives_in_training() -> None:
+    transform = Compose([Resize((96, 96), antialias=True), Normalize([0.5] * 3, [0.25] * 3), CenterCrop((64, 64))])
+    image = pictures(2, 200, 150)
+    torch.testing.assert_close(exportable(transform)(image), transform(image), rtol=1e-5, atol=1e-5)
+
+
+def test_what_was_not_antialiased_stays_so() -> None:
+    image = pictures(1, 150)
+    nearest = Resize((64, 64), interpolation=InterpolationMode.NEAREST)
+    for transform in (Resize((64, 64), antialias=False), nearest):
+        assert torch.equal(exportable(transform)(image), transform(image))

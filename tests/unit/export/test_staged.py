@@ -1,0 +1,51 @@
+# Copyright (C) 2026 The anomalib-mkd authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Exports: complete under their final name, or not there."""
+
+from pathlib import Path
+
+import pytest
+
+from anomalib_mkd.export.staged import staged
+
+
+def files(root: Path) -> dict[str, str]:
+    return {str(path.relative_to(root)): path.read_text() for path in root.rglob("*") if path.is_file()}
+
+
+def test_files_move_to_the_root_and_replace_older_ones(tmp_path: Path) -> None:
+    root = tmp_path / "not" / "there"
+    for text in ("old", "new"):
+        with staged(root) as folder:
+            (folder / "weights").mkdir()
+            (folder / "weights" / "model.bin").write_text(text)
+    assert files(tmp_path) == {"not/there/weights/model.bin": "new"}
+    assert not list(root.glob(".staged*"))
+
+
+def half_an_export(root: Path) -> None:
+    with staged(root) as folder:
+        (folder / "model.bin").write_text("half")
+        raise RuntimeError
+
+
+def test_nothing_is_left_of_an_export_that_fails(tmp_path: Path) -> None:
+    (tmp_path / "model.bin").write_text("old")
+    with pytest.raises(RuntimeError):
+        half_an_export(tmp_path)
+    assert files(tmp_path) == {"model.bin": "old"}
+    assert [path.name for path in tmp_path.iterdir()] == ["model.bin"]
+
+
+@pytest.mark.parametrize("below", ["", "below"])
+def test_a_file_in_the_folders_place_is_refused_by_name(tmp_path: Path, below: str) -> None:
+    taken = tmp_path / "taken"
+    taken.write_text("a file")
+    root = taken / below
+    with (
+        pytest.raises(OSError, match=rf"Expected a folder that can be written.*'{root}'.*Choose another export_root"),
+        staged(root),
+    ):
+        pass
+    assert files(tmp_path) == {"taken": "a file"}
