@@ -18,7 +18,6 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,8 +28,10 @@ import torch
 from anomalib.callbacks import ModelCheckpoint
 from anomalib.deploy import CompressionType
 from anomalib.engine import Engine
-from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
+from lightning.pytorch import Callback, seed_everything
 
+from anomalib_mkd.quickstart.machine import machine
+from anomalib_mkd.quickstart.progress import StepLog
 from anomalib_mkd.training.precision import uses_bf16
 from benchmark.outputs import OutputCollector, Outputs, by_category, measure, save_heat_maps
 from benchmark.rows import (
@@ -41,13 +42,14 @@ from benchmark.rows import (
     append_rows,
     commit,
     has_run,
-    machine,
     versions,
 )
 from benchmark.runs import Run, build_model, run_data
 from benchmark.variants import JUDGED_OTHERWISE
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
     from anomalib.data import AnomalibDataModule
     from anomalib.models.components import AnomalibModule
 
@@ -74,31 +76,6 @@ class Trained:
     epochs: float
     seconds: float
     precision: str = "f32"
-
-
-class StepLog(Callback):
-    """Log the step and the loss ten times per training, where no progress bar can be seen."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.last = -1
-
-    def on_train_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-    ) -> None:
-        """Log if another tenth is done."""
-        del pl_module, batch, batch_idx
-        total = int(trainer.estimated_stepping_batches)
-        tenth = 10 * trainer.global_step // max(total, 1)
-        if tenth != self.last:
-            self.last = tenth
-            loss = outputs["loss"] if isinstance(outputs, Mapping) else outputs
-            logger.info("%s: step %d of %d, loss %.4f", self.name, trainer.global_step, total, float(loss))
 
 
 def _engine(work: Path, callbacks: Sequence[Callback], **limits: Any) -> Engine:

@@ -18,9 +18,9 @@ from lightning import seed_everything
 from torchvision.transforms.v2.functional import resize
 
 from anomalib_mkd.export import quantization
+from anomalib_mkd.quickstart.machine import machine
 from benchmark.accuracy import openvino_outputs, test_outputs, train
 from benchmark.outputs import Outputs, measure
-from benchmark.rows import machine
 from benchmark.runs import RESNET18, Run, build_model, run_data
 
 SIZE = (256, 256)

@@ -26,7 +26,8 @@ from torch import Tensor, nn
 
 from anomalib_mkd.export.quantization import quantize
 from anomalib_mkd.networks.teacher import Teacher
-from benchmark.rows import Row, append_rows, commit, has_run, machine, versions
+from anomalib_mkd.quickstart.machine import machine
+from benchmark.rows import Row, append_rows, commit, has_run, versions
 from benchmark.runs import RESNET18
 from benchmark.variants import BASELINES, variant_arguments
 

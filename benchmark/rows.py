@@ -43,20 +43,6 @@ PAINTED_SCANS = "painted_scans"
 INT8 = "-int8"
 """How the ``run_id`` of an export in 8 bits ends."""
 
-CPU_FEATURES = {
-    "avx2": "AVX2",
-    "avx512f": "AVX-512",
-    "avx_vnni": "AVX-VNNI",
-    "avx512_vnni": "AVX512-VNNI",
-    "avx512_bf16": "AVX512-BF16",
-    "amx_bf16": "AMX-BF16",
-    "amx_int8": "AMX-INT8",
-    "asimd": "NEON",
-    "bf16": "BF16",
-    "i8mm": "I8MM",
-}
-"""Flags of ``/proc/cpuinfo`` that decide the speed of a network, and how a row names them."""
-
 VERSIONED = ("anomalib", "torch", "lightning", "timm", "openvino")
 """Distributions whose versions a row records."""
 
@@ -245,45 +231,6 @@ def _locked(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
-
-
-def cpu_features(flags: Iterable[str]) -> list[str]:
-    """Names of the features among a processor's flags that decide the speed of a network.
-
-    Args:
-        flags: Flags as the system prints them.
-
-    Example:
-        >>> cpu_features(["fpu", "avx512f", "avx2"])
-        ['AVX2', 'AVX-512']
-    """
-    flags = set(flags)
-    return [name for flag, name in CPU_FEATURES.items() if flag in flags]
-
-
-def machine(threads: int | None = None, cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
-    """Processor, cores, threads used and features of this machine, found at run time.
-
-    Args:
-        threads: Threads that the run used; left out if ``None``.
-        cpuinfo: Where the system describes the processor.
-
-    Returns:
-        For example ``"AMD EPYC; 2 cores; 2 threads; AVX2"``.
-    """
-    name = platform.processor() or platform.machine()
-    features: list[str] = []
-    if cpuinfo.exists():
-        fields: dict[str, str] = {}
-        for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
-            key, _, value = line.partition(":")
-            fields.setdefault(key.strip().lower(), value.strip())
-        name = fields.get("model name", name)
-        features = cpu_features((fields.get("flags") or fields.get("features") or "").split())
-    parts = [name, f"{os.cpu_count()} cores"]
-    if threads is not None:
-        parts.append(f"{threads} thread{'s' if threads != 1 else ''}")
-    return "; ".join([*parts, " ".join(features) or "no known features"])
 
 
 def versions() -> str:

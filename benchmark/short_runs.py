@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from anomalib_mkd.training.divergence import DivergedError, DivergenceGuard
 from lightning.pytorch import seed_everything
 
 from anomalib_mkd.data import MVTecFolder
-from anomalib_mkd.training.divergence import DivergedError, DivergenceGuard
+from anomalib_mkd.quickstart.machine import machine
 from benchmark.accuracy import train, train_precision
-from benchmark.rows import Row, append_rows, commit, has_run, machine, versions
+from benchmark.rows import Row, append_rows, commit, has_run, versions
 from benchmark.runs import Run, build_model
 from benchmark.selection import HELD_OUT
 

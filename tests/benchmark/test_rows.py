@@ -112,22 +112,6 @@ def test_folder_passes_over_quoted_tables(tmp_path: Path) -> None:
     assert read_folder(tmp_path) == [ROW, ROW]
 
 
-def test_machine_tells_features(tmp_path: Path) -> None:
-    cpuinfo = tmp_path / "cpuinfo"
-    cpuinfo.write_text(
-        "model name\t: A Chip\nflags\t\t: fpu avx2 avx512f avx512_vnni avx512_bf16 amx_bf16 amx_int8\n\n"
-        "model name\t: Another\nflags : sse\n",
-        encoding="utf-8",
-    )
-    text = rows.machine(4, cpuinfo)
-    assert text.startswith("A Chip; ")
-    assert text.endswith("; 4 threads; AVX2 AVX-512 AVX512-VNNI AVX512-BF16 AMX-BF16 AMX-INT8")
-
-
-def test_machine_without_description(tmp_path: Path) -> None:
-    assert rows.machine(1, tmp_path / "none").endswith("1 thread; no known features")
-
-
 def test_versions_name_the_host() -> None:
     assert "anomalib=2." in rows.versions()
     assert rows.versions().startswith("python=3.")

@@ -17,7 +17,7 @@ from jsonargparse.typing import NonNegativeInt, PositiveInt  # noqa: TC002  # js
 
 logger = logging.getLogger("anomalib_mkd.quickstart")
 
-OURS = ("anomalib_mkd.quickstart", "benchmark")  # loggers whose words reach the screen
+OURS = "anomalib_mkd.quickstart"  # loggers whose words reach the screen
 NEXT = """
 Next, your own parts: make a folder with pictures of good parts in train/good, other good ones in test/good and bad ones
 in test/<defect> (masks, if you have them, in ground_truth/<defect>), and run this again with --data FOLDER.

@@ -10,28 +10,27 @@ import statistics
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import torch
 from anomalib.data.utils import read_image
 from anomalib.deploy import ExportType, OpenVINOInferencer
 from anomalib.engine import Engine
-from lightning.pytorch import LightningModule, Trainer, seed_everything
+from anomalib.metrics import AUPRO, AUROC, Evaluator
+from lightning.pytorch import seed_everything
 
 from anomalib_mkd import models
 from anomalib_mkd.data import MVTecFolder, Quickstart
 from anomalib_mkd.data.synthetic import CATEGORIES
+from anomalib_mkd.quickstart.machine import machine
 from anomalib_mkd.quickstart.own_data import check_layout
-from benchmark.accuracy import StepLog
-from benchmark.outputs import OutputCollector, measure, save_heat_maps
-from benchmark.rows import machine
+from anomalib_mkd.quickstart.progress import CalledBad, StepLog
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from anomalib.data import AnomalibDataModule
     from anomalib.models.components import AnomalibModule
-    from anomalib.post_processing import PostProcessor
 
 logger = logging.getLogger(__name__)
 
@@ -70,54 +69,27 @@ def open_data(data: str, batch_size: int, seed: int) -> AnomalibDataModule:
     return pictures
 
 
-class Verdicts(OutputCollector):
-    """Raw scores and maps of the test pictures, which may have no masks.
+def evaluator() -> Evaluator:
+    """Metrics of the test; those of pixels stay away where the pictures have no masks."""
+    pixels = ["anomaly_map", "gt_mask"]
+    return Evaluator(
+        test_metrics=[
+            AUROC(fields=["pred_score", "gt_label"], prefix="image_"),
+            AUROC(fields=pixels, prefix="pixel_", strict=False),
+            AUPRO(fields=pixels, prefix="pixel_", strict=False),
+        ]
+    )
 
-    A trainer's own callback comes before the model's post-processor, which scales them.
+
+def metric_lines(values: Mapping[str, float]) -> list[tuple[str, str]]:
+    """Names and values of the metrics as the summary shows them.
+
+    Args:
+        values: What a test with :func:`evaluator` returns.
     """
-
-    has_masks = True
-    judged = 0
-
-    def on_test_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Take one batch in."""
-        if batch.gt_mask is None:
-            self.has_masks = False
-            empty = torch.zeros(len(batch.image), *batch.anomaly_map.shape[-2:], dtype=torch.bool)
-            batch = batch.update(in_place=False, gt_mask=empty)
-        super().on_test_batch_end(trainer, pl_module, outputs, batch, batch_idx, dataloader_idx)
-        self.judged += len(batch.image)
-        total = len(trainer.datamodule.test_data)  # type: ignore[attr-defined]  # it came with one
-        logger.info("      judged %d of %d pictures", self.judged, total)
-
-    def lines(self, threshold: float) -> list[tuple[str, str]]:
-        """Say how good the verdicts are.
-
-        Args:
-            threshold: Raw score above which a picture is called bad.
-        """
-        found = self.outputs()
-        values = measure(found)
-        lines = [("image AUROC", f"{100 * values['image_AUROC', 'all']:.1f} %")]
-        if self.has_masks:
-            lines += [
-                (name, f"{100 * values[name.replace(' ', '_'), 'all']:.1f} %") for name in ("pixel AUROC", "AUPRO")
-            ]
-        else:
-            lines.append(("pixel AUROC, AUPRO", "no masks, so not measured"))
-        called_bad = found.scores > threshold
-        bad, good = int(found.labels.sum()), int((~found.labels).sum())
-        caught, alarms = int(called_bad[found.labels].sum()), int(called_bad[~found.labels].sum())
-        verdict = f"{caught} of {bad} bad parts caught, {alarms} of {good} good parts called bad"
-        return [*lines, ("at the threshold", verdict)]
+    names = {"image_AUROC": "image AUROC", "pixel_AUROC": "pixel AUROC", "pixel_AUPRO": "AUPRO"}
+    lines = [(name, f"{100 * values[key]:.1f} %") for key, name in names.items() if key in values]
+    return lines if "pixel_AUPRO" in values else [*lines, ("pixel AUROC, AUPRO", "no masks, so not measured")]
 
 
 @dataclass(frozen=True)
@@ -144,7 +116,7 @@ class Agreement:
 
 
 def compare(model: AnomalibModule, inferencer: OpenVINOInferencer, paths: Sequence[str]) -> Agreement:
-    """Judge pictures twice.
+    """Predict on pictures with both.
 
     Args:
         model: The checkpoint.
@@ -203,8 +175,8 @@ def run(data: AnomalibDataModule, name: str, output: Path, steps: int, seed: int
     """
     seed_everything(seed, verbose=False)
     model_class = getattr(models, name)
-    model = model_class(weights="quickstart", training_steps=steps, visualizer=False)
-    verdicts = Verdicts()
+    model = model_class(weights="quickstart", training_steps=steps)
+    called_bad = CalledBad()
     engine = Engine(
         default_root_dir=output,
         accelerator="cpu",
@@ -212,7 +184,7 @@ def run(data: AnomalibDataModule, name: str, output: Path, steps: int, seed: int
         logger=False,
         enable_progress_bar=False,
         enable_model_summary=False,
-        callbacks=[StepLog("      training"), verdicts],
+        callbacks=[StepLog("      training"), called_bad],
     )
 
     logger.info("[2/5] Training the student on pictures of good parts.")
@@ -221,10 +193,10 @@ def run(data: AnomalibDataModule, name: str, output: Path, steps: int, seed: int
     seconds = time.perf_counter() - start
 
     logger.info("[3/5] Testing, and drawing heat maps.")
-    engine.test(model=model, datamodule=data, verbose=False)
+    model.evaluator = evaluator()  # not before: AUPRO's limit would enter the checkpoint, which no other model can load
+    (values,) = engine.test(model=model, datamodule=data, verbose=False)
     checkpoint = Path(str(engine.best_model_path))
-    heat_maps = checkpoint.parents[2] / "heat_maps"
-    save_heat_maps(verdicts.outputs(), heat_maps, count=verdicts.judged)
+    heat_maps = checkpoint.parents[2] / "images"
 
     logger.info("[4/5] Exporting to OpenVINO; this may take a minute.")
     exported = engine.export(
@@ -241,13 +213,14 @@ def run(data: AnomalibDataModule, name: str, output: Path, steps: int, seed: int
     agreement = compare(model_class.load_from_checkpoint(checkpoint).eval(), inferencer, paths)
 
     lines = [
-        *verdicts.lines(float(cast("PostProcessor", model.post_processor).image_threshold)),
+        *metric_lines(values),
+        ("at the threshold", str(called_bad)),
         ("training", f"{seconds:.0f} s, {engine.trainer.global_step} steps of {data.train_batch_size} pictures"),
         ("torch", f"{agreement.torch_ms:.1f} ms per picture"),
         ("OpenVINO", f"{agreement.openvino_ms:.1f} ms per picture"),
         ("the same answer", f"on {agreement.pictures} pictures: {agreement}"),
         ("machine", machine(torch.get_num_threads())),
-        ("heat maps", f"{_shown(heat_maps)} (picture, heat, true mask; one scale for all)"),
+        ("heat maps", f"{_shown(heat_maps)} (one scale for all)"),
         ("checkpoint", f"{_shown(checkpoint)} ({_megabytes(checkpoint)})"),
         ("OpenVINO model", f"{_shown(exported)} ({_megabytes(exported, exported.with_suffix('.bin'))})"),
     ]

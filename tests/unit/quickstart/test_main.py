@@ -95,7 +95,8 @@ def test_the_whole_run_on_an_own_folder(tmp_path: Path) -> None:
         assert ({"pixel AUROC", "AUPRO"} <= starts) == masks
         assert "Next, your own parts" in done.stdout
         assert "Warning" not in done.stdout
-        assert len(list((results / run / "heat_maps").glob("*.png"))) == 4  # three bad parts and a good one
+        assert len(list((results / run / "images").rglob("*.png"))) == 5  # three bad parts and two good ones
+        assert f"heat maps           {results.relative_to(tmp_path) / run / 'images'} (" in done.stdout
         shown = results.relative_to(tmp_path) / run / "weights" / "openvino" / "model.xml"
         assert f"OpenVINO model      {shown} (" in done.stdout
         assert (tmp_path / shown).exists()

@@ -1,7 +1,7 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""The parts of the first run: data, verdicts, and the comparison that must be able to fail."""
+"""The parts of the first run: data, metrics, and the comparison that must be able to fail."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from anomalib.data import ImageBatch, InferenceBatch
 from torch import Tensor, nn
 
 from anomalib_mkd.data import MVTecFolder, Quickstart, Recipe, make_dataset
-from anomalib_mkd.quickstart.run import MAP_TOLERANCE, SCORE_TOLERANCE, Verdicts, compare, open_data
+from anomalib_mkd.quickstart.progress import CalledBad
+from anomalib_mkd.quickstart.run import MAP_TOLERANCE, SCORE_TOLERANCE, compare, evaluator, metric_lines, open_data
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,37 +40,38 @@ def test_own_data_set_thresholds_by_good_training_pictures(own: Path) -> None:
     assert all("train/good" in path for path in data.val_data.samples.image_path)
 
 
-def test_a_missing_mask_is_told_at_once(own: Path) -> None:
+def test_a_missing_mask_is_named_at_once(own: Path) -> None:
     (own / "ground_truth" / "dent" / "000_mask.png").unlink()
     with pytest.raises(ValueError, match=r"^Expected the mask of .*000\.png in ground_truth/dent, got 0 files"):
         open_data(str(own), batch_size=4, seed=0)
 
 
-@pytest.mark.filterwarnings("ignore:No positive samples:UserWarning")  # of pixel metrics that are not shown
 @pytest.mark.parametrize("masks", [True, False])
-def test_verdicts(masks: bool) -> None:
-    truth = torch.tensor([0, 0, 1, 1]).bool()
+def test_metrics_and_counts(masks: bool) -> None:
     gt_mask, anomaly_map = torch.zeros(4, 32, 32).bool(), torch.zeros(4, 32, 32)
     gt_mask[2:, :4, :4] = True
-    anomaly_map[2:, :4, :8] = 5.0
+    anomaly_map[2:, :4, :8] = 0.9
     batch = ImageBatch(
         image=torch.zeros(4, 3, 32, 32),
-        image_path=["good/0.png", "good/1.png", "dent/0.png", "dent/1.png"],
-        gt_label=truth,
+        gt_label=torch.tensor([0, 0, 1, 1]).bool(),
         gt_mask=gt_mask if masks else None,
-        pred_score=torch.tensor([0.0, 3.0, 2.0, 4.0]),  # beyond 0..1: clamping would make a tie of 3, 2 and 4
+        pred_score=torch.tensor([0.0, 0.6, 0.4, 0.8]),
         anomaly_map=anomaly_map,
     )
-    verdicts = Verdicts()
     trainer: Any = SimpleNamespace(datamodule=SimpleNamespace(test_data=range(4)))
-    verdicts.on_test_batch_end(trainer, nn.Identity(), None, batch, 0)  # type: ignore[arg-type]
-    assert (batch.gt_mask is not None) == masks
-    lines = dict(verdicts.lines(threshold=2.5))
+    model: Any = SimpleNamespace(post_processor=SimpleNamespace(image_threshold=torch.tensor(0.5)))
+    called_bad = CalledBad()
+    metrics: Any = evaluator().test_metrics
+    called_bad.on_test_batch_end(trainer, model, None, batch, 0)
+    for metric in metrics:
+        metric.update(batch)
+    assert str(called_bad) == "1 of 2 bad parts caught, 1 of 2 good parts called bad"
+    lines = dict(metric_lines({metric.name: float(metric.compute()) for metric in metrics if metric.update_called}))
     assert lines["image AUROC"] == "75.0 %"
-    assert lines["at the threshold"] == "1 of 2 bad parts caught, 1 of 2 good parts called bad"
     if masks:
         false_alarms = 2 * 16 / (4 * 32 * 32 - 2 * 16)
         assert lines["pixel AUROC"] == f"{100 * (1 - false_alarms / 2):.1f} %"
+        assert set(lines) == {"image AUROC", "pixel AUROC", "AUPRO"}
     else:
         assert lines["pixel AUROC, AUPRO"] == "no masks, so not measured"
 

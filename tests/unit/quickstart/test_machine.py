@@ -1,0 +1,29 @@
+# Copyright (C) 2026 The anomalib-mkd authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""A machine is named by its processor and by what decides the speed of a network on it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from anomalib_mkd.quickstart.machine import machine
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_machine_names_features(tmp_path: Path) -> None:
+    cpuinfo = tmp_path / "cpuinfo"
+    cpuinfo.write_text(
+        "model name\t: A Chip\nflags\t\t: fpu avx2 avx512f avx512_vnni avx512_bf16 amx_bf16 amx_int8\n\n"
+        "model name\t: Another\nflags : sse\n",
+        encoding="utf-8",
+    )
+    text = machine(4, cpuinfo)
+    assert text.startswith("A Chip; ")
+    assert text.endswith("; 4 threads; AVX2 AVX-512 AVX512-VNNI AVX512-BF16 AMX-BF16 AMX-INT8")
+
+
+def test_machine_without_description(tmp_path: Path) -> None:
+    assert machine(1, tmp_path / "none").endswith("1 thread; no known features")
