@@ -17,6 +17,7 @@ ruff check
 ruff format --check
 mypy
 lint-imports
+NO_MKDOCS_2_WARNING=1 mkdocs build --strict # not --quiet: it hides the warnings from --strict, too
 if (($#)); then
     exec pytest "$@"
 fi

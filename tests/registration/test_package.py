@@ -81,10 +81,11 @@ def test_the_hook_is_small_and_says_what_it_runs() -> None:
     }
 
 
-def test_the_readme_prints_the_hash_of_the_hook() -> None:
+def test_the_documentation_prints_the_hash_of_the_hook() -> None:
     """A reader can compare what is installed with what was reviewed."""
     digest = hashlib.sha256(HOOK.read_bytes()).hexdigest()
-    assert digest in (REPOSITORY / "README.md").read_text(), f"Expected README.md to name the hook's SHA-256 {digest}."
+    page = REPOSITORY / "docs" / "registration_hook.md"
+    assert digest in page.read_text(encoding="utf-8"), f"Expected {page} to name the hook's SHA-256 {digest}."
 
 
 def test_every_list_of_names_agrees_with_the_table(wheel: Path) -> None:
