@@ -1,7 +1,7 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Photo, depth and mask made ready together, in training, in testing and inside an exported graph.
+"""Photo, depth and mask pre-processed together, in training, in testing and inside an exported graph.
 
 anomalib's pre-processor transforms photo and mask only, and augmentations of its data sets never reach the depth.
 """
@@ -23,16 +23,16 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 NORMAL_RANGE = (0.25, 0.75)
-"""Where the depths of good parts lie in the depth image; what lies outside them must stay visible."""
+"""Where the depths of good parts lie in the depth image; depths outside them must stay visible."""
 LOWEST = 0.05
-"""Least value of a measured depth in the depth image; 0 means missing."""
+"""Smallest value of a measured depth in the depth image; 0 means missing."""
 TAIL = 0.005
 """Share of the normal depths that may lie outside ``NORMAL_RANGE`` on either side."""
 SAMPLES = 100_000
 """Depths per image that the range is taken from, at most."""
 
 FLAT = 1e-4
-"""Depths that differ by a smaller share of themselves are one depth: what is left is rounding."""
+"""Smallest width of the range, as a share of the depth: smaller differences are rounding."""
 
 CONSTANTS = ("depth_low", "depth_high", "depth_pitch")
 
@@ -40,26 +40,25 @@ Aux = Literal["depth", "normals"]
 
 
 class DepthPreProcessor(PreProcessor):
-    """Resize photo, depth and mask alike, and make an image of three channels from the depth.
+    """Resize photo, depth and mask alike, and turn the depth into an image of three channels.
 
     The depth comes as ``(N, 1, H, W)``, where NaN is missing, or as an organised point cloud ``(N, 3, H, W)`` of x, y
     and z, where NaN or z = 0 is missing; of any size. It is resized over measured values only, so that a hole does not
-    pull its neighbours down. Depths of good parts span the middle half of the depth image, since dents and bumps go
-    beyond them. Missing values become 0 (surface normals: no normal), whatever their neighbours are.
+    pull its neighbours down. Constants of the training set scale it, which keeps absolute depth: depths of good parts
+    span the middle half of the depth image, since dents and bumps go beyond them. Missing values become 0 (surface
+    normals: no normal), whatever their neighbours are.
 
     Surface normals are computed behind resizing and augmentation, so that a mirrored part has mirrored normals.
 
     Args:
-        transform: What is done to the photo; the depth takes the size that comes out. Geometric steps other than
-            ``Resize`` belong into ``augmentation``.
+        transform: Applied to the photo; the depth is resized to the result. Geometric steps other than ``Resize``
+            belong in ``augmentation``.
         aux: The second modality: the depth, or surface normals computed from it.
-        depth_norm: Scale by constants of the training set, which keeps absolute depth, or by mean and standard
-            deviation of each image.
         augmentation: Geometric transform of training images, the same for photo, depth and mask; each image has its
             own chance.
 
     Attributes:
-        depth_channels: Channels of the depth maps of training, the only ones that are taken then; None before it.
+        depth_channels: Channels of the depth maps in training, which all later ones must have; None before training.
 
     Example:
         >>> from torchvision.transforms.v2 import Resize
@@ -77,12 +76,10 @@ class DepthPreProcessor(PreProcessor):
         self,
         transform: Transform | None = None,
         aux: Aux = "depth",
-        depth_norm: Literal["train", "image"] = "train",
         augmentation: Transform | None = None,
     ) -> None:
         super().__init__(transform)
         self.aux = aux
-        self.depth_norm = depth_norm
         self.augmentation = augmentation
         self.register_buffer("depth_low", torch.tensor(0.0), persistent=False)
         self.register_buffer("depth_high", torch.tensor(1.0), persistent=False)
@@ -90,9 +87,9 @@ class DepthPreProcessor(PreProcessor):
         self.depth_channels: int | None = None
 
     def checkpoint_config(self) -> dict[str, Any]:
-        """Add the constants of the training set to what anomalib keeps of a pre-processor.
+        """Add the constants of the training set to what anomalib saves of a pre-processor.
 
-        They are no part of the state, so that checkpoints load whatever pre-processor a model was built with.
+        They are not in the state dict, so that checkpoints load whatever pre-processor a model was built with.
         """
         constants = {name: getattr(self, name).item() for name in CONSTANTS}
         return {**super().checkpoint_config(), **constants, "depth_channels": self.depth_channels}
@@ -107,21 +104,21 @@ class DepthPreProcessor(PreProcessor):
     # ------------------------------------------------------------------------------------------------------ in anomalib
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
-        """Make a batch ready, and augment it."""
+        """Transform and augment a batch."""
         del trainer, pl_module, batch_idx
-        self.make_ready(batch, augment=True)
+        self.transform_batch(batch, augment=True)
 
     def on_validation_batch_start(
         self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        """Make a batch ready."""
+        """Transform a batch."""
         del trainer, pl_module, batch_idx, dataloader_idx
-        self.make_ready(batch)
+        self.transform_batch(batch)
 
     on_test_batch_start = on_validation_batch_start
     on_predict_batch_start = on_validation_batch_start
 
-    def make_ready(self, batch: Any, *, augment: bool = False) -> None:
+    def transform_batch(self, batch: Any, *, augment: bool = False) -> None:
         """Transform photo, mask and, where there is one, depth of a batch in place."""
         if self.transform:
             batch.image, batch.gt_mask = self.transform(batch.image, batch.gt_mask)
@@ -135,7 +132,7 @@ class DepthPreProcessor(PreProcessor):
     # ------------------------------------------------------------------------------------------------------ in graphs
 
     def forward(self, batch: Tensor, depth: Tensor | None = None) -> Any:
-        """Make raw inputs ready, as an exported graph does.
+        """Pre-process raw inputs, as an exported graph does.
 
         Args:
             batch: Photos ``(N, 3, H, W)`` in 0..1.
@@ -160,11 +157,11 @@ class DepthPreProcessor(PreProcessor):
             Depths of that size; NaN where less than half of a pixel was measured.
 
         Raises:
-            ValueError: If the depth is of another kind than that of training.
+            ValueError: If the depth has other channels than in training.
         """
-        taken = (1, 3) if self.depth_channels is None else (self.depth_channels,)
-        if depth.shape[1] not in taken:
-            channels = " or ".join(map(str, taken))
+        allowed = (1, 3) if self.depth_channels is None else (self.depth_channels,)
+        if depth.shape[1] not in allowed:
+            channels = " or ".join(map(str, allowed))
             msg = (
                 f"Expected depth maps of {channels} channels as in training (heights: 1, points: 3), got "
                 f"{depth.shape[1]}. Serve depth as the datamodule of the training did."
@@ -177,7 +174,7 @@ class DepthPreProcessor(PreProcessor):
         return torch.where(share > 0.5, values, torch.nan)
 
     def depth_image(self, values: Tensor) -> Tensor:
-        """Make an image like a photo's from depths.
+        """Turn depths into an image that a network for photos can see.
 
         Args:
             values: As :meth:`resized` gives them.
@@ -194,16 +191,8 @@ class DepthPreProcessor(PreProcessor):
         depth = values[:, -1:]
         measured = ~depth.isnan()
         depth = torch.where(measured, depth, 0.0)
-        if self.depth_norm == "image":
-            count = measured.sum(dim=(2, 3), keepdim=True).clamp_min(1)
-            mean = depth.sum(dim=(2, 3), keepdim=True) / count
-            spread = torch.where(measured, depth - mean, 0.0).square().sum(dim=(2, 3), keepdim=True) / count
-            reach = torch.maximum(2 * spread.sqrt(), FLAT * mean.abs()).clamp_min(1e-9)
-            low, high = mean - reach, mean + reach
-        else:
-            low, high = self.depth_low, self.depth_high
         bottom, top = NORMAL_RANGE
-        share = (depth - low) / (high - low).clamp_min(1e-9)
+        share = (depth - self.depth_low) / (self.depth_high - self.depth_low).clamp_min(1e-9)
         return torch.where(measured, (bottom + (top - bottom) * share).clamp(LOWEST, 1.0), 0.0)
 
     def _normals(self, values: Tensor) -> Tensor:
@@ -235,14 +224,14 @@ class DepthPreProcessor(PreProcessor):
     # --------------------------------------------------------------------------------------------------- calibration
 
     def calibrate(self, maps: Iterable[Tensor], size: tuple[int, int] | torch.Size) -> None:
-        """Store the range and the steepness of normal depths.
+        """Estimate the range and the steepness of normal depths.
 
         Args:
             maps: Raw depth maps of normal images, each ``(H, W)``, ``(1, H, W)`` or ``(3, H, W)``.
             size: Height and width at which the model sees them.
 
         Raises:
-            ValueError: If nothing was measured in any of them.
+            ValueError: If no depth is measured in any of them.
         """
         depths: list[Tensor] = []
         slopes: list[Tensor] = []
@@ -265,7 +254,7 @@ class DepthPreProcessor(PreProcessor):
 
 
 def default_transform(size: tuple[int, int] = (256, 256)) -> Transform:
-    """Give anomalib's transform of photos: resize, and normalise as photos of ImageNet are."""
+    """Build anomalib's transform of photos: resize, and normalise as photos of ImageNet are."""
     transform: Transform = AnomalibModule.configure_pre_processor(size).transform
     return transform
 
@@ -317,7 +306,7 @@ def with_channels(depth: Tensor) -> Tensor:
 
 
 def _along_picture(normals: Tensor, across: Tensor, down: Tensor) -> Tensor:
-    """Tell normals by columns and rows of the picture, which may be mirrored or turned against the scan's x and y.
+    """Express normals in the picture's columns and rows, which may be mirrored or turned against the scan's x and y.
 
     Args:
         normals: ``(N, 3, h, w)``.

@@ -13,14 +13,14 @@ from anomalib.models.components.base.export_mixin.utils import create_export_roo
 from torch import Tensor
 from torch.export import Dim
 
+from anomalib_mkd.export.mixin import DistillationExport
 from anomalib_mkd.export.staged import staged
-from anomalib_mkd.training.mixin import DistillationMixin
 
 EXAMPLE_SIZE = (64, 64)
 """Of the photo in an export for any size."""
 
 
-class PairedExportMixin(DistillationMixin):
+class PairedExport(DistillationExport):
     """Export of a model whose ``forward`` takes what :attr:`input_names` names; goes before the other bases."""
 
     @property
@@ -35,7 +35,7 @@ class PairedExportMixin(DistillationMixin):
         return (pre_processor.depth_channels or 1) if pre_processor else 3
 
     def depth_of(self, item: Any) -> Tensor:
-        """Give the depth of an item or a batch.
+        """Return the depth of an item or a batch.
 
         Raises:
             ValueError: If there is none.
@@ -43,14 +43,14 @@ class PairedExportMixin(DistillationMixin):
         depth: Tensor | None = getattr(item, "depth_map", None)
         if depth is None:
             msg = (
-                f"Expected a depth map with every photo, which {type(self).__name__} looks at, got none. Use a "
-                "datamodule with depth, such as DepthFolder, and give both inputs, or set branches='rgb'."
+                f"Expected a depth map with every photo for {type(self).__name__}, got none. Use a datamodule with "
+                "depth, such as DepthFolder, and give both inputs, or set branches='rgb'."
             )
             raise ValueError(msg)
         return depth
 
     def raw_inputs(self, item: Any) -> tuple[Tensor, ...]:
-        """Give photo and depth ``(C, H, W)`` of a raw item."""
+        """Return photo and depth ``(C, H, W)`` of a raw item."""
         if self.input_names == ("image",):
             return (item.image,)
         depth = self.depth_of(item)

@@ -1,21 +1,26 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""What the student knows of normal parts, and how the modalities tell each other.
+"""What the student knows of normal parts, and how the modalities exchange it.
 
-Source: the paper's abstract has priors learned from the teacher's features of normal data, and their interaction, first
-within a modality and then across; the formulas are ours.
+Source: the abstract of MMRD (Gu et al., AAAI 2024) has priors learned from the teacher's features of normal data, and
+their interaction, first within a modality and then across; the formulas and the constants are ours.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import torch
-from sklearn.cluster import KMeans
+from einops import rearrange, reduce
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812
 
-KMEANS_TOKENS = 50_000
+PRIOR_DIM = 256
+"""Channels of a prototype and of a token."""
+TEMPERATURE = 0.1
+"""Divides the cosines to prototypes before the softmax."""
+HEADS = 4
+
+InteractionKind: TypeAlias = Literal["intra_cross", "intra", "none"]
 
 
 class Prior(nn.Module):
@@ -25,55 +30,43 @@ class Prior(nn.Module):
     can therefore not be copied through.
 
     Args:
-        channels: Channels ``C`` of what is queried with.
-        count: Prototypes ``K``.
-        dim: Channels ``D`` of a prototype.
-        temperature: Divides the cosines before the softmax.
-        orthogonal: Start from orthogonal prototypes instead of random ones.
+        channels: Channels ``C`` of the queries.
+        count: Number of prototypes ``K``.
+
+    Attributes:
+        perplexity: How many prototypes the last training batch used, 1 to K.
 
     Shape:
-        ``(N, C, h, w)`` to tokens ``(N, h*w, D)``.
+        ``(N, C, h, w)`` to tokens ``(N, h*w, PRIOR_DIM)``.
     """
 
     perplexity: Tensor
 
-    def __init__(self, channels: int, count: int, dim: int, temperature: float, *, orthogonal: bool) -> None:
+    def __init__(self, channels: int, count: int) -> None:
         super().__init__()
-        self.query = nn.Conv2d(channels, dim, kernel_size=1)
-        prototypes = torch.randn(count, dim)
-        self.prototypes = nn.Parameter(nn.init.orthogonal_(prototypes) if orthogonal else F.normalize(prototypes))
-        self.temperature = temperature
+        self.query = nn.Conv2d(channels, PRIOR_DIM, kernel_size=1)
+        self.prototypes = nn.Parameter(nn.init.orthogonal_(torch.randn(count, PRIOR_DIM)))
         self.perplexity = torch.zeros(())
 
-    def tokens(self, features: Tensor) -> Tensor:
-        """Give the queries, ``(N, h*w, D)``."""
-        queries: Tensor = self.query(features)
-        return queries.flatten(2).transpose(1, 2)
-
     def weights(self, tokens: Tensor) -> Tensor:
-        """Weigh the prototypes for each token, ``(N, h*w, K)``, sums of 1."""
+        """Weigh the prototypes for each token.
+
+        Args:
+            tokens: ``(N, h*w, PRIOR_DIM)``.
+
+        Returns:
+            Weights ``(N, h*w, K)`` in 0..1, of sum 1.
+        """
         cosines = _unit(tokens) @ _unit(self.prototypes).T
-        return (cosines / self.temperature).softmax(dim=-1)
+        return (cosines / TEMPERATURE).softmax(dim=-1)
 
     def forward(self, features: Tensor) -> Tensor:
         """Look up."""
-        weights = self.weights(self.tokens(features))
+        weights = self.weights(rearrange(self.query(features), "n d h w -> n (h w) d"))
         if self.training:
-            usage = weights.detach().float().mean(dim=(0, 1))
-            self.perplexity = torch.special.entr(usage).sum().exp()  # how many prototypes are in use
+            usage = reduce(weights.detach().float(), "n token prototype -> prototype", "mean")
+            self.perplexity = torch.special.entr(usage).sum().exp()
         return weights @ self.prototypes
-
-    @torch.no_grad()
-    def start_from(self, features: Tensor) -> None:
-        """Set the prototypes to centres of the queries of normal images.
-
-        Args:
-            features: ``(N, C, h, w)``.
-        """
-        tokens = self.tokens(features).flatten(0, 1)
-        tokens = tokens[:: max(1, len(tokens) // KMEANS_TOKENS)]
-        means = KMeans(len(self.prototypes), n_init=1, max_iter=10, random_state=0).fit(tokens.cpu().numpy())
-        self.prototypes.copy_(torch.from_numpy(means.cluster_centers_))
 
 
 def _unit(vectors: Tensor) -> Tensor:
@@ -82,21 +75,16 @@ def _unit(vectors: Tensor) -> Tensor:
 
 
 class Attention(nn.Module):
-    """What tokens learn from other tokens; no position enters, so that any image size will do.
+    """Add to tokens what they find in others; no position enters, so that any image size will do."""
 
-    Args:
-        dim: Channels ``D``, a multiple of the number of heads.
-        heads: Number of heads.
-    """
-
-    def __init__(self, dim: int, heads: int) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(dim)
-        self.norm_other = nn.LayerNorm(dim)
-        self.attention = nn.MultiheadAttention(dim, heads, batch_first=True)
+        self.norm = nn.LayerNorm(PRIOR_DIM)
+        self.norm_other = nn.LayerNorm(PRIOR_DIM)
+        self.attention = nn.MultiheadAttention(PRIOR_DIM, HEADS, batch_first=True)
 
     def forward(self, tokens: Tensor, other: Tensor) -> Tensor:
-        """Add what ``tokens`` find in ``other``, both ``(N, T, D)``."""
+        """Attend from ``tokens`` to ``other``, both ``(N, T, PRIOR_DIM)``."""
         other = self.norm_other(other)
         found: Tensor = self.attention(self.norm(tokens), other, other, need_weights=False)[0]
         return tokens + found
@@ -107,24 +95,22 @@ class Interaction(nn.Module):
 
     Args:
         modalities: Two names.
-        dim: Channels of a token.
-        heads: Heads of each attention.
         kind: "intra_cross", "intra" without the second step, or "none".
     """
 
-    def __init__(self, modalities: Sequence[str], dim: int, heads: int, kind: str) -> None:
+    def __init__(self, modalities: Sequence[str], kind: InteractionKind) -> None:
         super().__init__()
         steps = {"none": (), "intra": ("intra",), "intra_cross": ("intra", "cross")}[kind]
         self.steps: Any = nn.ModuleDict(
-            {step: nn.ModuleDict({name: Attention(dim, heads) for name in modalities}) for step in steps}
+            {step: nn.ModuleDict({name: Attention() for name in modalities}) for step in steps}
         )
 
     def forward(self, tokens: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Interact; ``(N, T, D)`` per modality, in and out."""
+        """Interact; ``(N, T, PRIOR_DIM)`` per modality, in and out."""
         first, second = tokens
         other = {first: second, second: first}
         for step, attentions in self.steps.items():
-            source = tokens  # of both directions: who comes first must not matter
+            source = tokens  # of both directions: which modality comes first must not matter
             tokens = {
                 name: attentions[name](source[name], source[other[name] if step == "cross" else name])
                 for name in source

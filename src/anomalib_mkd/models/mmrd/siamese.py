@@ -1,7 +1,7 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""One frozen network that looks at several kinds of images."""
+"""One frozen network that sees several kinds of images."""
 
 import copy
 from collections.abc import Iterable, Sequence
@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
-from anomalib_mkd.networks.teacher import Teacher
+from anomalib_mkd.networks.teacher import FrozenNetwork, Teacher
 from anomalib_mkd.training.batch_norm import estimating_batch_norm
 from anomalib_mkd.types import Pyramid
 
@@ -27,19 +27,18 @@ def level(modality: str, layer: str) -> str:
     return f"{modality} {layer}"
 
 
-class SiameseTeacher(nn.Module):
+class SiameseTeacher(FrozenNetwork):
     """A teacher whose convolutions all modalities share, while each has BatchNorm statistics of its own.
 
     Source: MMRD (Gu et al., AAAI 2024) has such a siamese teacher; where the statistics of the second modality come
-    from is not public. Here they start as the pretrained ones and may be estimated on normal images.
+    from is not public. Here they start as the pretrained ones and are estimated on normal images.
 
     Args:
         teacher: The network for the first modality.
         modalities: Names, in the order of the channels; three channels each. ``"rgb"`` keeps the pretrained statistics.
 
     Attributes:
-        layers: The taps, shallow to deep.
-        estimated: Whether the statistics of the modalities other than ``"rgb"`` are settled, estimated or kept.
+        estimated: Whether the statistics of the modalities other than ``"rgb"`` have been estimated.
 
     Shape:
         ``(N, 3 M, H, W)`` in, a pyramid out whose levels are named by :func:`level`, M modalities.
@@ -81,10 +80,6 @@ class SiameseTeacher(nn.Module):
             for other in self.others:
                 other.load_state_dict(self.net.state_dict())
 
-    def train(self, mode: bool = True) -> "SiameseTeacher":  # noqa: ARG002  # the signature is torch's
-        """Stay in eval mode: a frozen network's BatchNorm must not drift."""
-        return super().train(mode=False)
-
     def estimate(self, batches: Iterable[Tensor]) -> None:
         """Estimate the statistics of the modalities other than ``"rgb"``.
 
@@ -101,7 +96,7 @@ class SiameseTeacher(nn.Module):
         self.estimated.fill_(value=True)
 
     def nets(self) -> dict[str, nn.Module]:
-        """Give the network of each modality."""
+        """Return the network of each modality."""
         return dict(zip(self.modalities, [self.net, *self.others], strict=True))
 
     def forward(self, images: Tensor) -> Pyramid:

@@ -14,7 +14,6 @@ from torch import Tensor
 from torchvision.transforms.v2 import Compose, RandomHorizontalFlip, RandomVerticalFlip, Resize
 
 from anomalib_mkd.models.mmrd.depth_pre_processor import DepthPreProcessor, default_transform, picture_of_depth
-from tests.networks import pictures
 
 SIZE = (64, 64)
 
@@ -47,24 +46,21 @@ def test_a_hole_is_0_and_leaves_its_neighbours_alone() -> None:
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
 def test_a_frame_without_depth_is_neutral_and_finite(value: float) -> None:
-    for arguments in ({}, {"aux": "normals"}, {"depth_norm": "image"}):
+    for arguments in ({}, {"aux": "normals"}):
         photo, image = make(**arguments)(torch.zeros(2, 3, 80, 96), torch.full((2, 1, 60, 70), value))
         assert photo.shape == image.shape == (2, 3, *SIZE)
         assert image.isfinite().all()
         assert all(channel.unique().numel() == 1 for channel in image.transpose(0, 1))
 
 
-@pytest.mark.parametrize("depth_norm", ["train", "image"])
 @pytest.mark.parametrize("value", [0.0, 0.6, -0.3, 812.7])
-def test_a_constant_frame_shows_no_rounding(depth_norm: Any, value: float) -> None:
-    pre_processor, frame = make(depth_norm=depth_norm), torch.full((1, 1, 60, 70), value)
+def test_a_constant_frame_shows_no_rounding(value: float) -> None:
+    pre_processor, frame = make(), torch.full((1, 1, 60, 70), value)
     frame[..., 20:30, 20:30] = torch.nan
     pre_processor.calibrate(frame, SIZE)
     picture = depth_picture(pre_processor, frame)
     shown = picture[picture > 0]
     assert shown.max() - shown.min() < 0.01
-    if depth_norm == "image":
-        torch.testing.assert_close(shown.mean(), torch.tensor(0.5), atol=0.01, rtol=0)
     normals = depth_picture(make(aux="normals"), frame)
     torch.testing.assert_close(normals, torch.tensor([0.5, 0.5, 0.0]).view(1, 3, 1, 1).expand_as(normals))
 
@@ -83,16 +79,6 @@ def test_normal_depths_span_the_middle_half_and_the_rest_stays_visible() -> None
     heights = torch.tensor([1.5, 2.0, 3.0, 4.0, 4.5])
     shown = depth_picture(pre_processor, heights.view(-1, 1, 1, 1).expand(-1, 1, 64, 64))[:, 0, 0, 0]
     torch.testing.assert_close(shown, torch.tensor([0.125, 0.25, 0.5, 0.75, 0.875]), atol=0.02, rtol=0)
-
-
-def test_scaling_by_the_image_forgets_the_distance() -> None:
-    depth = pictures(1, 64)[:, :1]
-    torch.testing.assert_close(
-        depth_picture(make(depth_norm="image"), depth),
-        depth_picture(make(depth_norm="image"), 3 * depth + 7),
-        atol=1e-3,
-        rtol=0,
-    )
 
 
 def tilted(channels: int) -> Tensor:
