@@ -9,11 +9,12 @@ The names below are loaded on first use: the hook may import this package while 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from anomalib_mkd._version import __version__ as __version__
+
 if TYPE_CHECKING:
     from anomalib_mkd.models import Dcam, MixedDistillation, Mkd, Mmrd
 
 __all__ = ["Dcam", "MixedDistillation", "Mkd", "Mmrd"]
-__version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:

@@ -1,10 +1,10 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Arguments that are one word out of a few, and numbers that make sense in any model."""
+"""Checks of arguments: choices out of a few words, and ranges of numbers that mean the same in every model."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 RANGES: dict[str, Callable[[Any], bool]] = {
     "learning_rate > 0": lambda value: value is None or value > 0,  # None: what suits the optimiser
@@ -15,15 +15,16 @@ RANGES: dict[str, Callable[[Any], bool]] = {
     "score_share >= 0 and <= 1": lambda value: 0 <= value <= 1,
     "cache_gigabytes >= 0": lambda value: value >= 0,
     "training_steps >= 1 or None": lambda value: value is None or value >= 1,
+    "num_prototypes >= 1": lambda value: value >= 1,
 }
-"""What is expected to what says so; nothing says so of NaN."""
+"""Requirement to check; NaN fails every check."""
 
 
 def check_choices(function: Callable[..., Any], arguments: Mapping[str, Any]) -> None:
-    """Refuse a word that is no choice; the command line does so by itself, Python does not.
+    """Refuse a value that is none of its argument's choices; the command line does so itself, Python does not.
 
     Args:
-        function: Whose annotations of the form ``Literal[...]`` name the choices.
+        function: Whose annotations ``Literal[...]`` and ``Literal[...] | None`` name the choices.
         arguments: Value of each argument that has choices.
 
     Raises:
@@ -36,15 +37,17 @@ def check_choices(function: Callable[..., Any], arguments: Mapping[str, Any]) ->
         ValueError: Expected colour to be 'red' or 'blue', got 'green'. Choose one of them.
     """
     for name, annotation in get_type_hints(function).items():
-        choices = get_args(annotation)
-        if get_origin(annotation) is Literal and arguments[name] not in choices:
+        parts = get_args(annotation) if get_origin(annotation) is Union else (annotation,)
+        words_only = all(get_origin(part) is Literal or part is type(None) for part in parts)
+        choices = [choice for part in parts for choice in get_args(part)] if words_only else []
+        if choices and arguments[name] not in [*choices, *([None] if type(None) in parts else [])]:
             words = " or ".join(map(repr, choices))
             msg = f"Expected {name} to be {words}, got {arguments[name]!r}. Choose one of them."
             raise ValueError(msg)
 
 
 def check_ranges(arguments: Mapping[str, Any]) -> None:
-    """Refuse a number that is out of range, or none.
+    """Refuse a number that is out of range.
 
     Args:
         arguments: Values by name, of which those named in ``RANGES`` count.
@@ -55,10 +58,10 @@ def check_ranges(arguments: Mapping[str, Any]) -> None:
     Example:
         >>> check_ranges({"learning_rate": float("nan")})
         Traceback (most recent call last):
-        ValueError: Expected learning_rate > 0, got nan. Correct it.
+        ValueError: Expected learning_rate > 0, got nan. Set learning_rate within that range.
     """
     for wanted, is_right in RANGES.items():
         name = wanted.split()[0]
         if name in arguments and not is_right(arguments[name]):
-            msg = f"Expected {wanted}, got {arguments[name]}. Correct it."
+            msg = f"Expected {wanted}, got {arguments[name]}. Set {name} within that range."
             raise ValueError(msg)

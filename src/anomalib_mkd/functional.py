@@ -8,11 +8,11 @@ over the batch is a training loss; left out, it is a score. The name says which 
 vectors. Features in half precision are compared in float32.
 """
 
+import functools
 import math
-from functools import reduce
-from typing import Literal
 
 import torch
+from einops import rearrange, reduce
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
@@ -39,7 +39,7 @@ def value_distance(teacher: Tensor, student: Tensor) -> Tensor:
         >>> value_distance(teacher, student)
         tensor([1.5000])
     """
-    return (_at_least_float32(student) - _at_least_float32(teacher)).square().mean(dim=(1, 2, 3))
+    return reduce((_at_least_float32(student) - _at_least_float32(teacher)).square(), "n c h w -> n", "mean")
 
 
 def flat_cosine_distance(teacher: Tensor, student: Tensor) -> Tensor:
@@ -61,7 +61,8 @@ def flat_cosine_distance(teacher: Tensor, student: Tensor) -> Tensor:
         >>> flat_cosine_distance(teacher, student)
         tensor([0.0871])
     """
-    return _cosine_distance(teacher.flatten(1), student.flatten(1), dim=1)  # (N, C, H, W) -> (N, C*H*W)
+    teacher, student = (rearrange(features, "n c h w -> n (c h w)") for features in (teacher, student))
+    return _cosine_distance(teacher, student, dim=1)
 
 
 def position_cosine_map(teacher: Tensor, student: Tensor) -> Tensor:
@@ -83,7 +84,7 @@ def position_cosine_map(teacher: Tensor, student: Tensor) -> Tensor:
         >>> position_cosine_map(teacher, student)
         tensor([[[[0.2929, 1.0000]]]])
     """
-    return _cosine_distance(teacher, student, dim=1).unsqueeze(1)  # (N, H, W) -> (N, 1, H, W)
+    return rearrange(_cosine_distance(teacher, student, dim=1), "n h w -> n 1 h w")
 
 
 def position_cosine_distance(teacher: Tensor, student: Tensor, share: float = 1.0) -> Tensor:
@@ -126,7 +127,7 @@ def mean_of_largest(maps: Tensor, share: float) -> Tensor:
         >>> mean_of_largest(maps, 0.0), mean_of_largest(maps, 0.5), mean_of_largest(maps, 1.0)
         (tensor([4.]), tensor([3.]), tensor([2.]))
     """
-    values = maps.flatten(1)  # (N, 1, H, W) -> (N, H*W)
+    values = rearrange(maps, "n 1 h w -> n (h w)")
     if share < 1:
         count = 1 + torch.sym_int(share * (values.shape[1] - 1))  # stays a symbol in an export of any size
         values = values.topk(count, dim=1, sorted=False).values
@@ -147,36 +148,10 @@ def soft_scale(values: Tensor) -> Tensor:
     return 0.5 + values / (1 + 2 * values.abs())
 
 
-def batch_cosine_distance(teacher: Tensor, student: Tensor, share: float = 1.0) -> Tensor:
-    """Position cosine distance times the batch size, ``(N,)``: its mean is the batch's sum, as in anomalib's Stfpm."""
-    return len(teacher) * position_cosine_distance(teacher, student, share)
-
-
-def channel_cosine_distance(teacher: Tensor, student: Tensor) -> Tensor:
-    """One minus the cosine of the two vectors of positions of each channel, averaged over channels.
-
-    Args:
-        teacher: Features ``(N, C, H, W)``.
-        student: Features ``(N, C, H, W)``.
-
-    Returns:
-        Distances ``(N,)`` in 0..2 (0..1 for features after a ReLU); a channel that is all zero counts 1.
-
-    Example:
-        >>> import torch
-        >>> teacher = torch.tensor([2.0, 2.0, 2.0, 2.0]).view(1, 1, 2, 2)
-        >>> student = torch.tensor([1.0, 2.0, 3.0, 4.0]).view(1, 1, 2, 2)
-        >>> channel_cosine_distance(teacher, student)
-        tensor([0.0871])
-    """
-    return _cosine_distance(teacher.flatten(2), student.flatten(2), dim=2).mean(dim=1)  # (N, C, H*W) -> (N, C)
-
-
 def spatial_kl_divergence(
     teacher: Tensor,
     student: Tensor,
-    temperature: float = 1.0,
-    reduction: Literal["mean", "sum"] = "mean",
+    temperature: float,
 ) -> Tensor:
     """Kullback-Leibler divergence of where each channel looks: a softmax over its positions, teacher first.
 
@@ -184,23 +159,22 @@ def spatial_kl_divergence(
         teacher: Features ``(N, C, H, W)``.
         student: Features ``(N, C, H, W)``.
         temperature: What features are divided by before the softmax; there is no factor of its square.
-        reduction: How the channels of an image are joined.
 
     Returns:
-        Divergences ``(N,)`` in nats, at least 0.
+        Divergences ``(N,)`` in nats, at least 0, averaged over channels.
 
     Example:
         >>> import torch
         >>> teacher = torch.tensor([1.0, 0.0, 0.0, 0.0]).view(1, 1, 2, 2)
         >>> student = torch.tensor([1.0, 1.0, 0.0, 0.0]).view(1, 1, 2, 2)
-        >>> spatial_kl_divergence(teacher, student)
+        >>> spatial_kl_divergence(teacher, student, temperature=1.0)
         tensor([0.0879])
     """
     teacher, student = (
-        F.log_softmax(_at_least_float32(features).flatten(2) / temperature, dim=2) for features in (teacher, student)
-    )  # (N, C, H, W) -> (N, C, H*W)
-    divergence = (teacher.exp() * (teacher - student)).sum(dim=2)
-    return divergence.mean(dim=1) if reduction == "mean" else divergence.sum(dim=1)
+        F.log_softmax(rearrange(_at_least_float32(features), "n c h w -> n c (h w)") / temperature, dim=2)
+        for features in (teacher, student)
+    )
+    return (teacher.exp() * (teacher - student)).sum(dim=2).mean(dim=1)
 
 
 def _cosine_distance(teacher: Tensor, student: Tensor, dim: int) -> Tensor:
@@ -215,6 +189,21 @@ def _cosine_distance(teacher: Tensor, student: Tensor, dim: int) -> Tensor:
 def _at_least_float32(features: Tensor) -> Tensor:
     """Leave half precision, in which a sum over many products loses what small distances are made of."""
     return features.to(torch.promote_types(features.dtype, torch.float32))
+
+
+def evenly_spaced(total: int, most: int) -> list[int]:
+    """Choose indices spread over a data set, the same ones each time.
+
+    Args:
+        total: Length of the data set.
+        most: How many indices, at most.
+
+    Example:
+        >>> evenly_spaced(10, 4), evenly_spaced(2, 4)
+        ([0, 2, 5, 7], [0, 1])
+    """
+    count = min(most, total)
+    return [index * total // count for index in range(count)]
 
 
 def resize(features: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
@@ -305,7 +294,9 @@ def gaussian_blur(maps: Tensor, sigma: float) -> Tensor:
         length = maps.shape[dim]
         before, after = maps.narrow(dim, 0, radius).flip(dim), maps.narrow(dim, length - radius, radius).flip(dim)
         mirrored = torch.cat((before, maps, after), dim=dim)
-        maps = reduce(torch.add, (w / total * mirrored.narrow(dim, start, length) for start, w in enumerate(kernel)))
+        maps = functools.reduce(
+            torch.add, (w / total * mirrored.narrow(dim, start, length) for start, w in enumerate(kernel))
+        )
     return maps
 
 
@@ -348,7 +339,7 @@ def stretch_to_percentile(maps: Tensor, percentile: float = 99.0) -> Tensor:
     Returns:
         Maps ``(N, 1, H, W)`` in 0..1.
     """
-    flat = maps.flatten(1)  # (N, 1, H, W) -> (N, H*W)
+    flat = rearrange(maps, "n 1 h w -> n (h w)")
     position = percentile / 100 * (flat.shape[1] - 1)
     lower = math.floor(position)
     largest = flat.topk(flat.shape[1] - lower, dim=1).values  # descending: the last one is the value at `lower`

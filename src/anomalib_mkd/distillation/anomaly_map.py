@@ -32,7 +32,7 @@ class AnomalyMapGenerator(nn.Module):
     """
 
     def __init__(
-        self, level_fusion: Literal["sum", "product"] = "product", sigma: float = 0.0, *, align_corners: bool = False
+        self, level_fusion: Literal["sum", "product"], sigma: float = 0.0, *, align_corners: bool = False
     ) -> None:
         super().__init__()
         self.align_corners = align_corners

@@ -53,7 +53,7 @@ class PyramidLoss(nn.Module):
         self.register_buffer("weights", torch.tensor([float(term.weight) for term in self.parts.values()]))
 
     def terms(self, teacher: Pyramid, student: Pyramid, layers: Sequence[str] | None = None) -> dict[str, Tensor]:
-        """Give each term, unweighted and summed over levels.
+        """Compute each term, unweighted and summed over levels.
 
         Args:
             teacher: Features per level, ``(N, C_l, H_l, W_l)``.
@@ -75,7 +75,7 @@ class PyramidLoss(nn.Module):
         return sums
 
     def per_image(self, teacher: Pyramid, student: Pyramid, layers: Sequence[str] | None = None) -> Tensor:
-        """Give the weighted sum for each image, ``(N,)``; arguments as for :meth:`terms`."""
+        """Compute the weighted sum for each image, ``(N,)``; arguments as for :meth:`terms`."""
         terms = torch.stack(list(self.terms(teacher, student, layers).values()))  # terms x (N,) -> (T, N)
         # no matrix product: OpenVINO may compute in bf16 whatever lies before one, and a score is 1 minus almost 1
         return (self.weights[:, None] * terms).sum(dim=0)

@@ -1,7 +1,7 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""What the torch models share: a frozen teacher, a student, and the door through which training goes."""
+"""What the torch models share: a frozen teacher, a student, and how their features are compared."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -13,17 +13,16 @@ from torch import Tensor, nn
 from anomalib_mkd.distillation.anomaly_map import AnomalyMapGenerator
 from anomalib_mkd.distillation.losses import PyramidLoss
 from anomalib_mkd.functional import mean_of_largest
-from anomalib_mkd.models.mmrd.siamese import SiameseTeacher
-from anomalib_mkd.networks.chain import Chain
-from anomalib_mkd.networks.teacher import MIN_SIZE, Teacher
+from anomalib_mkd.networks.backbone import MIN_SIZE
+from anomalib_mkd.networks.teacher import FrozenNetwork
 from anomalib_mkd.types import Pyramid
 
 
 class TeacherStudent(nn.Module, ABC):
     """A teacher and a student, compared at the same layers.
 
-    Two doors instead of one with two return types: :meth:`pyramids` for training, ``forward`` for judging images,
-    whatever the mode. Only the second is exported, so parts that only training needs cannot leak into a graph.
+    Training calls :meth:`pyramids`, prediction calls ``forward``, whatever the mode. Only ``forward`` is exported, so
+    parts that only training needs cannot leak into a graph.
 
     Args:
         teacher: The frozen network.
@@ -32,18 +31,20 @@ class TeacherStudent(nn.Module, ABC):
 
     Attributes:
         image_channels: Channels ``C`` of an image: 3, and 3 more where depth comes with it.
+        side_multiple: Divisor of every side of an image.
     """
 
     image_channels = 3
+    side_multiple = 1
 
-    def __init__(self, teacher: Teacher | SiameseTeacher, student: nn.Module, loss: PyramidLoss) -> None:
+    def __init__(self, teacher: FrozenNetwork, student: nn.Module, loss: PyramidLoss) -> None:
         super().__init__()
         self.teacher = teacher
         self.student = student
         self.loss = loss
 
     def learned_parameters(self) -> Iterator[nn.Parameter]:
-        """Give what an optimiser may change."""
+        """Yield what an optimiser may change."""
         return (parameter for parameter in self.parameters() if parameter.requires_grad)
 
     def pyramids(self, images: Tensor, teacher: Pyramid | None = None) -> tuple[Pyramid, Pyramid]:
@@ -64,15 +65,15 @@ class TeacherStudent(nn.Module, ABC):
         return self.compared(images, teacher)
 
     def compared(self, images: Tensor, teacher: Pyramid) -> tuple[Pyramid, Pyramid]:
-        """Give what is compared at inference, too: the teacher's features and the student's of the same images."""
+        """Compute what prediction compares, too: the teacher's features and the student's of the same images."""
         return teacher, self.student(images)
 
     def observations(self) -> dict[str, Tensor]:
-        """Give what is worth a line in the log beside the parts of the loss, as scalars; nothing by default."""
+        """Return scalars to log beside the parts of the loss; none by default."""
         return {}
 
     def check_images(self, images: Tensor) -> None:
-        """Stop wrong input at the door; a graph being exported has no door.
+        """Validate the shape of images; skipped during export.
 
         Args:
             images: Should be ``(N, C, H, W)``, N > 0, with sides of at least 32 pixels that are multiples of
@@ -95,19 +96,13 @@ class TeacherStudent(nn.Module, ABC):
         )
         raise ValueError(msg)
 
-    @property
-    def side_multiple(self) -> int:
-        """Divisor of every side: 1, unless a chain learns from a network that is none, which rounds differently."""
-        alike = isinstance(self.teacher.net, Chain) or not isinstance(self.student, Chain)
-        return 1 if alike else max(self.teacher.strides.values())
-
     @abstractmethod
     def forward(self, images: Tensor) -> InferenceBatch:
-        """Judge images ``(N, C, H, W)``: ``pred_score`` ``(N,)`` and ``anomaly_map`` ``(N, 1, H, W)``."""
+        """Predict ``pred_score`` ``(N,)`` and ``anomaly_map`` ``(N, 1, H, W)`` of images ``(N, C, H, W)``."""
 
 
 class LevelwiseTeacherStudent(TeacherStudent):
-    """Compares the pyramids level by level when it judges, too: the score is the mean of the highest part of the map.
+    """Predicts by comparing the pyramids level by level; the score is the mean of the highest part of the map.
 
     Args:
         teacher: The frozen network.
@@ -119,18 +114,18 @@ class LevelwiseTeacherStudent(TeacherStudent):
 
     def __init__(
         self,
-        teacher: Teacher | SiameseTeacher,
+        teacher: FrozenNetwork,
         student: nn.Module,
         loss: PyramidLoss,
         anomaly_map: AnomalyMapGenerator,
-        score_share: float = 0.0,
+        score_share: float,
     ) -> None:
         super().__init__(teacher, student, loss)
         self.anomaly_map = anomaly_map
         self.score_share = score_share
 
     def forward(self, images: Tensor) -> InferenceBatch:
-        """Give score and map of each image."""
+        """Predict score and map of each image."""
         self.check_images(images)
         anomaly_map = self.locate(*self.compared(images, self.teacher(images)), images.shape[-2:])
         return InferenceBatch(pred_score=mean_of_largest(anomaly_map, self.score_share), anomaly_map=anomaly_map)

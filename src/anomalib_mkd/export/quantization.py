@@ -17,14 +17,14 @@ from torch import Tensor
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2.functional import resize
 
-from anomalib_mkd.training.item_cache import evenly_spaced
+from anomalib_mkd.functional import evenly_spaced
 
 CALIBRATION_IMAGES = 300
 """What NNCF looks at by default."""
 
 
-def normal_items(datamodule: AnomalibDataModule) -> Iterator[Any]:
-    """Give training items, evenly spaced over the training set.
+def calibration_items(datamodule: AnomalibDataModule) -> Iterator[Any]:
+    """Read training items, evenly spaced over the training set.
 
     Args:
         datamodule: Its training images are normal, as those of all anomalib's one-class datamodules.
@@ -96,7 +96,7 @@ def _distances(model: openvino.Model) -> list[str]:
 def _stems(model: openvino.Model) -> list[str]:
     """Name the convolutions that read the image.
 
-    In 8 bits they cost more accuracy than all others do (``benchmarks/first_convolution.py``). Behind the resizing
+    In 8 bits they cost more accuracy than all others do (``benchmark/first_convolution.py``). Behind the resizing
     of photos of any size, on a CPU that computes in bf16, OpenVINO 2026.4 even refuses a graph that quantises their
     input (``any_of(scale.size(), OC, 1U)``).
     """

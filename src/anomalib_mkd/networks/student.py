@@ -4,11 +4,11 @@
 """The student: the teacher's architecture with random weights, as wide as the teacher or narrower."""
 
 import torch
-from timm.models import FeatureListNet
 from torch import Tensor, nn
 
+from anomalib_mkd.networks.backbone import MIN_SIZE
 from anomalib_mkd.networks.chain import Chain, build_chain
-from anomalib_mkd.networks.teacher import MIN_SIZE, Teacher
+from anomalib_mkd.networks.teacher import Teacher
 from anomalib_mkd.types import Pyramid
 
 
@@ -30,16 +30,16 @@ class Student(nn.Module):
 
     Example:
         >>> teacher = Teacher("resnet18.tv_in1k", pre_trained=False)
-        >>> sum(p.numel() for p in Student(teacher).parameters())
+        >>> sum(p.numel() for p in Student(teacher, width=1.0).parameters())
         2782784
         >>> sum(p.numel() for p in Student(teacher, width=0.5).parameters())
         742624
     """
 
-    def __init__(self, teacher: Teacher, width: float = 1.0) -> None:
+    def __init__(self, teacher: Teacher, width: float) -> None:
         super().__init__()
         if not 0 < width <= 1:
-            msg = f"Expected a student_width in 0..1, 1 being as wide as the teacher, got {width}. Correct it."
+            msg = f"Expected a student_width in 0..1, 1 being as wide as the teacher, got {width}. Set student_width."
             raise ValueError(msg)
         self.layers = teacher.layers
         if isinstance(teacher.net, Chain):
@@ -74,48 +74,6 @@ class Student(nn.Module):
         if self.heads:
             features = [head(level) for head, level in zip(self.heads, features, strict=True)]
         return dict(zip(self.layers, features, strict=True))
-
-    def stages(self) -> tuple[list[nn.Module], dict[str, int]]:
-        """Give what the network runs one after the other, and for each layer the index of what it is the output of.
-
-        Raises:
-            NotImplementedError: If the network is no plain sequence.
-        """
-        if isinstance(self.net, Chain):
-            return list(self.net.steps), self.net.taps
-        if isinstance(self.net, FeatureListNet):
-            order = list(self.net.keys())
-            return list(self.net.values()), dict(
-                zip(self.layers, map(order.index, self.net.return_layers), strict=True)
-            )
-        msg = (
-            f"Expected a backbone whose stages run one after the other, such as a ResNet, got a "
-            f"{type(self.net).__name__}. Choose another backbone, or path_mode='target'."
-        )
-        raise NotImplementedError(msg)
-
-    def feed(self, features: Tensor, start: str, stop: str) -> Tensor:
-        """Run the stages behind one layer up to another one, on features of another network.
-
-        BatchNorms use the running statistics of the student's own features, and leave them as they are.
-
-        Args:
-            features: What the student shall go on from at ``start``, ``(N, C, H, W)``.
-            start: A layer.
-            stop: A deeper layer.
-
-        Returns:
-            Features at ``stop``.
-        """
-        stages, ends = self.stages()
-        between = nn.Sequential(*stages[ends[start] + 1 : ends[stop] + 1])
-        norms = [norm for norm in between.modules() if isinstance(norm, nn.BatchNorm2d) and norm.training]
-        for norm in norms:
-            norm.eval()
-        fed: Tensor = between(features.clone())  # the first stage may work in place
-        for norm in norms:
-            norm.train()
-        return fed
 
 
 def narrowed(channels: int, width: float) -> int:

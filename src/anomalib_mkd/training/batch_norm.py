@@ -5,9 +5,17 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import nn
+
+from anomalib_mkd.training.normal_images import normal_batches
+
+FEW_STEPS = 1000
+"""A shorter training ends with BatchNorm statistics estimated anew."""
+IMAGES = 256
+"""How many normal images they are estimated on, at most."""
 
 
 @contextmanager
@@ -46,3 +54,17 @@ def estimating_batch_norm(network: nn.Module, *, frozen: bool = False) -> Iterat
         for norm, momentum, training in before:
             norm.momentum = momentum
             norm.train(training)
+
+
+def refresh_batch_norm(module: Any) -> None:
+    """Estimate a student's statistics anew on normal training images, after a short training.
+
+    Args:
+        module: A model at the end of its training.
+    """
+    if module.global_step >= FEW_STEPS or len(module.trainer.train_dataloader.dataset) < 2:
+        return
+    with estimating_batch_norm(module.model):
+        for batch in normal_batches(module, IMAGES):
+            if len(batch.image) > 1:
+                module.model.pyramids(module.inputs(batch), module.teacher_pyramid(batch))

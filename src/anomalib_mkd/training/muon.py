@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from einops import rearrange
 from torch import Tensor
 
 MOMENTUM = 0.95
@@ -25,7 +26,7 @@ class Muon(torch.optim.AdamW):
     of the steps: Liu et al. 2025, arXiv 2502.16982.
 
     ``torch.optim.Muon`` refuses convolutions, and timm's iterates in bf16, which a CPU without it emulates, 13 to
-    26 times slower (``benchmarks/muon.py``).
+    26 times slower (``benchmark/time_muon.py``).
 
     Args:
         params: As for AdamW.
@@ -69,13 +70,14 @@ class Muon(torch.optim.AdamW):
             state["momentum"] = torch.zeros_like(weight)
         state["step"] += 1
         momentum = state["momentum"].lerp_(gradient, 1 - MOMENTUM)
-        ahead = gradient.lerp(momentum, MOMENTUM).flatten(1)  # Nesterov's; (O, ...) -> (O, I)
+        ahead = gradient.lerp(momentum, MOMENTUM)  # Nesterov's
         weight.mul_(1 - rate * decay)
-        weight.sub_(rate * RMS * max(ahead.shape) ** 0.5 * orthogonalized(ahead).view_as(weight))
+        matrix = rearrange(ahead, "o ... -> o (...)")
+        weight.sub_(rate * RMS * max(matrix.shape) ** 0.5 * orthogonalized(matrix).view_as(weight))
 
 
 def orthogonalized(matrix: Tensor) -> Tensor:
-    """Bring all singular values near 1, within 0.7..1.2, and leave the directions as they are.
+    """Bring all singular values near 1, within 0.7..1.2, and keep the directions.
 
     Args:
         matrix: ``(O, I)``.

@@ -24,7 +24,7 @@ def count(module: nn.Module) -> int:
 
 def test_a_full_student_is_the_teacher_untrained() -> None:
     teacher = Teacher(RESNET18, pre_trained=False)
-    student = Student(teacher)
+    student = Student(teacher, width=1.0)
     assert count(student) == count(teacher) == 2_782_784  # ResNet-18 up to layer3
     assert not student.heads
     assert all(parameter.requires_grad for parameter in student.parameters())
@@ -114,23 +114,6 @@ def test_layers_that_no_longer_fit_together_are_refused(monkeypatch: pytest.Monk
     monkeypatch.setattr(teacher, "build_network", Concatenating)
     with pytest.raises(ValueError, match="Expected a backbone whose layers can all be narrowed alike"):
         Student(teacher, width=0.3)
-
-
-@pytest.mark.parametrize("backbone", [RESNET18, "quickstart"])
-def test_feeding_own_features_gives_the_layers_behind_them(backbone: str) -> None:
-    teacher = Teacher(backbone, pre_trained=False)
-    student = Student(teacher).eval()
-    pyramid = student(torch.randn(2, 3, 64, 64))
-    first, *_, last = teacher.layers
-    kept = pyramid[first].clone()
-    torch.testing.assert_close(student.feed(pyramid[first], first, last), pyramid[last])
-    assert torch.equal(pyramid[first], kept)
-
-
-def test_feeding_needs_a_sequence() -> None:
-    student = Student(Teacher("mobilenetv3_small_050", pre_trained=False))
-    with pytest.raises(NotImplementedError, match="Expected a backbone whose stages run one after the other"):
-        student.feed(torch.zeros(1, 16, 16, 16), *student.layers[:2])
 
 
 def test_the_names_of_narrowed_layers_are_timms() -> None:

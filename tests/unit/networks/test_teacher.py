@@ -14,9 +14,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torchvision.models.vgg import cfgs, make_layers
 
-from anomalib_mkd.networks import teacher as module
+from anomalib_mkd.networks import pretrained as module
+from anomalib_mkd.networks.backbone import is_chain, resolve_backbone
 from anomalib_mkd.networks.chain import Block, Chain
-from anomalib_mkd.networks.teacher import Teacher, is_chain, resolve_backbone
+from anomalib_mkd.networks.teacher import Teacher
 from tests.networks import pictures, tiny_teacher
 
 if TYPE_CHECKING:

@@ -13,12 +13,15 @@ from anomalib.post_processing import PostProcessor
 from anomalib.pre_processing import PreProcessor
 from anomalib.visualization import Visualizer
 
+from anomalib_mkd.arguments import check_choices, check_ranges
 from anomalib_mkd.models.dcam.torch_model import DcamModel
-from anomalib_mkd.networks.teacher import LEVELWISE_BACKBONE
-from anomalib_mkd.training.levelwise_mixin import LevelwiseMixin, suited_pre_processor
+from anomalib_mkd.networks.backbone import RESNET18
+from anomalib_mkd.networks.inputs import suited_pre_processor
+from anomalib_mkd.networks.teacher import Teacher
+from anomalib_mkd.training.mixin import DistillationMixin
 
 
-class Dcam(LevelwiseMixin, AnomalibModule):
+class Dcam(DistillationMixin, AnomalibModule):
     """Distillation with attention that only training sees (Jena et al. 2024), for one category or many.
 
     Args:
@@ -26,17 +29,12 @@ class Dcam(LevelwiseMixin, AnomalibModule):
         layers: Layers that the student learns. Default: the stages of stride 4, 8 and 16.
         student_width: Share of the teacher's channels that the student has; 1 is the paper's.
         attention: What the gates weigh; "none" is the control.
-        attention_order: With both: channels first, or both gates on the same features.
-        reduction_ratio: Channels per hidden unit of a channel gate.
-        spatial_kernel: Side of a spatial gate's convolution, odd.
         cosine_weight: Weight of the cosine distance between the teacher's and the attended features.
         kl_weight: Weight of the divergence between the teacher's and the attended features.
-        raw_weight: Weight of the cosine distance between the teacher's and the raw features, which are what judges.
-        cosine_type: "channel" compares the channels at each position; "spatial", with hard_share=1, positions.
+        raw_weight: Weight of the cosine distance between the teacher's and the raw features, which prediction compares.
         temperature: Divides features before the softmax over positions.
-        kl_reduction: How the channels of the divergence are joined.
-        hard_share: Share of the positions that the cosine distance looks at, those where the student is worst; 1 is the
-            paper's, and the only choice for cosine_type="spatial".
+        hard_share: Share of the positions that the cosine distance averages, those where the student is worst; 1 is the
+            paper's.
         level_fusion: How levels of the map are joined.
         sigma: Standard deviation of the map's Gaussian blur in pixels; 0 for none.
         score_share: Share of the map's pixels whose mean is the score, those where it is highest; 0 is the code's peak.
@@ -48,7 +46,6 @@ class Dcam(LevelwiseMixin, AnomalibModule):
         training_steps: Steps for each category where neither max_epochs nor max_steps is set, up to whole epochs.
         cache_gigabytes: Memory for the training images and the teacher's features of them; 0 keeps none.
         student_precision: "auto" trains the student in bf16 on CPUs that compute in it, and in f32 elsewhere.
-        on_divergence: Log the signs of a diverged training, or stop at them.
         pre_trained: Start from the backbone's ImageNet weights.
         weights: File with weights for the backbone, or "quickstart" for the small embedded teacher.
         pre_processor: Default: anomalib's, 256 pixels; 128 pixels without normalisation for the embedded teacher.
@@ -64,19 +61,14 @@ class Dcam(LevelwiseMixin, AnomalibModule):
 
     def __init__(
         self,
-        backbone: str = LEVELWISE_BACKBONE,
+        backbone: str = RESNET18,
         layers: Sequence[str] | None = None,
         student_width: float = 0.5,
         attention: Literal["channel", "spatial", "both", "none"] = "channel",
-        attention_order: Literal["sequential", "parallel"] = "sequential",
-        reduction_ratio: int = 8,
-        spatial_kernel: int = 7,
         cosine_weight: float = 1.0,
         kl_weight: float = 1.0,
         raw_weight: float = 1.0,
-        cosine_type: Literal["channel", "spatial"] = "channel",
         temperature: float = 1.0,
-        kl_reduction: Literal["mean", "sum"] = "mean",
         hard_share: float = 0.1,
         level_fusion: Literal["sum", "product"] = "sum",
         sigma: float = 0.0,
@@ -89,7 +81,6 @@ class Dcam(LevelwiseMixin, AnomalibModule):
         training_steps: int | None = 300,
         cache_gigabytes: float = 4.0,
         student_precision: Literal["auto", "f32", "bf16"] = "auto",
-        on_divergence: Literal["warn", "stop"] = "warn",
         pre_trained: bool = True,
         weights: str | Path | None = None,
         pre_processor: PreProcessor | bool = True,
@@ -98,4 +89,18 @@ class Dcam(LevelwiseMixin, AnomalibModule):
         visualizer: Visualizer | bool = True,
     ) -> None:
         super().__init__(suited_pre_processor(pre_processor, backbone, weights), post_processor, evaluator, visualizer)
-        self.model = self.build(DcamModel)
+        check_choices(Dcam.__init__, self.hparams)
+        check_ranges(self.hparams)
+        self.model = DcamModel(
+            Teacher(backbone, layers, pre_trained=pre_trained, weights=weights),
+            student_width=student_width,
+            attention=attention,
+            cosine_weight=cosine_weight,
+            kl_weight=kl_weight,
+            raw_weight=raw_weight,
+            temperature=temperature,
+            hard_share=hard_share,
+            level_fusion=level_fusion,
+            sigma=sigma,
+            score_share=score_share,
+        )

@@ -13,12 +13,15 @@ from anomalib.post_processing import PostProcessor
 from anomalib.pre_processing import PreProcessor
 from anomalib.visualization import Visualizer
 
+from anomalib_mkd.arguments import check_choices, check_ranges
 from anomalib_mkd.models.mixed_distillation.torch_model import MixedDistillationModel
-from anomalib_mkd.networks.teacher import LEVELWISE_BACKBONE
-from anomalib_mkd.training.levelwise_mixin import LevelwiseMixin, suited_pre_processor
+from anomalib_mkd.networks.backbone import RESNET18
+from anomalib_mkd.networks.inputs import suited_pre_processor
+from anomalib_mkd.networks.teacher import Teacher
+from anomalib_mkd.training.mixin import DistillationMixin
 
 
-class MixedDistillation(LevelwiseMixin, AnomalibModule):
+class MixedDistillation(DistillationMixin, AnomalibModule):
     """Mixed distillation (Cai and Xia, MVA 2023): STFPM whose levels also learn across, see docs/papers.
 
     Args:
@@ -27,16 +30,10 @@ class MixedDistillation(LevelwiseMixin, AnomalibModule):
         student_width: Share of the teacher's channels that the student has; 1 is STFPM's.
         skip_weight: Weight of the path on which deep student levels learn from shallow teacher levels; 0 = none.
         symmetric_weight: Weight of the path on which shallow student levels learn from deep ones; 0 = none.
-        pairs: Paths join the first and the last layer, or every two.
-        path_mode: The shallow teacher level is a deep student level's further "target", or "feed"s its stages.
-        adapter: What adapts a student level to another teacher level: 1x1 convolutions, or a knowledge review.
-        align: Linear adapters compare at the size of the deeper level ("coarse") or of the shallower one.
-        map_source: The map compares the same levels, or also what the paths compare.
         level_fusion: How levels of the map are joined.
         sigma: Standard deviation of the map's Gaussian blur in pixels; 0 for none.
         score_share: Share of the map's pixels whose mean is the score, those where it is highest; 0 is STFPM's peak.
-        loss_reduction: "mean" does not depend on the batch size, "anomalib" is the loss of anomalib's Stfpm.
-        hard_share: Share of the positions that the loss looks at, those where the student is worst; 1 is STFPM's.
+        hard_share: Share of the positions that the loss averages, those where the student is worst; 1 is STFPM's.
         painted_share: Share of the training images that the student, unlike the teacher, sees painted over; 0 for none.
         optimizer: Muon, AdamW, or SGD with a momentum of 0.9.
         learning_rate: Its largest learning rate. Default: 0.03 for Muon, 0.004 for AdamW, 0.4 for SGD.
@@ -45,7 +42,6 @@ class MixedDistillation(LevelwiseMixin, AnomalibModule):
         training_steps: Steps for each category where neither max_epochs nor max_steps is set, up to whole epochs.
         cache_gigabytes: Memory for the training images and the teacher's features of them; 0 keeps none.
         student_precision: "auto" trains the student in bf16 on CPUs that compute in it, and in f32 elsewhere.
-        on_divergence: Log the signs of a diverged training, or stop at them.
         pre_trained: Start from the backbone's ImageNet weights.
         weights: File with weights for the backbone, or "quickstart" for the small embedded teacher.
         pre_processor: Default: anomalib's, 256 pixels; 128 pixels without normalisation for the embedded teacher.
@@ -61,20 +57,14 @@ class MixedDistillation(LevelwiseMixin, AnomalibModule):
 
     def __init__(
         self,
-        backbone: str = LEVELWISE_BACKBONE,
+        backbone: str = RESNET18,
         layers: Sequence[str] | None = None,
         student_width: float = 0.5,
         skip_weight: float = 0.5,
         symmetric_weight: float = 0.5,
-        pairs: Literal["extreme", "all"] = "extreme",
-        path_mode: Literal["target", "feed"] = "target",
-        adapter: Literal["linear", "review"] = "linear",
-        align: Literal["coarse", "fine"] = "coarse",
-        map_source: Literal["same", "mixed"] = "same",
         level_fusion: Literal["sum", "product"] = "sum",
         sigma: float = 0.0,
         score_share: float = 0.005,
-        loss_reduction: Literal["mean", "anomalib"] = "mean",
         hard_share: float = 0.1,
         painted_share: float = 0.5,
         optimizer: Literal["muon", "adamw", "sgd"] = "muon",
@@ -84,7 +74,6 @@ class MixedDistillation(LevelwiseMixin, AnomalibModule):
         training_steps: int | None = 300,
         cache_gigabytes: float = 4.0,
         student_precision: Literal["auto", "f32", "bf16"] = "auto",
-        on_divergence: Literal["warn", "stop"] = "warn",
         pre_trained: bool = True,
         weights: str | Path | None = None,
         pre_processor: PreProcessor | bool = True,
@@ -93,4 +82,15 @@ class MixedDistillation(LevelwiseMixin, AnomalibModule):
         visualizer: Visualizer | bool = True,
     ) -> None:
         super().__init__(suited_pre_processor(pre_processor, backbone, weights), post_processor, evaluator, visualizer)
-        self.model = self.build(MixedDistillationModel)
+        check_choices(MixedDistillation.__init__, self.hparams)
+        check_ranges(self.hparams)
+        self.model = MixedDistillationModel(
+            Teacher(backbone, layers, pre_trained=pre_trained, weights=weights),
+            student_width=student_width,
+            skip_weight=skip_weight,
+            symmetric_weight=symmetric_weight,
+            hard_share=hard_share,
+            level_fusion=level_fusion,
+            sigma=sigma,
+            score_share=score_share,
+        )

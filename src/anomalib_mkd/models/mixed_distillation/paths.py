@@ -1,24 +1,47 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""The paths of mixed distillation: which levels of teacher and student are compared across.
+"""The paths of mixed distillation: a level of the student that also learns from a teacher level of another depth."""
 
-How they are compared is told by components that know nothing of mixed distillation: ``linear_path``, ``fed_path`` and
-``review``.
-"""
+from collections.abc import Mapping
 
-from collections.abc import Sequence
-from itertools import combinations
+from torch import nn
+
+from anomalib_mkd.functional import resize
+from anomalib_mkd.types import Pyramid
 
 
-def find_crossings(layers: Sequence[str], kind: str, pairs: str) -> list[tuple[str, str]]:
-    """Join the first layer with the last one (``"extreme"``), or every two (``"all"``), in the direction of a path.
+class CrossPath(nn.Module):
+    """Compare a student level with another teacher level through a linear 1x1 convolution.
 
-    A crossing names the teacher's layer, then the student's.
+    Being linear, the convolution cannot learn in the student's place. The two are compared at the size of the deeper
+    level, which cannot restore the detail of the shallower one.
+
+    Args:
+        channels: Channels per layer.
+        teacher_layer: What is learned.
+        student_layer: What learns it.
+
+    Shape:
+        The teacher's and the student's pyramid in; the pair to compare, the teacher's and the adapted one, out.
 
     Example:
-        >>> find_crossings(["layer1", "layer2", "layer3"], "skip", "extreme")
-        [('layer1', 'layer3')]
+        >>> import torch
+        >>> path = CrossPath({"layer1": 8, "layer2": 16}, teacher_layer="layer1", student_layer="layer2")
+        >>> pyramid = {"layer1": torch.ones(2, 8, 4, 4), "layer2": torch.ones(2, 16, 2, 2)}
+        >>> {name: tuple(features.shape) for name, features in path(pyramid, pyramid)[1].items()}
+        {'layer2 for layer1': (2, 8, 2, 2)}
     """
-    joined = [(layers[0], layers[-1])] if pairs == "extreme" else list(combinations(layers, 2))
-    return joined if kind == "skip" else [(deep, shallow) for shallow, deep in joined]
+
+    def __init__(self, channels: Mapping[str, int], *, teacher_layer: str, student_layer: str) -> None:
+        super().__init__()
+        self.teacher_layer, self.student_layer = teacher_layer, student_layer
+        self.name = f"{student_layer} for {teacher_layer}"
+        # in a list, so that the checkpoints of commit 0a145f3 find it
+        self.adapters = nn.ModuleList([nn.Conv2d(channels[student_layer], channels[teacher_layer], 1)])
+
+    def forward(self, teacher: Pyramid, student: Pyramid) -> tuple[Pyramid, Pyramid]:
+        """Adapt the student's features to the teacher's layer."""
+        target, source = teacher[self.teacher_layer], student[self.student_layer]
+        size = min(target.shape[-2:], source.shape[-2:])
+        return {self.name: resize(target, size)}, {self.name: self.adapters[0](resize(source, size))}

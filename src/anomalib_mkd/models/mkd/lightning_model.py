@@ -21,8 +21,10 @@ from torchvision.transforms.v2 import Compose, Normalize, Resize
 
 from anomalib_mkd.arguments import check_choices, check_ranges
 from anomalib_mkd.models.mkd.torch_model import MkdModel
-from anomalib_mkd.networks.teacher import DEFAULT_BACKBONE, MIN_SIZE, Teacher, is_chain, resolve_backbone
+from anomalib_mkd.networks.backbone import MIN_SIZE, VGG16, is_chain, resolve_backbone
+from anomalib_mkd.networks.teacher import Teacher
 from anomalib_mkd.training.mixin import DistillationMixin
+from anomalib_mkd.training.normal_images import normal_batches
 
 
 class Mkd(DistillationMixin, AnomalibModule):
@@ -36,10 +38,10 @@ class Mkd(DistillationMixin, AnomalibModule):
         layers: Layers that the student learns. Default: pools 2 to 5 of a VGG, else the stages of stride 4, 8 and 16.
         score_layers: Layers that score and map look at. Default: all but the shallowest.
         student: "smaller" is 16 channels wide between the layers (the paper's best), "equal" as wide as the teacher.
-        value_weight: Weight of the value term beside the direction term. 0.5 is the authors' for MVTec AD, 0.01 for
-            small images; "auto" makes both terms equal on the untrained student (the paper's thought) and is kept in
-            the checkpoint.
-        direction_only: Leave the value term out of loss, score and map.
+        direction_weight: Weight of the direction term in loss, score and map; 0 leaves it out.
+        value_weight: Weight of the value term; 0 leaves it out. 0.5 is the authors' for MVTec AD, 0.01 for small
+            images; "auto" makes both terms equal on the untrained student (the paper's thought) and is kept in the
+            checkpoint.
         localization: How the map's gradient is taken: "gradients", "guided" (guided backpropagation through the
             student) or "smooth_grad" (mean over 50 noisy copies; cannot be exported).
         detach_teacher: Take the gradient through the student only (the paper's text) or through both networks (the
@@ -80,12 +82,12 @@ class Mkd(DistillationMixin, AnomalibModule):
 
     def __init__(
         self,
-        backbone: str = DEFAULT_BACKBONE,
+        backbone: str = VGG16,
         layers: Sequence[str] | None = None,
         score_layers: Sequence[str] | None = None,
         student: Literal["smaller", "equal"] = "smaller",
+        direction_weight: float = 1.0,
         value_weight: float | Literal["auto"] = "auto",
-        direction_only: bool = False,
         localization: Literal["gradients", "guided", "smooth_grad"] = "gradients",
         detach_teacher: bool = True,
         map_scaling: Literal["train_quantile", "none", "per_image_p99"] = "train_quantile",
@@ -103,9 +105,8 @@ class Mkd(DistillationMixin, AnomalibModule):
         evaluator: Evaluator | bool = True,
         visualizer: Visualizer | bool = True,
     ) -> None:
-        _check_value_weight(value_weight, direction_only)
-        weights_name = None if weights is None else str(weights)
-        paper_input = is_chain(resolve_backbone(backbone, weights_name))
+        _check_weights(direction_weight, value_weight)
+        paper_input = is_chain(resolve_backbone(backbone, None if weights is None else str(weights)))
         super().__init__(
             pre_processor=self.configure_pre_processor(imagenet=not paper_input)
             if pre_processor is True
@@ -117,17 +118,18 @@ class Mkd(DistillationMixin, AnomalibModule):
         check_choices(Mkd.__init__, self.hparams)
         check_ranges(self.hparams)
         self.model = MkdModel(
-            Teacher(backbone, layers, pre_trained=pre_trained, weights=weights_name),
+            Teacher(backbone, layers, pre_trained=pre_trained, weights=weights),
             score_layers=score_layers,
             student=student,
-            value_weight=0.0 if direction_only else 1.0 if value_weight == "auto" else value_weight,
+            direction_weight=direction_weight,
+            value_weight=1.0 if value_weight == "auto" else value_weight,
             localization=localization,
             detach_teacher=detach_teacher,
             map_scaling=map_scaling,
             sigma=sigma,
             opening=opening,
         )
-        self.register_buffer("balanced", torch.tensor(direction_only or value_weight != "auto"))
+        self.register_buffer("balanced", torch.tensor(value_weight != "auto"))
 
     @staticmethod
     def configure_pre_processor(image_size: tuple[int, int] | None = None, imagenet: bool = False) -> PreProcessor:
@@ -158,14 +160,14 @@ class Mkd(DistillationMixin, AnomalibModule):
         """Balance the two terms before the first step, unless a checkpoint brought the balance."""
         super().on_train_start()
         if not self.balanced:
-            batch = next(self.normal_batches())
+            batch = next(normal_batches(self))
             self.model.train()
             self.model.balance_terms(batch.image, self.teacher_pyramid(batch))
             self.balanced.fill_(value=True)
 
     def calibrate(self) -> None:
         """Scale the map by normal images."""
-        self.model.calibrate_map(batch.image for batch in self.normal_batches())
+        self.model.calibrate_map(batch.image for batch in normal_batches(self))
 
     def to_onnx(  # type: ignore[override]  # the host's signature, not Lightning's
         self,
@@ -194,7 +196,7 @@ class Mkd(DistillationMixin, AnomalibModule):
             raise ValueError(msg)
         return super().to_onnx(export_root, model_file_name=model_file_name, input_size=input_size, **kwargs)
 
-    def to_openvino(  # type: ignore[override]  # what we do not touch is passed on
+    def to_openvino(  # type: ignore[override]  # what we do not change is passed on
         self,
         export_root: Path | str,
         model_file_name: str = "model",
@@ -218,10 +220,11 @@ class Mkd(DistillationMixin, AnomalibModule):
         return super().to_openvino(export_root, model_file_name, input_size, datamodule=datamodule, **kwargs)
 
 
-def _check_value_weight(value_weight: float | str, direction_only: bool) -> None:
-    if value_weight != "auto" and not (isinstance(value_weight, (int, float)) and value_weight > 0):
-        msg = f"Expected value_weight > 0 or 'auto', got {value_weight!r}. To drop the value term, set direction_only."
-        raise ValueError(msg)
-    if direction_only and value_weight != "auto":
-        msg = f"Expected no value_weight beside direction_only=True, got {value_weight}. Set one of them."
+def _check_weights(direction_weight: float, value_weight: float | str) -> None:
+    given = (direction_weight, direction_weight if value_weight == "auto" else value_weight)
+    if not (all(isinstance(weight, (int, float)) and weight >= 0 for weight in given) and any(given)):
+        msg = (
+            "Expected direction_weight and value_weight >= 0, not both 0, or value_weight='auto' with a "
+            f"direction_weight > 0, got {direction_weight!r} and {value_weight!r}. Set the two so."
+        )
         raise ValueError(msg)

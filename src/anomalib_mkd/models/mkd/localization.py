@@ -3,12 +3,13 @@
 
 """Where an image differs: the gradient of MKD's discrepancy at the image, written as a forward computation.
 
-Source: MKD (Salehi et al., CVPR 2021), Eq. 5-6 and Sec. 3.3. anomalib judges images in inference mode and ONNX and
+Source: MKD (Salehi et al., CVPR 2021), Eq. 5-6 and Sec. 3.3. anomalib predicts in inference mode and ONNX and
 OpenVINO have no autograd, but the reverse pass of a plain chain is short: each step below is the adjoint of a step of
 the chain.
 """
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
@@ -17,29 +18,29 @@ from anomalib_mkd.networks.chain import Chain
 from anomalib_mkd.types import Pyramid
 
 
-def discrepancy_gradient(teacher: Tensor, student: Tensor, value_weight: Tensor) -> Tensor:
-    """Differentiate direction plus weighted value of one level with respect to the student's features.
+def discrepancy_gradient(teacher: Tensor, student: Tensor, weights: Tensor) -> Tensor:
+    """Differentiate the weighted sum of direction and value of one level with respect to the student's features.
 
     Direction and value are symmetric in their arguments: exchanged, this is the gradient for the teacher's features.
 
     Args:
         teacher: Features ``(N, C, H, W)``.
         student: Features ``(N, C, H, W)``.
-        value_weight: Scalar.
+        weights: Of direction and value, ``(2,)``.
 
     Returns:
         Gradient of each image's own discrepancy, ``(N, C, H, W)``. The direction's part is 0 where a level is all
         zero: there it would be 1e8 per unit, a matter of the epsilon alone.
     """
-    t, s = teacher.flatten(1), student.flatten(1)  # (N, C, H, W) -> (N, C*H*W)
+    t, s = (rearrange(features, "n c h w -> n (c h w)") for features in (teacher, student))
     t_norm = t.norm(dim=1, keepdim=True)
     s_norm = s.norm(dim=1, keepdim=True)
     alive = ((t_norm > EPSILON) & (s_norm > EPSILON)).to(s.dtype)
     t_unit = t / t_norm.clamp_min(EPSILON)
     s_unit = s / s_norm.clamp_min(EPSILON)
     cosine = (t_unit * s_unit).sum(dim=1, keepdim=True)
-    direction = alive * (cosine * s_unit - t_unit) / s_norm.clamp_min(EPSILON)
-    value = (2 * value_weight / s.shape[1]) * (s - t)
+    direction = weights[0] * alive * (cosine * s_unit - t_unit) / s_norm.clamp_min(EPSILON)
+    value = (2 * weights[1] / s.shape[1]) * (s - t)
     gradient: Tensor = direction + value
     return gradient.view_as(student)
 
@@ -94,9 +95,9 @@ def _convolution_adjoint(weight: Tensor, gradient: Tensor) -> Tensor:
 
 
 def _batch_norm_scale(step: nn.BatchNorm2d) -> Tensor:
-    """Give the factor per channel, ``(1, C, 1, 1)``, by which a BatchNorm in eval mode multiplies."""
+    """Compute the factor per channel, ``(1, C, 1, 1)``, by which a BatchNorm in eval mode multiplies."""
     assert step.running_var is not None  # a chain's BatchNorms track statistics  # noqa: S101
-    return (step.weight * torch.rsqrt(step.running_var + step.eps)).view(1, -1, 1, 1)
+    return rearrange(step.weight * torch.rsqrt(step.running_var + step.eps), "c -> 1 c 1 1")
 
 
 def _max_pool_adjoint(inputs: Tensor, pooled: Tensor, gradient: Tensor) -> Tensor:
@@ -117,8 +118,6 @@ def _max_pool_adjoint(inputs: Tensor, pooled: Tensor, gradient: Tensor) -> Tenso
     for corner in corners:
         routed.append(torch.where(corner & ~taken, gradient, 0.0))
         taken = taken | corner
-    full = F.pixel_shuffle(
-        torch.stack(routed, dim=2).flatten(1, 2), 2
-    )  # 4 x (N, C, h, w) -> (N, 4C, h, w) -> (N, C, 2h, 2w)
+    full = F.pixel_shuffle(rearrange(torch.stack(routed, dim=2), "n c corner h w -> n (c corner) h w"), 2)
     odd_height, odd_width = inputs.shape[2] - height, inputs.shape[3] - width
     return F.pad(full, (0, odd_width, 0, odd_height)) if odd_height or odd_width else full

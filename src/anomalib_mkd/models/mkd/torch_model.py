@@ -13,11 +13,17 @@ import torch
 from anomalib.data import InferenceBatch
 from torch import Tensor
 
+from anomalib_mkd.distillation.losses import PyramidLoss
 from anomalib_mkd.distillation.teacher_student import TeacherStudent
-from anomalib_mkd.functional import gaussian_blur, grey_opening, stretch_to_percentile
+from anomalib_mkd.functional import (
+    flat_cosine_distance,
+    gaussian_blur,
+    grey_opening,
+    stretch_to_percentile,
+    value_distance,
+)
 from anomalib_mkd.models.mkd.cloner import build_cloner
 from anomalib_mkd.models.mkd.localization import discrepancy_gradient, input_gradient, kept_steps
-from anomalib_mkd.models.mkd.loss import mkd_loss
 from anomalib_mkd.networks.chain import Chain
 from anomalib_mkd.networks.teacher import Teacher
 from anomalib_mkd.types import Pyramid
@@ -34,6 +40,7 @@ class MkdModel(TeacherStudent):
         teacher: The frozen network.
         score_layers: Layers that score and map look at; the loss looks at all of the teacher's.
         student: ``"smaller"`` or ``"equal"``.
+        direction_weight: Weight of the direction term.
         value_weight: Weight of the value term.
         localization: How the gradient is taken.
         detach_teacher: Whether the gradient goes through the student only, or through both networks.
@@ -55,18 +62,19 @@ class MkdModel(TeacherStudent):
         self,
         teacher: Teacher,
         *,
-        score_layers: Sequence[str] | None = None,
-        student: Literal["smaller", "equal"] = "smaller",
-        value_weight: float = 0.5,
-        localization: Literal["gradients", "guided", "smooth_grad"] = "gradients",
-        detach_teacher: bool = True,
-        map_scaling: Literal["train_quantile", "none", "per_image_p99"] = "train_quantile",
-        sigma: float = 4.0,
-        opening: bool = True,
+        score_layers: Sequence[str] | None,
+        student: Literal["smaller", "equal"],
+        direction_weight: float,
+        value_weight: float,
+        localization: Literal["gradients", "guided", "smooth_grad"],
+        detach_teacher: bool,
+        map_scaling: Literal["train_quantile", "none", "per_image_p99"],
+        sigma: float,
+        opening: bool,
     ) -> None:
-        super().__init__(
-            teacher, build_cloner(teacher.blocks(), student, signed=teacher.signed), mkd_loss(value_weight)
-        )
+        # Eq. 1-4; the weight sits on the value term, as in the authors' code, where the paper prints it on the other
+        loss = PyramidLoss(direction=(flat_cosine_distance, direction_weight), value=(value_distance, value_weight))
+        super().__init__(teacher, build_cloner(teacher.blocks(), student, signed=teacher.signed), loss)
         self.score_layers = _score_layers(teacher.layers, score_layers)
         if not detach_teacher and not isinstance(teacher.net, Chain):
             msg = (
@@ -74,6 +82,8 @@ class MkdModel(TeacherStudent):
                 "the teacher is written out for plain VGGs only. Choose a VGG, or detach the teacher."
             )
             raise ValueError(msg)
+        if not isinstance(teacher.net, Chain):  # it rounds odd sizes otherwise than the student does
+            self.side_multiple = max(teacher.strides.values())
         self.localization = localization
         self.detach_teacher = detach_teacher
         self.map_scaling = map_scaling
@@ -101,15 +111,11 @@ class MkdModel(TeacherStudent):
             teacher, teacher_outputs = _trace(cast("Chain", self.teacher.net), images)
         score = self.loss.per_image(teacher, student, self.score_layers)
 
-        value_weight = self.loss.weights[1]
-        arriving = {
-            name: discrepancy_gradient(teacher[name], student[name], value_weight) for name in self.score_layers
-        }
+        weights = self.loss.weights
+        arriving = {name: discrepancy_gradient(teacher[name], student[name], weights) for name in self.score_layers}
         gradient = input_gradient(self.student, student_outputs, arriving, guided=self.localization == "guided")
         if not self.detach_teacher:
-            arriving = {
-                name: discrepancy_gradient(student[name], teacher[name], value_weight) for name in self.score_layers
-            }
+            arriving = {name: discrepancy_gradient(student[name], teacher[name], weights) for name in self.score_layers}
             gradient = gradient + input_gradient(cast("Chain", self.teacher.net), teacher_outputs, arriving)
         return score, gradient
 
@@ -146,16 +152,17 @@ class MkdModel(TeacherStudent):
 
     @torch.no_grad()
     def balance_terms(self, images: Tensor, teacher: Pyramid) -> None:
-        """Weigh the value term so that an untrained student errs as much in value as in direction.
+        """Weigh the value term so that the two terms are equal on the untrained student.
 
-        Source: MKD (Salehi et al., CVPR 2021), Sec. 3.1, which wants both terms of one size on the untrained network.
+        Source: MKD (Salehi et al., CVPR 2021), Sec. 3.1.
 
         Args:
             images: Pre-processed normal images ``(N, 3, H, W)``.
             teacher: The teacher's features of them.
         """
         terms = self.loss.terms(*self.pyramids(images, teacher))
-        self.loss.weights[1] = terms["direction"].mean() / terms["value"].mean().clamp_min(TINY)
+        direction = self.loss.weights[0] * terms["direction"].mean()
+        self.loss.weights[1] = direction / terms["value"].mean().clamp_min(TINY)
 
 
 def _score_layers(layers: Sequence[str], score_layers: Sequence[str] | None) -> tuple[str, ...]:

@@ -88,8 +88,8 @@ def test_the_hyper_parameters_are_plain_data() -> None:
     assert isinstance(model.model.teacher.net, Chain)
 
 
-def test_direction_only_has_no_value_term() -> None:
-    model = tiny(direction_only=True)
+def test_a_value_weight_of_0_needs_no_balance() -> None:
+    model = tiny(value_weight=0)
     assert model.model.loss.weights.tolist() == [1.0, 0.0]
     assert model.balanced
 
@@ -105,11 +105,12 @@ def test_a_path_names_weights_as_a_string_does(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"value_weight": 0}, r"value_weight > 0 or 'auto', got 0\. To drop the value term, set direction_only"),
-        ({"value_weight": -0.5}, r"value_weight > 0 or 'auto', got -0\.5"),
-        ({"value_weight": float("nan")}, r"value_weight > 0 or 'auto', got nan"),
-        ({"value_weight": "half"}, r"value_weight > 0 or 'auto', got 'half'"),
-        ({"value_weight": 0.5, "direction_only": True}, r"no value_weight beside direction_only=True, got 0\.5"),
+        ({"value_weight": 0, "direction_weight": 0}, r"not both 0, .*, got 0 and 0\. Set the two so"),
+        ({"direction_weight": 0.0}, r"value_weight='auto' with a direction_weight > 0, got 0\.0 and 'auto'"),
+        ({"direction_weight": -1.0}, r"direction_weight and value_weight >= 0, .*, got -1\.0 and 'auto'"),
+        ({"value_weight": -0.5}, r"direction_weight and value_weight >= 0, .*, got 1\.0 and -0\.5"),
+        ({"value_weight": float("nan")}, r"direction_weight and value_weight >= 0, .*, got 1\.0 and nan"),
+        ({"value_weight": "half"}, r"direction_weight and value_weight >= 0, .*, got 1\.0 and 'half'"),
         ({"learning_rate": 0.0}, r"learning_rate > 0, got 0\.0"),
         ({"learning_rate": float("nan")}, r"learning_rate > 0, got nan"),
         ({"training_steps": 0}, r"training_steps >= 1 or None, got 0\."),

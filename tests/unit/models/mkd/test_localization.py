@@ -7,9 +7,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from anomalib_mkd.distillation.losses import PyramidLoss
+from anomalib_mkd.functional import flat_cosine_distance, value_distance
 from anomalib_mkd.models.mkd.cloner import build_cloner
 from anomalib_mkd.models.mkd.localization import discrepancy_gradient, input_gradient, kept_steps
-from anomalib_mkd.models.mkd.loss import mkd_loss
 from anomalib_mkd.networks.chain import Block, Chain, build_chain
 from anomalib_mkd.types import Pyramid
 from tests.networks import pictures, settle
@@ -23,7 +24,11 @@ BLOCKS = (
 )
 SCORE_LAYERS = ("pool3", "pool4", "pool5")
 SIZES = ((64, 64), (64, 70), (70, 76), (96, 102))
-HALF = torch.tensor(0.5, dtype=torch.float64)
+HALF = torch.tensor([1.0, 0.5], dtype=torch.float64)  # of direction and value
+
+
+def loss() -> PyramidLoss:
+    return PyramidLoss(direction=(flat_cosine_distance, 1.0), value=(value_distance, 0.5))
 
 
 def networks() -> tuple[Chain, ...]:
@@ -58,7 +63,7 @@ def by_autograd(teacher: Chain, student: Chain, images: Tensor, *, detach: bool)
     t = teacher(images)
     if detach:
         t = {name: features.detach() for name, features in t.items()}
-    mkd_loss(0.5).double().per_image(t, student(images), SCORE_LAYERS).sum().backward()
+    loss().double().per_image(t, student(images), SCORE_LAYERS).sum().backward()
     assert images.grad is not None
     return images.grad
 
@@ -81,7 +86,7 @@ def test_gradient_of_a_level_equals_autograd_and_keeps_images_apart() -> None:
     generator = torch.Generator().manual_seed(0)
     teacher, student = torch.rand(2, 3, 5, 4, 7, generator=generator, dtype=torch.float64)
     student.requires_grad_()
-    mkd_loss(0.5).double().per_image({"a": teacher}, {"a": student}).sum().backward()
+    loss().double().per_image({"a": teacher}, {"a": student}).sum().backward()
     assert student.grad is not None
     gradient = discrepancy_gradient(teacher, student.detach(), HALF)
     assert relative_error(gradient, student.grad) < 1e-12
@@ -90,8 +95,8 @@ def test_gradient_of_a_level_equals_autograd_and_keeps_images_apart() -> None:
 def test_the_direction_has_no_gradient_at_a_level_that_is_all_zero() -> None:
     student, teacher = torch.zeros(1, 3, 1, 1), torch.tensor([1.0, 0, 0]).view(1, 3, 1, 1)
     value_only = [-1 / 3, 0, 0]  # of 0.5 * mean((s - t)^2)
-    assert discrepancy_gradient(teacher, student, torch.tensor(0.5)).flatten().tolist() == pytest.approx(value_only)
-    assert not discrepancy_gradient(student, student, torch.tensor(0.5)).any()
+    assert discrepancy_gradient(teacher, student, HALF.float()).flatten().tolist() == pytest.approx(value_only)
+    assert not discrepancy_gradient(student, student, HALF.float()).any()
 
 
 @pytest.mark.parametrize("detach", [True, False])

@@ -12,8 +12,9 @@ import torch
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
+from anomalib_mkd import Mkd
 from anomalib_mkd.models.mkd.torch_model import SMOOTH_GRAD_COPIES, MkdModel
-from tests.networks import copy_teacher, pictures, settle, tiny_teacher
+from tests.networks import copy_teacher, pictures, settle
 
 SMALL_RESNET = "resnet10t.c3_in1k"
 LAYERS = ("pool2", "pool3", "pool4", "pool5")
@@ -21,7 +22,8 @@ LAYERS = ("pool2", "pool3", "pool4", "pool5")
 
 def tiny_model(backbone: str = "quickstart", **arguments: Any) -> MkdModel:
     """A model with random weights and BatchNorm statistics as after a training."""
-    model = MkdModel(tiny_teacher(backbone), **{"map_scaling": "none", **arguments})
+    torch.manual_seed(0)
+    model = Mkd(backbone, pre_trained=False, **{"map_scaling": "none", "value_weight": 0.5, **arguments}).model
     settle(model.student)
     return model.eval()
 
@@ -89,7 +91,7 @@ def test_score_layers_can_be_chosen_and_come_sorted() -> None:
 
 
 def test_a_single_layer_is_learned_and_judges() -> None:
-    model = MkdModel(tiny_teacher(layers=("pool3",)))
+    model = tiny_model(layers=["pool3"])
     assert model.score_layers == ("pool3",)
     assert judged(model.eval(), pictures(1, 64))[1].shape == (1, 1, 64, 64)
 
@@ -262,3 +264,39 @@ def test_a_resnet_has_no_written_out_way_back() -> None:
 def test_an_image_under_32_pixels_is_refused() -> None:
     with pytest.raises(ValueError, match=r"H, W >= 32, got \(1, 3, 31, 31\)"):
         tiny_model()(torch.zeros(1, 3, 31, 31))
+
+
+def test_sides_that_teacher_and_student_would_round_differently_are_refused() -> None:
+    model = tiny_model("resnet18.tv_in1k")
+    model.pyramids(pictures(1, 48, 64))
+    with pytest.raises(ValueError, match=r"H, W >= 32 and multiples of 16, got \(1, 3, 50, 64\)"):
+        model.pyramids(pictures(1, 50, 64))
+
+
+# ------------------------------------------------------------------------------------------------------------- the loss
+
+TEACHER = {"pool5": torch.tensor([[1.0, 0, 0], [0, 0, 3]]).view(2, 3, 1, 1)}
+STUDENT = {"pool5": torch.tensor([[1.0, 0, 0], [0, 2, 0]]).view(2, 3, 1, 1)}
+
+
+def test_the_loss_by_hand() -> None:
+    parts = tiny_model(layers=["pool5"]).loss(TEACHER, STUDENT)
+    assert parts["loss"].item() == pytest.approx(1.58333333)
+    assert parts["direction"].item() == pytest.approx(0.5)
+    assert parts["value"].item() == pytest.approx((4 + 9) / 3 / 2)
+
+
+@pytest.mark.parametrize(("weights", "expected"), [((1.0, 0.0), 0.5), ((0.0, 1.0), 13 / 6), ((2.0, 0.5), 1 + 13 / 12)])
+def test_each_term_can_be_weighted_and_left_out(weights: tuple[float, float], expected: float) -> None:
+    model = tiny_model(layers=["pool5"], direction_weight=weights[0], value_weight=weights[1])
+    assert model.loss(TEACHER, STUDENT)["loss"].item() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("weights", [(1.0, 0.0), (0.0, 1.0), (2.0, 0.5)])
+def test_the_gradient_has_the_weights_of_the_loss(weights: tuple[float, float]) -> None:
+    """The written-out way back against autograd, whatever is weighted or left out."""
+    model = tiny_model(direction_weight=weights[0], value_weight=weights[1]).double()
+    images = pictures(2, 64).double().requires_grad_()
+    score = model.loss.per_image(model.teacher(images.detach()), model.student(images), model.score_layers)
+    score.sum().backward()  # type: ignore[no-untyped-call]
+    torch.testing.assert_close(model.score_and_gradient(images.detach())[1], images.grad)

@@ -5,7 +5,7 @@
 
 import torch
 
-from anomalib_mkd.training.feature_cache import FeatureCache
+from anomalib_mkd.training.caching import FeatureCache
 from anomalib_mkd.types import Pyramid
 
 

@@ -1,0 +1,92 @@
+# Copyright (C) 2026 The anomalib-mkd authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Export of a model of ours: what anomalib's export does, with whole files, antialiasing and 8 bits of our own."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from anomalib.data import AnomalibDataModule, InferenceBatch
+from anomalib.deploy import CompressionType
+from anomalib.models.components.base.export_mixin import ExportMixin
+from anomalib.pre_processing import PreProcessor
+from lightning.pytorch import LightningModule
+
+from anomalib_mkd.distillation.teacher_student import TeacherStudent
+from anomalib_mkd.export.quantization import calibration_items, quantize
+from anomalib_mkd.export.resize import exportable
+from anomalib_mkd.export.staged import staged
+
+
+class DistillationExport(ExportMixin, LightningModule):
+    """Export of a :class:`TeacherStudent`; goes before ``AnomalibModule`` among the bases."""
+
+    model: TeacherStudent
+
+    def raw_inputs(self, item: Any) -> tuple[torch.Tensor, ...]:
+        """Return what an export takes, in the order of its inputs: the photo ``(3, H, W)`` of a raw item."""
+        return (item.image,)
+
+    def forward(self, batch: torch.Tensor, *args: Any, **kwargs: Any) -> InferenceBatch:
+        """Predict on photos ``(N, 3, H, W)`` in 0..1 as testing does; this is what is exported.
+
+        anomalib's own version resizes without antialiasing.
+        """
+        del args, kwargs
+        pre_processor: Any = self.pre_processor
+        if isinstance(pre_processor, PreProcessor) and pre_processor.transform:
+            pre_processor = exportable(pre_processor.transform)
+        return self.post_processed(pre_processor(batch) if pre_processor else batch)
+
+    def post_processed(self, images: torch.Tensor) -> InferenceBatch:
+        """Predict on pre-processed images, and apply thresholds and scaling."""
+        prediction: InferenceBatch = self.model(images)
+        post_processor: Any = self.post_processor
+        return post_processor(prediction) if post_processor else prediction
+
+    def to_torch(self, export_root: Path | str, model_file_name: str = "model") -> Path:
+        """Export as anomalib does, without half-written files."""
+        self.model.teacher.prepare()
+        with staged(export_root) as staging:
+            path = super().to_torch(staging, model_file_name)
+        return Path(export_root) / path.relative_to(staging)
+
+    def to_onnx(  # type: ignore[override]  # the host's signature, not Lightning's
+        self,
+        export_root: Path | str,
+        model_file_name: str = "model",
+        input_size: tuple[int, int] | None = None,
+        **kwargs: Any,
+    ) -> Path:
+        """Export as anomalib does, without half-written files, in the opset that torch writes without converting."""
+        self.model.teacher.prepare()
+        kwargs.setdefault("opset_version", 18)
+        with staged(export_root) as staging:
+            path = super().to_onnx(staging, model_file_name, input_size, **kwargs)
+        return Path(export_root) / path.relative_to(staging)
+
+    def to_openvino(  # type: ignore[override]  # what we do not change is passed on
+        self,
+        export_root: Path | str,
+        model_file_name: str = "model",
+        input_size: tuple[int, int] | None = None,
+        compression_type: CompressionType | None = None,
+        datamodule: AnomalibDataModule | None = None,
+        **kwargs: Any,
+    ) -> Path:
+        """Export as anomalib does, without half-written files, and quantise on normal training images.
+
+        Raises:
+            ValueError: If there are no images for ``CompressionType.INT8_PTQ``.
+        """
+        by_us = compression_type == CompressionType.INT8_PTQ
+        if by_us and datamodule is None:
+            msg = "Expected a datamodule for INT8_PTQ, whose training images calibrate the model, got none. Give one."
+            raise ValueError(msg)
+        with staged(export_root) as staging:
+            theirs = None if by_us else compression_type
+            path = super().to_openvino(staging, model_file_name, input_size, theirs, datamodule, **kwargs)
+            if by_us and datamodule is not None:
+                quantize(path, map(self.raw_inputs, calibration_items(datamodule)))
+        return Path(export_root) / path.relative_to(staging)

@@ -1,0 +1,25 @@
+# Copyright (C) 2026 The anomalib-mkd authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""The pictures that a teacher was trained on, where they are not ImageNet's usual ones."""
+
+from pathlib import Path
+
+from anomalib.pre_processing import PreProcessor
+from torchvision.transforms.v2 import Resize
+
+from anomalib_mkd.networks.backbone import QUICKSTART, resolve_backbone
+
+
+def suited_pre_processor(
+    pre_processor: PreProcessor | bool, backbone: str, weights: str | Path | None
+) -> PreProcessor | bool:
+    """Replace the default by the embedded teacher's own where that teacher is asked for: 128 pixels, values in 0..1.
+
+    Args:
+        pre_processor: As a model got it; only ``True`` is replaced.
+        backbone: As for :class:`Teacher`.
+        weights: As for :class:`Teacher`.
+    """
+    embedded = resolve_backbone(backbone, None if weights is None else str(weights)) == QUICKSTART
+    return PreProcessor(Resize((128, 128), antialias=True)) if embedded and pre_processor is True else pre_processor

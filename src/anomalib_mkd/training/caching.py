@@ -1,0 +1,200 @@
+# Copyright (C) 2026 The anomalib-mkd authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""What stays the same from epoch to epoch, kept in memory: training images, and the teacher's features of them."""
+
+import copy
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchvision.transforms.v2 import CenterCrop, Compose, Grayscale, Normalize, Resize, Transform
+
+from anomalib_mkd.types import Pyramid
+
+logger = logging.getLogger(__name__)
+
+HALF_MAX = torch.finfo(torch.float16).max
+
+
+class FeatureCache:
+    """Pyramids by image path, in half precision, in memory.
+
+    It is only right while an image always looks the same to the teacher: the caller must not use it with random
+    augmentation. When full it keeps what it has and takes no more.
+
+    Args:
+        max_bytes: Upper bound of what is kept.
+
+    Example:
+        >>> import torch
+        >>> cache = FeatureCache(max_bytes=1000)
+        >>> cache.put(["a.png"], {"layer1": torch.ones(1, 2, 4, 4)})
+        >>> cache.get(["a.png"])["layer1"].shape, cache.get(["b.png"])
+        (torch.Size([1, 2, 4, 4]), None)
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self.max_bytes = max_bytes
+        self.used_bytes = 0
+        self._pyramids: dict[str, Pyramid] = {}
+
+    def pyramid(self, paths: Sequence[str], device: torch.device, compute: Callable[[], Pyramid]) -> Pyramid:
+        """Look the features of a batch up, or compute and keep them.
+
+        Args:
+            paths: One per image.
+            device: Where to put them.
+            compute: Called where an image of the batch is missing.
+        """
+        pyramid = self.get(paths, device)
+        if pyramid is None:
+            pyramid = compute()
+            self.put(paths, pyramid)
+        return pyramid
+
+    def get(self, paths: Sequence[str], device: torch.device | str = "cpu") -> Pyramid | None:
+        """Look up the features of a batch as floats.
+
+        Args:
+            paths: One per image.
+            device: Where to put them.
+
+        Returns:
+            Layer to ``(N, C_l, H_l, W_l)``; ``None`` if any of the images is missing.
+        """
+        if not all(path in self._pyramids for path in paths):
+            return None
+        kept = [self._pyramids[path] for path in paths]
+        return {name: torch.stack([p[name] for p in kept]).to(device).float() for name in kept[0]}
+
+    def put(self, paths: Sequence[str], pyramid: Pyramid) -> None:
+        """Keep the features of a batch, as far as there is room.
+
+        Args:
+            paths: One per image.
+            pyramid: Layer to ``(N, C_l, H_l, W_l)``.
+        """
+        for index, path in enumerate(paths):
+            if path in self._pyramids:
+                continue
+            kept = {name: _compact(features[index]) for name, features in pyramid.items()}
+            size = sum(features.nbytes for features in kept.values())
+            if self.used_bytes + size <= self.max_bytes:
+                self._pyramids[path] = kept
+                self.used_bytes += size
+
+
+def _compact(features: Tensor) -> Tensor:
+    """Halve the precision, unless a value would overflow; copy, so that the batch can be freed."""
+    features = features.detach().cpu()
+    return features.half() if features.abs().max() < HALF_MAX else features.clone()
+
+
+class ItemCache:
+    """Items by index, as far as they fit.
+
+    Once teacher features are cached, reading images takes as long as a step of a small student.
+
+    Args:
+        dataset: Map-style data set whose items hold an ``image`` tensor and are always the same.
+        max_bytes: Upper bound of the images that are kept; what comes later is read each time.
+    """
+
+    def __init__(self, dataset: Any, max_bytes: int) -> None:
+        self.dataset = dataset
+        self.free_bytes = max_bytes
+        self._items: dict[int, Any] = {}
+
+    def __call__(self, indices: Sequence[int]) -> list[Any]:
+        """Give the items of a batch; copies, since a host's collate function may put resized images into them."""
+        return [copy.copy(self._get(index)) for index in indices]
+
+    def _get(self, index: int) -> Any:
+        if index in self._items:
+            return self._items[index]
+        item = self.dataset[index]
+        size = item.image.nbytes
+        if size <= self.free_bytes:
+            self._items[index] = item
+            self.free_bytes -= size
+        return item
+
+
+@contextmanager
+def items_cached(dataset: Any, max_bytes: int) -> Iterator[None]:
+    """Let data loaders without worker processes read each item of a data set once, until the block ends.
+
+    PyTorch's loader asks a data set for a whole batch where it has ``__getitems__``; this lends it one.
+
+    Args:
+        dataset: As for :class:`ItemCache`; one that has ``__getitems__`` of its own is left alone.
+        max_bytes: As for :class:`ItemCache`.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> import torch
+        >>> class Numbers:
+        ...     reads = 0
+        ...
+        ...     def __getitem__(self, index):
+        ...         self.reads += 1
+        ...         return SimpleNamespace(image=torch.full((1,), float(index)))
+        >>> numbers = Numbers()
+        >>> with items_cached(numbers, max_bytes=4):
+        ...     _ = [numbers.__getitems__([0, 0, 7]) for _ in range(2)]
+        >>> numbers.reads, hasattr(numbers, "__getitems__")
+        (3, False)
+    """
+    if hasattr(dataset, "__getitems__"):
+        yield
+        return
+    dataset.__getitems__ = ItemCache(dataset, max_bytes)
+    try:
+        yield
+    finally:
+        del dataset.__getitems__
+
+
+class TrainingCache:
+    """Both caches of one training; half of the memory is for each.
+
+    Args:
+        loader: The training loader.
+        augmentation: What a pre-processor does to images beyond resizing them.
+        gigabytes: Memory for both.
+    """
+
+    def __init__(self, loader: Any, augmentation: Transform | None, gigabytes: float) -> None:
+        self.features: FeatureCache | None = None
+        self._items = ExitStack()
+        of_dataset = getattr(
+            loader.dataset, "augmentations", Transform
+        )  # of an unknown data set, not known to be fixed
+        if not gigabytes or not (is_fixed(of_dataset) and is_fixed(augmentation)):
+            logger.info("The teacher runs in every step: caching is off, or images are augmented at random.")
+            return
+        half = int(gigabytes * 2**30 / 2)
+        self.features = FeatureCache(half)
+        if loader.num_workers == 0:  # a worker process would fill a cache of its own, and lose it after each epoch
+            self._items.enter_context(items_cached(loader.dataset, half))
+
+    def close(self) -> None:
+        """Free the memory."""
+        self.features = None
+        self._items.close()
+
+
+def is_fixed(transform: Transform | type | None) -> bool:
+    """Return whether a transform is known to give the same picture each time.
+
+    Example:
+        >>> is_fixed(Compose([Resize((8, 8)), Grayscale()])), is_fixed(Transform())
+        (True, False)
+    """
+    if isinstance(transform, Compose):
+        return all(is_fixed(step) for step in transform.transforms)
+    return transform is None or isinstance(transform, (CenterCrop, Grayscale, Normalize, Resize))

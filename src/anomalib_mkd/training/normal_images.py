@@ -1,0 +1,59 @@
+# Copyright (C) 2026 The anomalib-mkd authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Normal images outside the training steps: what a model is calibrated on."""
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+from anomalib.data.utils import LabelName, ValSplitMode
+from anomalib.pre_processing import PreProcessor
+
+from anomalib_mkd.functional import evenly_spaced
+
+CALIBRATION_IMAGES = 32
+
+
+def normal_items(dataset: Any, count: int) -> Iterator[Any]:
+    """Read raw items, evenly spaced over a data set, the same ones each time.
+
+    Args:
+        dataset: Normal images.
+        count: How many, at most.
+    """
+    return (dataset[index] for index in evenly_spaced(len(dataset), count))
+
+
+def normal_batches(module: Any, count: int = CALIBRATION_IMAGES, dataset: Any = None) -> Iterator[Any]:
+    """Read pre-processed normal images, evenly spaced over a data set, the same ones each time.
+
+    Each batch, too, is spread over the whole set, which may hold one category after the other.
+
+    Args:
+        module: A model in training.
+        count: How many images, at most.
+        dataset: Where from; ``None`` for the training set.
+    """
+    loader = module.trainer.train_dataloader
+    dataset, size = dataset or loader.dataset, max(2, loader.batch_size or 1)  # statistics need two
+    chosen = evenly_spaced(len(dataset), count)
+    batches = math.ceil(len(chosen) / size)
+    for first in range(batches):
+        batch = loader.collate_fn([dataset[index] for index in chosen[first::batches]])
+        batch = module.trainer.strategy.batch_to_device(batch, dataloader_idx=0)
+        if isinstance(module.pre_processor, PreProcessor):
+            module.pre_processor.on_validation_batch_start(module.trainer, module, batch, 0)
+        yield batch
+
+
+def held_out(datamodule: Any) -> Any:
+    """Return the validation images, if none of them is a test image or shows a defect; else None.
+
+    Args:
+        datamodule: The trainer's; ``None`` where loaders were given instead.
+    """
+    if getattr(datamodule, "val_split_mode", None) not in {ValSplitMode.FROM_DIR, ValSplitMode.FROM_TRAIN}:
+        return None
+    dataset = getattr(datamodule, "val_data", None)  # absent where a folder has none
+    return dataset if dataset and (dataset.samples["label_index"] == LabelName.NORMAL).all() else None

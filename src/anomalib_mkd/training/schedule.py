@@ -1,0 +1,103 @@
+# Copyright (C) 2026 The anomalib-mkd authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""How long a model is trained, and how its learning rate moves."""
+
+import logging
+import math
+from typing import Any
+
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import Checkpoint, EarlyStopping
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+logger = logging.getLogger(__name__)
+
+LIGHTNING_DEFAULT_EPOCHS = 1000
+WARM_UP = 0.05
+"""Share of the training in which the learning rate rises."""
+
+
+def limit_training(trainer: Any, training_steps: int | None) -> None:
+    """End a training after ``training_steps``, unless the user set epochs or steps.
+
+    The steps count for each of a datamodule's ``categories``, if it has some, as ``MultiCategory`` has: one model for
+    all of them is trained as long as one model for each would be. Lightning cannot tell its own default of 1000 epochs
+    from a 1000 that the user set: for exactly that, set ``training_steps=None`` too. Training lasts whole epochs, and
+    validation, which only sets thresholds, runs once at the end, unless a callback watches a metric.
+
+    Args:
+        trainer: Lightning's, about to fit.
+        training_steps: Steps for each category; ``None`` leaves the length to Lightning.
+    """
+    loop = trainer.fit_loop
+    if training_steps is None or trainer.max_steps != -1 or loop.max_epochs != LIGHTNING_DEFAULT_EPOCHS:
+        return
+    data = getattr(trainer, "datamodule", None)
+    categories = len(getattr(data, "categories", ())) or 1
+    steps = training_steps * categories
+    loop.setup_data()
+    if math.isinf(trainer.num_training_batches):
+        loop.max_epochs, loop.epoch_loop.max_steps = -1, steps
+        return
+    loop.max_epochs = max(math.ceil(steps / trainer.num_training_batches), loop.min_epochs or 1)
+    validates = trainer.enable_validation and (data is None or getattr(data, "val_data", None) is not None)
+    # without validation, Lightning writes checkpoints only where this number is left at 1
+    if validates and trainer.check_val_every_n_epoch == 1 and not any(map(watches_metric, trainer.callbacks)):
+        trainer.check_val_every_n_epoch = loop.max_epochs
+    logger.info(
+        "Training for %d epochs (training_steps=%d, categories: %d). Set max_epochs to choose another length.",
+        loop.max_epochs,
+        training_steps,
+        categories,
+    )
+
+
+def one_cycle(optimizer: Optimizer, trainer: Trainer) -> OptimizerLRScheduler:
+    """Let the learning rate rise for 5 % of the training and then fall to 0 along a cosine.
+
+    A rate that ends at 0 makes the final weights independent of the step at which training happens to stop.
+
+    Args:
+        optimizer: Its learning rate is the largest one.
+        trainer: Knows the length of the training.
+
+    Raises:
+        ValueError: If the length of the training is not known in advance.
+    """
+    total = trainer.estimated_stepping_batches
+    if math.isinf(total):
+        msg = (
+            "Expected a training of known length for schedule='one_cycle', got max_epochs=-1. "
+            "Set max_epochs or max_steps, or schedule='constant'."
+        )
+        raise ValueError(msg)
+    warm_up = max(1, round(WARM_UP * total))
+
+    def factor(step: int) -> float:
+        if step < warm_up:
+            return (step + 1) / warm_up
+        return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warm_up) / max(1, total - warm_up))))
+
+    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": LambdaLR(optimizer, factor), "interval": "step"}}
+
+
+def may_be_last_epoch(trainer: Any) -> bool:
+    """Return whether the current epoch may be the last one.
+
+    Callbacks that watch a metric stop the training, or save the best weights, at the end of any epoch.
+
+    Args:
+        trainer: Lightning's, at the end of a training epoch.
+    """
+    loop = trainer.fit_loop
+    last_step = 0 <= loop.max_steps <= trainer.global_step  # -1 is no limit
+    ends = loop.max_epochs == trainer.current_epoch + 1 or trainer.should_stop or last_step
+    return ends or any(map(watches_metric, trainer.callbacks))
+
+
+def watches_metric(callback: Callback) -> bool:
+    """Return whether a callback needs validation metrics during training."""
+    return isinstance(callback, (EarlyStopping, Checkpoint)) and getattr(callback, "monitor", None) is not None
