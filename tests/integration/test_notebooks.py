@@ -41,4 +41,4 @@ def test_runs(notebook: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         if cell["metadata"].get("tags") == ["parameters"]:
             assert set(TINY) <= set(names)
             names |= TINY
-    assert names["answer"].anomaly_map.size == 128 * 128
+    assert names["prediction"].anomaly_map.size == 128 * 128
