@@ -3,8 +3,11 @@
 
 """Who wrote a checkpoint, and whether this version can still load it."""
 
-from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
+
+from lightning.pytorch import LightningModule
+from typing_extensions import Self
 
 from anomalib_mkd._version import __version__
 
@@ -34,34 +37,50 @@ RETIRED: dict[str, Any] = {
     "shared_bottleneck": False,
     "direction_only": False,
 }
-"""Arguments of commit 0a145f3 that 0.1.0 no longer has, and the value that it always uses."""
+"""Arguments of models before 0.1.0 (commit 0a145f3) to the only value that is left of each."""
 
 
-def sign(checkpoint: dict[str, Any], model: str) -> None:
-    """Write into a checkpoint which model and which version wrote it."""
-    checkpoint[MODEL_KEY] = model
-    checkpoint[VERSION_KEY] = __version__
+class CheckpointMixin(LightningModule):
+    """Signed checkpoints: only the class that wrote one loads it, and only with settings that still exist."""
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Write down which model and which version wrote the checkpoint."""
+        super().on_save_checkpoint(checkpoint)
+        checkpoint[MODEL_KEY] = type(self).__name__
+        checkpoint[VERSION_KEY] = __version__
 
-def check_signature(checkpoint: Mapping[str, Any], model: str) -> None:
-    """Refuse a checkpoint of another model, or of settings that no longer exist.
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse a checkpoint of another model, or of settings that no longer exist.
 
-    Args:
-        checkpoint: As loaded.
-        model: Class name of the model that loads it.
-
-    Raises:
-        ValueError: If the model cannot be that of the checkpoint.
-    """
-    owner = checkpoint.get(MODEL_KEY, "a model of another package")
-    if owner != model:
-        msg = f"Expected a checkpoint of {model}, got one of {owner}. Load it with the class that wrote it."
-        raise ValueError(msg)
-    given = checkpoint.get("hyper_parameters", {})
-    for name, value in RETIRED.items():
-        if name in given and given[name] != value:
-            msg = (
-                f"Expected a checkpoint with {name}={value!r}, the only value that version {__version__} "
-                f"has, got {given[name]!r}. Load it with the version that wrote it, or train again."
-            )
+        Raises:
+            ValueError: If the model cannot be that of the checkpoint.
+        """
+        model, owner = type(self).__name__, checkpoint.get(MODEL_KEY, "a model of another package")
+        if owner != model:
+            msg = f"Expected a checkpoint of {model}, got one of {owner}. Load it with the class that wrote it."
             raise ValueError(msg)
+        given = checkpoint.get("hyper_parameters", {})
+        for name, value in RETIRED.items():
+            if name in given and given[name] != value:
+                msg = (
+                    f"Expected a checkpoint with {name}={value!r}, which is all that anomalib_mkd {__version__} has, "
+                    f"got {given[name]!r}. Load it with the version that wrote it, or train again."
+                )
+                raise ValueError(msg)
+        super().on_load_checkpoint(checkpoint)
+
+    @classmethod
+    def load_from_checkpoint(  # type: ignore[override]  # more is passed on
+        cls, checkpoint_path: str | Path, *args: Any, **kwargs: Any
+    ) -> Self:
+        """Load as anomalib does.
+
+        Raises:
+            ValueError: If this version cannot build or fill the model of the checkpoint.
+        """
+        try:
+            loaded: Self = super().load_from_checkpoint(checkpoint_path, *args, **kwargs)
+        except ValueError as error:
+            msg = f"Expected a checkpoint that anomalib_mkd {__version__} can load, got '{checkpoint_path}': {error}"
+            raise ValueError(msg) from error
+        return loaded

@@ -15,7 +15,7 @@ from anomalib_mkd.export.mixin import DistillationExport
 from anomalib_mkd.results.post_processor import SoftPostProcessor
 from anomalib_mkd.training.batch_norm import refresh_batch_norm
 from anomalib_mkd.training.caching import TrainingCache
-from anomalib_mkd.training.checkpoints import check_signature, sign
+from anomalib_mkd.training.checkpoints import CheckpointMixin
 from anomalib_mkd.training.optimizers import build_optimizer
 from anomalib_mkd.training.painting import paint_over
 from anomalib_mkd.training.precision import student_autocast
@@ -27,7 +27,7 @@ class DivergedError(RuntimeError):
     """The loss of a training is not finite."""
 
 
-class DistillationMixin(DistillationExport):
+class DistillationMixin(CheckpointMixin, DistillationExport):
     """Training, prediction and checkpoints of a :class:`TeacherStudent`; goes before ``AnomalibModule`` in the bases.
 
     It has no ``__init__``, so that hyper-parameters are collected from the model's own signature, and it reads
@@ -181,15 +181,3 @@ class DistillationMixin(DistillationExport):
         self.model.teacher.prepare()
 
     on_predict_start = on_test_start
-
-    # ------------------------------------------------------------------------------------------------ checkpoints
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Sign the checkpoint."""
-        super().on_save_checkpoint(checkpoint)
-        sign(checkpoint, type(self).__name__)
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse the checkpoint of another model; errors as for :func:`check_signature`."""
-        check_signature(checkpoint, type(self).__name__)
-        super().on_load_checkpoint(checkpoint)
