@@ -105,7 +105,7 @@ CASES = (
     Case(
         model=Mmrd,
         name="mmrd",
-        arguments={"backbone": "resnet18.tv_in1k", "pre_trained": False, "branches": "rgb"},
+        arguments={"pre_trained": False, "branches": "rgb"},
         make_twin=restore_all,
         training_only=("model.loss.", "model.teacher.teacher.ready"),
         beside=(torch.ones(1, 1, SIZE, SIZE),),

@@ -1,7 +1,7 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Photo, depth, truth and heat map side by side."""
+"""Photo, depth, ground truth and heat map side by side."""
 
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from anomalib.utils.path import generate_output_filename
 from anomalib.visualization import ImageVisualizer
 from anomalib.visualization.image.functional import add_text_to_image
 from anomalib.visualization.image.item_visualizer import visualize_image_item
+from einops import rearrange
 from matplotlib import colormaps
 from PIL import Image
 from torch import Tensor
@@ -18,13 +19,13 @@ from torch import Tensor
 from anomalib_mkd.models.mmrd.depth_pre_processor import DepthPreProcessor, picture_of_depth
 
 SAME = 1e-3
-"""Largest difference of channels that are one depth, rounded."""
+"""Largest difference between channels that hold the same depth: rounding."""
 
 
 class DepthVisualizer(ImageVisualizer):
-    """anomalib's visualizer with the depth image as a second picture; arguments as for ``ImageVisualizer``.
+    """anomalib's visualizer with the depth image as a second panel; arguments as for ``ImageVisualizer``.
 
-    anomalib's own knows no field for depth.
+    anomalib's own has no field for depth.
     """
 
     def on_test_batch_end(
@@ -42,7 +43,7 @@ class DepthVisualizer(ImageVisualizer):
         if self.output_dir is None:
             self.output_dir = Path(trainer.default_root_dir) / "images"
         data = getattr(trainer, "datamodule", None)
-        root = getattr(data, "root", None)  # anomalib goes by the datamodule's name, and keeps one folder, here "rgb"
+        root = getattr(data, "root", None)  # anomalib uses the datamodule's name and the image's folder, here "rgb"
         for item in batch:
             file = generate_output_filename(
                 item.image_path or "",
@@ -53,7 +54,7 @@ class DepthVisualizer(ImageVisualizer):
             self.picture(item, item.depth_map if is_ready and hasattr(item, "depth_map") else None).save(file)
 
     def picture(self, item: Any, depth: Tensor | None) -> Image.Image:
-        """Draw one item with its pre-processed depth image; without one as anomalib does."""
+        """Draw one item with its pre-processed depth image ``(3, H, W)``; without one as anomalib does."""
         row: Any = visualize_image_item(
             item,
             fields=self.fields,
@@ -64,7 +65,7 @@ class DepthVisualizer(ImageVisualizer):
             text_config=self.text_config,
         )
         if depth is None:
-            return row  # type: ignore[no-any-return]  # anomalib's images
+            return row  # type: ignore[no-any-return]
         width = self.field_size[0]
         panel = depth_panel(depth).resize(self.field_size)
         text = dict(self.text_config)
@@ -78,10 +79,14 @@ class DepthVisualizer(ImageVisualizer):
 
 
 def depth_panel(depth: Tensor) -> Image.Image:
-    """Draw a pre-processed depth image ``(3, H, W)``: depth in colours, black where missing; normals as they are."""
+    """Draw a pre-processed depth image: depth in colours, black where missing; normals as they are.
+
+    Args:
+        depth: ``(3, H, W)``.
+    """
     values = picture_of_depth(depth).cpu().numpy()
     if np.ptp(values, axis=0).max() < SAME:
         coloured = colormaps["viridis"](values[0])[..., :3] * (values[0] > 0)[..., None]
     else:
-        coloured = values.transpose(1, 2, 0)
+        coloured = rearrange(values, "c h w -> h w c")
     return Image.fromarray((coloured * 255).round().astype("uint8"))
