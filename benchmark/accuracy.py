@@ -13,7 +13,6 @@ import dataclasses
 import functools
 import logging
 import os
-import shutil
 import statistics
 import sys
 import tempfile
@@ -30,22 +29,12 @@ from anomalib.deploy import CompressionType
 from anomalib.engine import Engine
 from lightning.pytorch import Callback, seed_everything
 
-from anomalib_mkd.quickstart.machine import machine
 from anomalib_mkd.quickstart.progress import StepLog
 from anomalib_mkd.training.precision import uses_bf16
 from benchmark.outputs import OutputCollector, Outputs, by_category, measure, save_heat_maps
-from benchmark.rows import (
-    INT8,
-    JOINT,
-    MEAN,
-    Row,
-    append_rows,
-    commit,
-    has_run,
-    versions,
-)
-from benchmark.runs import Run, build_model, run_data
-from benchmark.variants import JUDGED_OTHERWISE
+from benchmark.rows import INT8, JOINT, MEAN, Row, append_rows, commit, has_run
+from benchmark.runs import Run, build_model, run_data, run_row
+from benchmark.variants import PREDICTED_OTHERWISE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -106,9 +95,9 @@ def train(
         callbacks: Further callbacks.
     """
     limits: dict[str, Any] = {}
-    if "training_steps" not in model.hparams and run.steps is not None:
+    if "training_steps" not in model.hparams and run.steps:
         limits = {"max_steps": run.steps, "max_epochs": -1}
-    engine = _engine(work, [StepLog(run.run_id), *callbacks], **limits)
+    engine = _engine(work, [StepLog(run.name), *callbacks], **limits)
     start = time.perf_counter()
     engine.fit(model=model, datamodule=datamodule)
     seconds = time.perf_counter() - start
@@ -172,7 +161,7 @@ def openvino_outputs(file: Path, inputs: Iterable[Sequence[torch.Tensor]], outpu
 def outputs_otherwise(
     run: Run, model: AnomalibModule, datamodule: MVTecFolder | MultiCategory | DepthFolder, work: Path
 ) -> dict[str, Outputs]:
-    """Raw results of a trained default for the variants that only judge otherwise, by their names.
+    """Raw results of a trained default for the variants that differ in prediction alone, by their names.
 
     Args:
         run: The run; none but the default has such variants.
@@ -181,7 +170,7 @@ def outputs_otherwise(
         work: Folder for the engine's files.
     """
     found = {}
-    for variant, (path, value) in JUDGED_OTHERWISE.get(run.model, {}).items() if run.variant == "default" else ():
+    for variant, (path, value) in PREDICTED_OTHERWISE.get(run.model, {}).items() if run.variant == "default" else ():
         *parts, name = path.split(".")
         owner = functools.reduce(getattr, parts, model.model)
         before = getattr(owner, name)
@@ -195,7 +184,6 @@ def run_rows(
     run: Run,
     trained: Trained,
     outputs: Mapping[str, Outputs],
-    threads: int,
     source: str,
     extra: Mapping[str, float] | None = None,
 ) -> list[Row]:
@@ -205,7 +193,6 @@ def run_rows(
         run: The run.
         trained: How far its training went.
         outputs: Its raw results by category.
-        threads: Threads used.
         source: Commit of the code.
         extra: Further values of the run as a whole by metric, for example times.
     """
@@ -215,30 +202,22 @@ def run_rows(
         for category, part in outputs.items()
         for (metric, subset), value in measure(part, protocol, by_type=run.model == "Mmrd").items()
     }
-    whole = MEAN if run.data in JOINT else next(iter(outputs))
-    if whole == MEAN:
+    if run.category == MEAN:
         for metric in dict.fromkeys(metric for _, metric, _ in values):
             values[MEAN, metric, "all"] = statistics.fmean(values[category, metric, "all"] for category in outputs)
-    values |= {(whole, metric, "all"): value for metric, value in (extra or {}).items()}
+    values |= {(run.category, metric, "all"): value for metric, value in (extra or {}).items()}
+    size = next(iter(outputs.values())).maps.shape[-1]
     return [
-        Row(
-            run_id=run.run_id,
-            model=run.model,
-            variant=run.variant,
-            data=run.data,
+        run_row(
+            run,
+            metric,
+            value,
             category=category,
             subset=subset,
-            seed=run.seed,
-            metric=metric,
-            value=value,
             epochs=trained.epochs,
-            image_size=next(iter(outputs.values())).maps.shape[-1],
+            image_size=size,
             precision=trained.precision,
-            weights=run.weights,
-            protocol=run.protocol,
-            machine=machine(threads),
-            versions=versions(),
-            commit=source,
+            source=source,
         )
         for (category, metric, subset), value in values.items()
     ]
@@ -248,67 +227,60 @@ def measure_run(
     run: Run,
     *,
     results: Path,
-    shared: Path,
     data_root: Path,
     pictures: Path | None = None,
     source: str | None = None,
     int8: bool = False,
-    judge_otherwise: bool = True,
-    build: Callable[[Run, Path], AnomalibModule] = build_model,
+    otherwise: bool = True,
+    build: Callable[[Run], AnomalibModule] = build_model,
 ) -> list[Row]:
     """Train, test and append the rows of one run, unless the file has it.
 
     Args:
         run: The run.
         results: CSV file.
-        shared: Folder with ``weights/``.
         data_root: Folder that ``run.data`` lies under.
         pictures: Folder for heat maps, a folder per category of joint data; none are drawn if ``None``.
         source: Commit of the code; found if ``None``.
-        int8: Also measure the export in 8 bits, under a ``run_id`` with ``-int8``.
-        judge_otherwise: Also measure a trained default by the variants that only judge otherwise.
+        int8: Also measure the export in 8 bits.
+        otherwise: Also measure a trained default by the variants that differ in prediction alone.
         build: Makes the model.
 
     Returns:
         The new rows; none if the run was there.
     """
-    int8_id = f"{run.run_id}{INT8}"
-    known = {name for name in (run.run_id, int8_id) if has_run(results, name)}
-    if known >= ({run.run_id, int8_id} if int8 else {run.run_id}):
-        logger.info("%s: there, skipped", run.run_id)
+    wanted = {run.key, run.key._replace(int8=int8)}
+    known = {key for key in wanted if has_run(results, key)}
+    if known == wanted:
+        logger.info("%s: there, skipped", run.name)
         return []
     source = source or commit()
     seed_everything(run.seed, verbose=False)
-    work = Path(tempfile.mkdtemp(prefix="anomalib_mkd_"))
-    try:
+    with tempfile.TemporaryDirectory(prefix="anomalib_mkd_") as folder:
+        work = Path(folder)
         datamodule = run_data(data_root, run)
-        model = build(run, shared)
+        model = build(run)
         trained = train(model, datamodule, run, work)
         start = time.perf_counter()
         outputs = test_outputs(model, datamodule, work)
         seconds = time.perf_counter() - start
         in_8_bits = int8_outputs(model, datamodule, outputs, work) if int8 else None
-        otherwise = outputs_otherwise(run, model, datamodule, work) if judge_otherwise else {}
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+        others = outputs_otherwise(run, model, datamodule, work) if otherwise else {}
     extra = {"train_seconds": trained.seconds, "test_seconds": seconds}
     parts = by_category(outputs, datamodule)
-    rows = run_rows(run, trained, parts, torch.get_num_threads(), source, extra)
+    rows = run_rows(run, trained, parts, source, extra)
     if in_8_bits:
-        reached = dataclasses.replace(trained, precision="int8")
-        quantized = run_rows(run, reached, by_category(in_8_bits, datamodule), torch.get_num_threads(), source)
-        rows += [dataclasses.replace(row, run_id=int8_id) for row in quantized]
-    for variant, found in otherwise.items():
+        rows += run_rows(run, dataclasses.replace(trained, precision=INT8), by_category(in_8_bits, datamodule), source)
+    for variant, found in others.items():
         other = dataclasses.replace(run, variant=variant)
-        if not has_run(results, other.run_id):
-            rows += run_rows(other, trained, by_category(found, datamodule), torch.get_num_threads(), source)
-    rows = [row for row in rows if row.run_id not in known]
+        if not has_run(results, other.key):
+            rows += run_rows(other, trained, by_category(found, datamodule), source)
+    rows = [row for row in rows if row.key not in known]
     append_rows(results, rows)
     if pictures is not None:
         for category, part in parts.items():
-            save_heat_maps(part, pictures / run.run_id / (category if run.data in JOINT else ""))
-    whole = MEAN if run.data in JOINT else next(iter(parts))
-    shown = [row for row in rows if (row.run_id, row.category, row.subset) == (run.run_id, whole, "all")]
+            save_heat_maps(part, pictures / run.name / (category if run.data in JOINT else ""))
+    shown = [row for row in rows if (row.key, row.category, row.subset) == (run.key, run.category, "all")]
     summary = ", ".join(f"{row.metric} {row.value:.4f}" for row in shown)
-    logger.info("%s: %d steps, %s", run.run_id, trained.steps, summary)
+    logger.info("%s: %d steps, %s", run.name, trained.steps, summary)
     return rows

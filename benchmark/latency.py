@@ -14,7 +14,6 @@ import logging
 import shutil
 import statistics
 import tempfile
-import time
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -27,12 +26,13 @@ from torch import Tensor, nn
 from anomalib_mkd.export.quantization import quantize
 from anomalib_mkd.networks.teacher import Teacher
 from anomalib_mkd.quickstart.machine import machine
-from benchmark.rows import Row, append_rows, commit, has_run, versions
+from benchmark.rows import INT8, Key, Row, append_rows, commit, has_run, versions
 from benchmark.runs import RESNET18
+from benchmark.turns import take_turns
 from benchmark.variants import BASELINES, variant_arguments
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ GRAPHS = (
 """Model and variant; the first is what the others are compared with. PatchCore's memory depends on its training set."""
 TRAINING_IMAGES = {"bottle": 209, "joint4": 807}
 """What PatchCore remembers 1 % of the patches of."""
-PRECISIONS = ("f32", "int8")
+PRECISIONS = ("f32", INT8)
 WARM_UP = 3
 """Turns that do not count."""
 NOISE_IMAGES = 8
@@ -117,7 +117,7 @@ def export(model: str, variant: str, folder: Path, *, backbone: str, side: int) 
     """
     if (model, variant) != TEACHER:
         module = build(model, variant, backbone, side)
-        # or PatchCore's graph could only judge as many images as the exporter's example has
+        # or PatchCore's graph could only take as many images as the exporter's example has
         single: dict[str, Any] = {"onnx_kwargs": {"dynamic_axes": {}}} if model in BASELINES else {}
         path: Path = module.to_openvino(folder, input_size=(side, side), **single)
         return path
@@ -141,18 +141,6 @@ def compile_graph(path: Path, threads: int) -> openvino.CompiledModel:
     model = core.read_model(path)
     model.reshape({taken: [1, *list(taken.partial_shape)[1:]] for taken in model.inputs})
     return core.compile_model(model, "CPU", hints)
-
-
-def take_turns(calls: Sequence[Callable[[], object]], rounds: int) -> list[list[float]]:
-    """Seconds of each call in each of ``rounds`` turns, after some that do not count."""
-    seconds: list[list[float]] = [[] for _ in calls]
-    for turn in range(WARM_UP + rounds):
-        for call, own in zip(calls, seconds, strict=True):
-            start = time.perf_counter()
-            call()
-            if turn >= WARM_UP:
-                own.append(time.perf_counter() - start)
-    return seconds
 
 
 def speed(seconds: Sequence[float], reference: Sequence[float]) -> dict[str, float]:
@@ -200,9 +188,9 @@ def measure_latency(
         the first graph, and the size on disk in megabytes; none if they were there.
     """
     features = machine(threads).rsplit("; ", 1)[-1].replace(" ", "+")
-    run_id = f"latency-{backbone}-{side}px-t{threads}-b1-n{rounds}-{features}"
-    if has_run(results, run_id):
-        logger.info("%s: there, skipped", run_id)
+    key = Key(f"latency-{backbone}-{side}px-t{threads}-{rounds}rounds-{features}", batch=1, steps=0)
+    if has_run(results, key):
+        logger.info("%s: there, skipped", key.run_id)
         return []
     source = source or commit()
     torch.manual_seed(0)
@@ -216,32 +204,35 @@ def measure_latency(
             folder.mkdir()
             path = export(model, variant, folder, backbone=backbone, side=side)
             for precision in PRECISIONS:
-                if precision == "int8":
+                if precision == INT8:
                     inputs = inputs_of(compiled[model, variant, "f32"], noise)
                     quantize(path, zip(*inputs, strict=True))
-                key = (model, variant, precision)
-                compiled[key] = compile_graph(path, threads)
-                megabytes[key] = sum(file.stat().st_size for file in (path, path.with_suffix(".bin"))) / 1e6
-                logger.info("%s, %s, %s: %.1f MB", *key, megabytes[key])
-        calls = [
-            partial(graph, [given.numpy() for given in inputs_of(graph, noise[:1])]) for graph in compiled.values()
-        ]
-        seconds = dict(zip(compiled, take_turns(calls, rounds), strict=True))
+                name = (model, variant, precision)
+                compiled[name] = compile_graph(path, threads)
+                megabytes[name] = sum(file.stat().st_size for file in (path, path.with_suffix(".bin"))) / 1e6
+                logger.info("%s, %s, %s: %.1f MB", *name, megabytes[name])
+        calls = {
+            name: partial(graph, [given.numpy() for given in inputs_of(graph, noise[:1])])
+            for name, graph in compiled.items()
+        }
+        seconds = take_turns(calls, rounds, warm_up=WARM_UP)
     finally:
         shutil.rmtree(work, ignore_errors=True)
     reference = seconds[next(iter(seconds))]
     values: dict[tuple[str, str, str], Mapping[str, float]] = {
-        key: {**speed(own, reference), "megabytes": megabytes[key]} for key, own in seconds.items()
+        name: {**speed(own, reference), "megabytes": megabytes[name]} for name, own in seconds.items()
     }
     rows = [
         Row(
-            run_id=run_id,
+            run_id=key.run_id,
             model=model,
             variant=variant,
             data="noise",
             category="noise",
             subset="all",
             seed=0,
+            batch=key.batch,
+            steps=key.steps,
             metric=metric,
             value=value,
             epochs=0,

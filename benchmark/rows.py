@@ -3,7 +3,7 @@
 
 """The row of a result file, and reading and appending such rows safely.
 
-A run gives several rows (one per metric and subset) under one ``run_id``. All rows of a run reach the file together
+A run gives several rows (one per metric and subset) with one :class:`Key`. All rows of a run reach the file together
 or not at all, so that a run found in the file is a finished run.
 """
 
@@ -14,19 +14,19 @@ import csv
 import dataclasses
 import importlib.metadata
 import io
-import logging
 import os
 import platform
 import subprocess
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-logger = logging.getLogger(__name__)
+ROOT = Path(__file__).resolve().parents[1]
+"""The repository."""
 
 DATA = ("mvtec/bottle", "mvtec/screw", "mpdd/metal_plate", "magnetic_tile/mt")
 """Folders under the data root that the documentation's tables are about."""
@@ -35,16 +35,35 @@ JOINT = {"joint4": DATA}
 MEAN = "mean"
 """Category of the rows about joint data as a whole."""
 
-PAINTED, SURFACE_ONLY = "painted6", "painted"
-"""Protocol of rows on painted defects of all six kinds, and of older rows on the three kinds that lie on a surface."""
+PAINTED = "painted6"
+"""Protocol of rows on painted defects of six kinds; those of ``painted`` are older and know three."""
 PAINTED_SCANS = "painted_scans"
 """Protocol of rows on defects painted on photos, on depth, or on both."""
 
-INT8 = "-int8"
-"""How the ``run_id`` of an export in 8 bits ends."""
+QUOTED = "quoted"
+"""Protocol of rows that a publication reports; nothing else is known of them."""
+
+INT8 = "int8"
+"""Precision of rows about an export in 8 bits."""
 
 VERSIONED = ("anomalib", "torch", "lightning", "timm", "openvino")
 """Distributions whose versions a row records."""
+
+
+class Key(NamedTuple):
+    """What tells a run from any other; a run is never measured twice into one file.
+
+    Args:
+        run_id: Readable name of model, variant, protocol, teacher, data and seed.
+        batch: Images per training step.
+        steps: Training steps asked for.
+        int8: Whether its export in 8 bits was tested, not the model itself.
+    """
+
+    run_id: str
+    batch: int
+    steps: int
+    int8: bool = False
 
 
 @dataclass(frozen=True)
@@ -52,21 +71,24 @@ class Row:
     """One measured number.
 
     Args:
-        run_id: Name of the run; the same run is never measured twice into one file.
+        run_id: See :class:`Key`.
         model: Class name, for example ``Mkd``.
         variant: Preset or ablation, for example ``default`` or ``paper``.
         data: Folder under the data root, for example ``mvtec/bottle``, or ``joint4``.
         category: Last part of the folder; ``mean`` over the categories of joint data.
         subset: ``all``, or a defect type.
         seed: Seed of the run.
+        batch: Images per training step; 1 where only time was measured.
+        steps: Training steps asked for, of joint data all together; 0 for a model that takes none (PatchCore). A
+            training ends with the pass that reaches them: ``epochs`` times its batches are the steps taken.
         metric: Name of the number, for example ``image_AUROC``.
         value: The number, as a fraction for a metric, in seconds for a time, in megabytes (10^6 bytes) for a size.
         epochs: Passes over the training images (may be a fraction).
         image_size: Side of the square that the network saw, in pixels.
         precision: ``f32``, ``bf16-train`` where only training ran in bf16, or ``int8`` of the exported model.
         weights: Teacher weights: a timm name or ``quickstart``.
-        protocol: ``user``, ``paper``, ``painted``, ``painted6``, ``short`` or ``speed``.
-        machine: Processor, cores and features, see :func:`machine`.
+        protocol: ``user``, ``paper``, ``painted6``, ``painted_scans``, ``short``, ``speed`` or ``quoted``.
+        machine: Processor, cores and features, see :func:`anomalib_mkd.quickstart.machine.machine`.
         versions: See :func:`versions`.
         commit: See :func:`commit`.
     """
@@ -78,6 +100,8 @@ class Row:
     category: str
     subset: str
     seed: int
+    batch: int
+    steps: int
     metric: str
     value: float
     epochs: float
@@ -90,18 +114,19 @@ class Row:
     commit: str
 
     @property
+    def key(self) -> Key:
+        """The run that the row belongs to."""
+        return Key(self.run_id, self.batch, self.steps, self.precision == INT8)
+
+    @property
     def is_joint(self) -> bool:
         """Whether the model learned several categories together."""
         return self.data in JOINT
 
-    @property
-    def plan(self) -> tuple[str, str]:
-        """Batch and steps, as the run's name tells; ``auto`` steps are the model's own number."""
-        _, batch, steps = self.run_id.removesuffix(INT8).rsplit("-", 2)
-        return batch.removeprefix("b"), steps.removeprefix("n")
-
 
 COLUMNS = tuple(field.name for field in dataclasses.fields(Row))
+NUMBERS = {"seed": int, "batch": int, "steps": int, "value": float, "epochs": float, "image_size": int}
+"""Columns that hold numbers, and how their cells are read."""
 
 
 def _check_header(path: Path, header: Sequence[str]) -> None:
@@ -139,46 +164,35 @@ def read_rows(path: Path | str) -> list[Row]:
                 raise ValueError(msg)
             cell = dict(zip(COLUMNS, cells, strict=True))
             try:
-                numbers = {
-                    "seed": int(cell["seed"]),
-                    "value": float(cell["value"]),
-                    "epochs": float(cell["epochs"]),
-                    "image_size": int(cell["image_size"]),
-                }
+                numbers = {name: kind(cell[name]) for name, kind in NUMBERS.items()}
             except ValueError as error:
                 msg = (
-                    f"Expected numbers for seed, value, epochs and image_size in line {lines.line_num} of {path}, "
-                    f"got {cell['seed']!r}, {cell['value']!r}, {cell['epochs']!r}, {cell['image_size']!r}. "
+                    f"Expected numbers for {', '.join(NUMBERS)} in line {lines.line_num} of {path}, got "
+                    f"{', '.join(repr(cell[name]) for name in NUMBERS)}. "
                     "Delete the line and run the benchmark again: it resumes."
                 )
                 raise ValueError(msg) from error
-            rows.append(Row(**(cell | numbers)))  # type: ignore[arg-type]
+            rows.append(Row(**(cell | numbers)))
     return rows
 
 
 def read_folder(folder: Path | str) -> list[Row]:
-    """Rows of all result files of a folder; files with another header (quoted tables) are passed over.
+    """Rows of all result files of a folder.
 
     Args:
-        folder: Folder of CSV files.
+        folder: Folder of CSV files; errors as for :func:`read_rows`.
     """
-    rows: list[Row] = []
-    for path in sorted(Path(folder).glob("*.csv")):
-        with path.open(newline="", encoding="utf-8") as file:
-            header = tuple(next(csv.reader(file), []))
-        if header[:1] == COLUMNS[:1]:
-            rows += read_rows(path)
-    return rows
+    return [row for path in sorted(Path(folder).glob("*.csv")) for row in read_rows(path)]
 
 
-def has_run(path: Path | str, run_id: str) -> bool:
+def has_run(path: Path | str, key: Key) -> bool:
     """Whether the file holds that run.
 
     Args:
         path: CSV file, which need not exist.
-        run_id: Name of the run.
+        key: The run.
     """
-    return any(row.run_id == run_id for row in read_rows(path))
+    return any(row.key == key for row in read_rows(path))
 
 
 def append_rows(path: Path | str, rows: Iterable[Row]) -> None:
@@ -242,20 +256,19 @@ def versions() -> str:
     return " ".join(parts)
 
 
-def commit(folder: Path | None = None) -> str:
-    """Short commit of the source tree, with ``-dirty`` if the package differs from it; ``unknown`` outside git.
+def commit(root: Path = ROOT) -> str:
+    """Short commit of the source tree, with ``-dirty`` if code differs from it; ``unknown`` outside git.
 
-    Only the package's own files count: results and documents change while a benchmark runs.
+    Only the package and the benchmark count: results and documents change while a benchmark runs.
 
     Args:
-        folder: Folder of the package; by default the one that this file belongs to.
+        root: Root of the repository.
     """
-    folder = folder or Path(__file__).resolve().parents[1]
 
     def git(*arguments: str) -> str:
         done = subprocess.run(  # noqa: S603
             ["git", *arguments],  # noqa: S607
-            cwd=folder,
+            cwd=root,
             check=True,
             capture_output=True,
             text=True,
@@ -264,7 +277,7 @@ def commit(folder: Path | None = None) -> str:
 
     try:
         head = git("rev-parse", "--short=10", "HEAD")
-        changed = git("status", "--porcelain", "--", ".")
+        changed = git("status", "--porcelain", "--", "src", "benchmark")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return f"{head}-dirty" if changed else head

@@ -11,8 +11,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from anomalib_mkd.data import DepthFolder, MultiCategory, MVTecFolder, Recipe, make_dataset
-from benchmark.rows import JOINT
+from anomalib_mkd.quickstart.machine import machine
+from benchmark.rows import JOINT, MEAN, Key, Row, versions
 from benchmark.variants import BASELINES, NAMED, variant_arguments
 
 if TYPE_CHECKING:
@@ -24,18 +27,13 @@ RGB_FOLDER = "rgb"
 """Where MVTec 3D-AD's layout has its photos."""
 
 RESNET18 = "resnet18.tv_in1k"
-RESNET18_FILE = "resnet18_tv_in1k_layers1-3_f16.safetensors"
+QUICKSTART = "quickstart"
+"""Names of teachers: timm's, and that of the embedded one."""
 
-PAPER: dict[str, Any] = {
-    "learning_rate": 1e-3,
-    "schedule": "constant",
-    "value_weight": 0.5,  # Salehi et al. 2021, authors' config for MVTec AD
-    "map_scaling": "per_image_p99",
-    "opening": True,
-    "sigma": 4.0,
-    "student_precision": "f32",
-}
-"""What the paper's protocol changes; a plain VGG gets ``detach_teacher=False`` too, as in the authors' code."""
+OWN_STEPS = 300
+"""Default ``training_steps`` of our models, which count for each category."""
+BASELINE_STEPS = {"Stfpm": 100, "Patchcore": 0}
+"""Steps of anomalib's models where none are asked for; PatchCore takes none, whatever is asked for."""
 
 
 @dataclass(frozen=True)
@@ -48,10 +46,11 @@ class Run:
         data: Folder under the data root, for example ``mvtec/bottle``, or a name in ``JOINT``, or ``drawn3d/metal``
             for drawn parts with depth.
         seed: Seed of everything.
-        weights: Teacher weights: a timm name, or ``quickstart``.
-        protocol: ``user``, ``paper``, or ``painted6`` for painted defects.
-        steps: Training steps, of joint data all together; ``None`` = the model's own number.
+        teacher: timm's name, or ``quickstart``.
+        steps: Training steps, of joint data all together.
         batch_size: Training batch.
+        protocol: ``user``, ``paper``, or one of those for painted defects.
+        weights: File with the teacher's weights; ``None`` for those of the hub.
         arguments: Arguments of the model beyond those of the variant.
     """
 
@@ -59,20 +58,77 @@ class Run:
     variant: str
     data: str
     seed: int
-    weights: str
-    protocol: str = "user"
-    steps: int | None = None
+    teacher: str = RESNET18
+    steps: int = OWN_STEPS
     batch_size: int = 16
+    protocol: str = "user"
+    weights: Path | None = None
     arguments: Mapping[str, Any] = field(default_factory=dict)
 
     @property
-    def run_id(self) -> str:
-        """Readable name that tells this run from any other."""
-        steps = "auto" if self.steps is None else str(self.steps)
-        return (
-            f"{self.model}-{self.variant}-{self.protocol}-{self.weights}-{self.data.replace('/', '_')}"
-            f"-s{self.seed}-b{self.batch_size}-n{steps}"
-        ).lower()
+    def key(self) -> Key:
+        """What tells this run from any other."""
+        parts = (self.model, self.variant, self.protocol, self.teacher, self.data.replace("/", "_"), f"s{self.seed}")
+        return Key("-".join(parts).lower(), self.batch_size, self.steps)
+
+    @property
+    def name(self) -> str:
+        """The key in one word."""
+        return f"{self.key.run_id}-b{self.batch_size}-n{self.steps}"
+
+    @property
+    def category(self) -> str:
+        """Category of rows about the run as a whole."""
+        return MEAN if self.data in JOINT else self.data.rsplit("/", 1)[-1]
+
+
+def run_row(
+    run: Run,
+    metric: str,
+    value: float,
+    *,
+    epochs: float,
+    image_size: int,
+    precision: str,
+    source: str,
+    category: str | None = None,
+    subset: str = "all",
+) -> Row:
+    """A row of a run, measured here and now.
+
+    Args:
+        run: The run.
+        metric: See :class:`Row`, as for the others.
+        value: The number.
+        epochs: Passes over the training images.
+        image_size: Side of the images.
+        precision: Of training, or ``int8``.
+        source: Commit of the code.
+        category: Category; the run's as a whole if ``None``.
+        subset: ``all``, or a defect type.
+    """
+    run_id, batch, steps, _ = run.key
+    return Row(
+        run_id=run_id,
+        model=run.model,
+        variant=run.variant,
+        data=run.data,
+        category=category or run.category,
+        subset=subset,
+        seed=run.seed,
+        batch=batch,
+        steps=steps,
+        metric=metric,
+        value=value,
+        epochs=epochs,
+        image_size=image_size,
+        precision=precision,
+        weights=run.teacher,
+        protocol=run.protocol,
+        machine=machine(torch.get_num_threads()),
+        versions=versions(),
+        commit=source,
+    )
 
 
 def folder_data(root: Path | str, data: str, batch_size: int, seed: int, workers: int = 0) -> MVTecFolder:
@@ -154,89 +210,97 @@ def run_data(root: Path | str, run: Run) -> MVTecFolder | MultiCategory | DepthF
     )
 
 
-def model_arguments(run: Run, shared: Path) -> dict[str, Any]:
+def model_arguments(run: Run) -> dict[str, Any]:
     """Arguments of the model's constructor for a run.
 
     Args:
         run: The run.
-        shared: Folder with ``weights/``.
 
     Raises:
-        ValueError: If the variant is unknown, or the model cannot have these weights.
+        ValueError: If the variant is unknown, or the model cannot have this teacher.
     """
     if run.model in BASELINES:
         variant, fixed = BASELINES[run.model]
-        if run.variant != variant or run.weights == "quickstart":
+        if run.variant != variant or run.teacher == QUICKSTART or run.weights is not None:
             msg = (
-                f"Expected variant {variant!r} and a timm backbone for {run.model}, got {run.variant!r} and "
-                f"{run.weights!r}. anomalib's models know neither our variants nor our embedded teacher."
+                f"Expected variant {variant!r} and a timm teacher without --weights for {run.model}, got "
+                f"{run.variant!r}, {run.teacher!r} and {run.weights}. anomalib's models know neither our variants nor "
+                "our embedded teacher, and read no file: run them apart, with the hub or its cache (HF_HOME)."
             )
             raise ValueError(msg)
-        return {"backbone": run.weights, **fixed, **run.arguments}
-    arguments: dict[str, Any] = {"backbone": run.weights}
-    if run.variant == "random_teacher":
-        arguments["pre_trained"] = False
-    elif run.weights == RESNET18:
-        arguments["weights"] = str(shared / "weights" / RESNET18_FILE)
-    if run.model in NAMED and not run.protocol.startswith("painted"):  # there, a candidate brings its arguments
+        return {"backbone": run.teacher, **fixed, **run.arguments}
+    arguments: dict[str, Any] = {"backbone": run.teacher}
+    if run.weights is not None:
+        arguments["weights"] = str(run.weights)
+    if not run.protocol.startswith("painted"):  # there, a candidate brings its arguments
         arguments |= variant_arguments(run.model, run.variant)
-    elif run.protocol == "paper":
-        arguments |= PAPER
-        if not run.weights.startswith("resnet"):
-            arguments["detach_teacher"] = False
-    if run.steps is not None:
-        arguments["training_steps"] = math.ceil(run.steps / len(JOINT.get(run.data, [run.data])))  # they count for each
+    if run.model == "Mkd" and run.protocol == "paper" and not run.teacher.startswith("resnet"):
+        arguments["detach_teacher"] = False  # a plain VGG, as in the authors' code
+    arguments["training_steps"] = math.ceil(run.steps / len(JOINT.get(run.data, [run.data])))  # they count for each
     return arguments | dict(run.arguments)
 
 
-def build_model(run: Run, shared: Path) -> AnomalibModule:
+def build_model(run: Run) -> AnomalibModule:
     """The untrained model of a run, without post-processor, evaluator and visualizer.
 
     Args:
         run: The run.
-        shared: Folder with ``weights/``.
 
     Raises:
-        ValueError: If the model is unknown.
+        ValueError: If the model is unknown; and as for :func:`model_arguments`.
     """
     off: dict[str, Any] = {"post_processor": False, "evaluator": False, "visualizer": False}
     package = "anomalib.models" if run.model in BASELINES else "anomalib_mkd"
-    models = {"Mkd", *NAMED, *BASELINES}
+    models = {*NAMED, *BASELINES}
     if run.model not in models:
         msg = f"Expected a model out of {sorted(models)}, got {run.model!r}. Correct --models."
         raise ValueError(msg)
-    model: AnomalibModule = getattr(import_module(package), run.model)(**model_arguments(run, shared), **off)
+    model: AnomalibModule = getattr(import_module(package), run.model)(**model_arguments(run), **off)
     return model
+
+
+def usual_steps(model: str, data: str, steps: int | None) -> int:
+    """Training steps of a run, of joint data all together.
+
+    Args:
+        model: Class name.
+        data: Folder under the data root, or a name in ``JOINT``.
+        steps: What was asked for; ``None`` for the model's own number.
+    """
+    if BASELINE_STEPS.get(model) == 0:
+        return 0
+    return steps or BASELINE_STEPS.get(model) or OWN_STEPS * len(JOINT.get(data, [data]))
 
 
 def plan(
     models: Sequence[str],
-    weights: Sequence[str],
     variants: Sequence[str],
     data: Sequence[str],
     seeds: Sequence[int],
     steps: int | None,
-    batch_size: int,
+    **common: Any,
 ) -> list[Run]:
     """All runs that the arguments span; the first seed of everything comes first.
 
     Args:
         models: Class names.
-        weights: Teacher weights.
         variants: Presets of our models; those of anomalib have one each.
         data: Folders under the data root, or names in ``JOINT``.
         seeds: Seeds.
-        steps: Training steps; ``None`` = the model's own (Stfpm: 100; Patchcore always takes one pass).
-        batch_size: Training batch.
+        steps: As for :func:`usual_steps`.
+        common: Further arguments of every :class:`Run`.
     """
-    runs: list[Run] = []
-    for seed in seeds:
-        for model in models:
-            for weight in weights:
-                if model in BASELINES and weight == "quickstart":
-                    continue
-                for variant in (BASELINES[model][0],) if model in BASELINES else variants:
-                    protocol = "paper" if variant == "paper" else "user"
-                    count = {"Stfpm": steps or 100, "Patchcore": None}.get(model, steps)
-                    runs += [Run(model, variant, name, seed, weight, protocol, count, batch_size) for name in data]
-    return runs
+    return [
+        Run(
+            model,
+            variant,
+            name,
+            seed,
+            steps=usual_steps(model, name, steps),
+            **{"protocol": "paper" if variant == "paper" else "user", **common},
+        )
+        for seed in seeds
+        for model in models
+        for variant in ((BASELINES[model][0],) if model in BASELINES else variants)
+        for name in data
+    ]

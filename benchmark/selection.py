@@ -156,16 +156,15 @@ def _copy(path: Path, folder: Path) -> None:
 def measure_candidates(
     candidates: Mapping[str, Mapping[str, Any]],
     *,
-    model: str = "Mkd",
+    model: str,
     data: Sequence[str],
     seeds: Sequence[int],
-    weights: str,
     steps: int | None,
     batch_size: int,
     results: Path,
-    shared: Path,
     data_root: Path,
     work: Path,
+    **common: Any,
 ) -> None:
     """Train and measure every candidate on painted data sets.
 
@@ -175,16 +174,15 @@ def measure_candidates(
         model: Class name.
         data: Folders under the data root, or names in ``JOINT``.
         seeds: Seeds of the split, the defects and the training.
-        weights: Teacher weights.
         steps: Training steps; ``None`` = the model's own.
         batch_size: Training batch.
         results: CSV file.
-        shared: Folder with ``weights/``.
         data_root: Data root.
         work: Folder for the painted data sets.
+        common: Further arguments of every :class:`Run`.
     """
     from benchmark.accuracy import measure_run  # noqa: PLC0415  # painting needs no torch
-    from benchmark.runs import Run, has_depth  # noqa: PLC0415  # painting needs no torch
+    from benchmark.runs import Run, has_depth, usual_steps  # noqa: PLC0415  # painting needs no torch
 
     for seed in seeds:
         for name in data:
@@ -200,10 +198,10 @@ def measure_candidates(
                     variant=variant,
                     data=name,
                     seed=seed,
-                    weights=weights,
                     protocol=protocol,
-                    steps=arguments.pop("training_steps", steps),
+                    steps=usual_steps(model, name, arguments.pop("training_steps", steps)),
                     batch_size=arguments.pop("batch_size", batch_size),
                     arguments=arguments,
+                    **common,
                 )
-                measure_run(run, results=results, shared=shared, data_root=root)
+                measure_run(run, results=results, data_root=root)

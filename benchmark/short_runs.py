@@ -1,78 +1,113 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Many short trainings, and whether one of them collapsed: judged on held-out normal images, without any label."""
+"""Many short trainings, and whether one of them collapsed: seen on held-out normal images, without any label."""
 
 from __future__ import annotations
 
 import logging
-import shutil
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from anomalib_mkd.training.divergence import DivergedError, DivergenceGuard
-from lightning.pytorch import seed_everything
+from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
 
 from anomalib_mkd.data import MVTecFolder
-from anomalib_mkd.quickstart.machine import machine
+from anomalib_mkd.functional import mean_of_largest, position_cosine_distance
+from anomalib_mkd.training.mixin import DivergedError
+from anomalib_mkd.training.normal_images import normal_batches
 from benchmark.accuracy import train, train_precision
-from benchmark.rows import Row, append_rows, commit, has_run, versions
-from benchmark.runs import Run, build_model
+from benchmark.rows import Row, append_rows, commit, has_run
+from benchmark.runs import Run, build_model, run_row
 from benchmark.selection import HELD_OUT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from anomalib.models.components import AnomalibModule
+    from torch import Tensor
 
 logger = logging.getLogger(__name__)
 
 METRIC = "collapsed"
+DISTANCE, FROM_STEP = 0.9, 100
+"""Mean distance of a level, 1 being that of unrelated features, and from when: before, any student may be that far."""
+SPREAD, TIES = 1e-6, 0.5
+"""Deviation of the scores over their mean, and share of images with the same score."""
 
 
-class HeldOutGuard(DivergenceGuard):
-    """Looks for the signs of a diverged student on the validation images, and remembers them."""
+class HeldOutSigns(Callback):
+    """Look for signs of a collapsed student on the validation images, once the training is over."""
 
     def __init__(self) -> None:
-        super().__init__("warn")
         self.found: list[str] = []
 
-    def signs(self, step: int, module: Any, batch: Any) -> list[str]:
-        """Describe what looks diverged, on other images than those given."""
-        del batch
-        held_out = next(module.normal_batches(dataset=module.trainer.datamodule.val_data))
-        signs = super().signs(step, module, held_out)
-        self.found += signs
-        return signs
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Describe what looks collapsed."""
+        dataset = trainer.datamodule.val_data  # type: ignore[attr-defined]  # it came with one
+        self.found = signs(pl_module, next(normal_batches(pl_module, dataset=dataset)), trainer.global_step)
+
+
+@torch.no_grad()
+def signs(module: Any, batch: Any, step: int) -> list[str]:
+    """Describe what looks collapsed.
+
+    Args:
+        module: A model that predicts level by level; left in the mode that it was in.
+        batch: Normal images.
+        step: Training steps taken.
+    """
+    model, images = module.model, module.inputs(batch)
+    training = model.training
+    model.eval()
+    teacher, student = model.compared(images, model.teacher(images))
+    scores = mean_of_largest(model.locate(teacher, student, images.shape[-2:]), model.score_share)
+    model.train(training)
+    found = []
+    for name, features in student.items():
+        distance = position_cosine_distance(teacher[name], features).mean()
+        if step >= FROM_STEP and not distance <= DISTANCE:  # also if it is no number
+            found.append(f"a mean distance of {distance:.2f} at {name!r}")
+    if len(scores) > 1 and constant(scores):
+        found.append(f"the same score, {scores[0]:.3g}, for most of {len(scores)} images")
+    return found
+
+
+def constant(scores: Tensor) -> bool:
+    """Whether scores ``(N,)`` do not tell images apart.
+
+    Example:
+        >>> constant(torch.tensor([0.5, 0.5, 0.5, 0.2])), constant(torch.tensor([0.5, 0.4, 0.3, 0.2]))
+        (True, False)
+    """
+    counts = torch.unique(scores, return_counts=True)[1]
+    return bool(counts.max() > TIES * len(scores) or not scores.std() >= SPREAD * scores.mean().abs())
 
 
 def measure_short_run(
     run: Run,
     *,
     results: Path,
-    shared: Path,
     data_root: Path,
     source: str | None = None,
-    build: Callable[[Run, Path], AnomalibModule] = build_model,
+    build: Callable[[Run], AnomalibModule] = build_model,
 ) -> list[Row]:
     """Train on four fifths of the normal training images, and append one row, unless the file has it.
 
     Args:
-        run: The run, with the number of its steps; its model is one that is judged level by level.
+        run: The run; its model is one that predicts level by level.
         results: CSV file.
-        shared: Folder with ``weights/``.
         data_root: Folder that ``run.data`` lies under.
         source: Commit of the code; found if ``None``.
         build: Makes the model.
 
     Returns:
-        The row ``collapsed``: 1 where the loss was no number or the guard saw a sign on the other fifth, else 0. None
-        if the run was there.
+        The row ``collapsed``: 1 where the loss was not finite, or the other fifth shows a sign, else 0. None if the run
+        was there.
     """
-    if has_run(results, run.run_id):
-        logger.info("%s: there, skipped", run.run_id)
+    if has_run(results, run.key):
+        logger.info("%s: there, skipped", run.name)
         return []
     source = source or commit()
     seed_everything(run.seed, verbose=False)
@@ -85,34 +120,22 @@ def measure_short_run(
         val_split_ratio=HELD_OUT,
         seed=run.seed,
     )
-    model, guard = build(run, shared), HeldOutGuard()
-    work = Path(tempfile.mkdtemp(prefix="anomalib_mkd_"))
-    try:
-        train(model, datamodule, run, work, [guard])
-    except DivergedError as error:
-        guard.found.append(str(error))
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+    model, observer = build(run), HeldOutSigns()
+    with tempfile.TemporaryDirectory(prefix="anomalib_mkd_") as work:
+        try:
+            train(model, datamodule, run, Path(work), [observer])
+        except DivergedError as error:
+            observer.found.append(str(error))
     sample: Any = datamodule.train_data[0]  # resized as the model asked for
-    row = Row(
-        run_id=run.run_id,
-        model=run.model,
-        variant=run.variant,
-        data=run.data,
-        category=run.data.rsplit("/", 1)[-1],
-        subset="all",
-        seed=run.seed,
-        metric=METRIC,
-        value=float(bool(guard.found)),
-        epochs=(run.steps or 0) / len(datamodule.train_dataloader()),
+    row = run_row(
+        run,
+        METRIC,
+        float(bool(observer.found)),
+        epochs=run.steps / len(datamodule.train_dataloader()),
         image_size=sample.image.shape[-1],
         precision=train_precision(model),
-        weights=run.weights,
-        protocol=run.protocol,
-        machine=machine(torch.get_num_threads()),
-        versions=versions(),
-        commit=source,
+        source=source,
     )
     append_rows(results, [row])
-    logger.info("%s: %s", run.run_id, "; ".join(guard.found) or "no sign of a collapse")
+    logger.info("%s: %s", run.name, "; ".join(observer.found) or "no sign of a collapse")
     return [row]

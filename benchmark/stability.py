@@ -7,23 +7,15 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import shutil
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
-from torch import Tensor
 
 from benchmark.accuracy import measure_run, run_rows, test_outputs, train
 from benchmark.outputs import by_category
-from benchmark.rows import (
-    Row,
-    append_rows,
-    commit,
-    read_rows,
-)
+from benchmark.rows import Row, append_rows, commit, read_rows
 from benchmark.runs import Run, build_model, run_data
 from benchmark.variants import CONSTANT
 
@@ -31,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from anomalib.models.components import AnomalibModule
+    from torch import Tensor
 
 logger = logging.getLogger(__name__)
 
@@ -85,43 +78,36 @@ def measure_stability(
     run: Run,
     *,
     results: Path,
-    shared: Path,
     data_root: Path,
     checkpoints: int = 6,
     source: str | None = None,
-    build: Callable[[Run, Path], AnomalibModule] = build_model,
+    build: Callable[[Run], AnomalibModule] = build_model,
 ) -> None:
     """Single late checkpoints at a constant learning rate, beside the delivered weights of the user's recipe.
 
     The test figures are reported only; nothing is chosen by them.
 
     Args:
-        run: The run with the user's recipe; needs ``steps``.
+        run: The run with the user's recipe.
         results: CSV file.
-        shared: Folder with ``weights/``.
         data_root: Folder that ``run.data`` lies under.
         checkpoints: Number of late checkpoints.
         source: Commit of the code; found if ``None``.
         build: Makes the model.
-
-    Raises:
-        ValueError: If ``run.steps`` is missing.
     """
-    if run.steps is None:
-        msg = "Expected a number of steps for the stability runs, got None. Pass --steps."
-        raise ValueError(msg)
     source = source or commit()
-    measure_run(run, results=results, shared=shared, data_root=data_root, source=source, build=build)
+    measure_run(run, results=results, data_root=data_root, source=source, otherwise=False, build=build)
     constant = dataclasses.replace(run, variant=CONSTANT, arguments={**run.arguments, "schedule": "constant"})
-    before, after = constant.run_id.split(CONSTANT)
-    if any(row.run_id.startswith(f"{before}{CONSTANT}") and row.run_id.endswith(after) for row in read_rows(results)):
-        logger.info("%s: there, skipped", constant.run_id)
+
+    tested = [row for row in read_rows(results) if row.variant.startswith(CONSTANT)]
+    if any(row.key == dataclasses.replace(constant, variant=row.variant).key for row in tested):
+        logger.info("%s: there, skipped", constant.name)
         return
     seed_everything(run.seed, verbose=False)
-    work = Path(tempfile.mkdtemp(prefix="anomalib_mkd_"))
-    try:
+    with tempfile.TemporaryDirectory(prefix="anomalib_mkd_") as folder:
+        work = Path(folder)
         datamodule = run_data(data_root, run)
-        model = build(constant, shared)
+        model = build(constant)
         snapshots = Snapshots(checkpoints)
         trained = train(model, datamodule, constant, work, [snapshots])
         per_epoch = trained.steps / trained.epochs
@@ -131,8 +117,6 @@ def measure_stability(
             single = dataclasses.replace(constant, variant=f"{CONSTANT}{step}")
             outputs = test_outputs(model, datamodule, work)
             reached = dataclasses.replace(trained, steps=step, epochs=step / per_epoch)
-            rows += run_rows(single, reached, by_category(outputs, datamodule), torch.get_num_threads(), source)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+            rows += run_rows(single, reached, by_category(outputs, datamodule), source)
     append_rows(results, rows)
-    logger.info("%s: %d checkpoints tested", constant.run_id, len(snapshots.states))
+    logger.info("%s: %d checkpoints tested", constant.name, len(snapshots.states))

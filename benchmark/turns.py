@@ -3,27 +3,37 @@
 
 """Times of several calls that take turns, so that whatever else slows the machine down slows them all."""
 
-import statistics
+from __future__ import annotations
+
 import time
-from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+K = TypeVar("K")
 
 
-def median_seconds(
-    calls: Mapping[str, Callable[[], Any]], turns: int, before: Callable[[], Any] = lambda: None
-) -> dict[str, float]:
-    """Call each in turn, and give the median seconds of each; the first turn warms up and does not count.
+def take_turns(
+    calls: Mapping[K, Callable[[], object]],
+    rounds: int,
+    *,
+    warm_up: int = 1,
+    before: Callable[[], object] = lambda: None,
+) -> dict[K, list[float]]:
+    """Call each in turn, and return the seconds of each call in each turn.
 
     Args:
         calls: What is timed, by name.
-        turns: Turns that count.
-        before: Called before each of them, and not timed.
+        rounds: Turns that count.
+        warm_up: Turns before them, which do not.
+        before: Called before each call, and not timed.
     """
-    seconds: dict[str, list[float]] = {name: [] for name in calls}
-    for _ in range(turns + 1):
+    seconds: dict[K, list[float]] = {name: [] for name in calls}
+    for _ in range(warm_up + rounds):
         for name, call in calls.items():
             before()
             start = time.perf_counter()
             call()
             seconds[name].append(time.perf_counter() - start)
-    return {name: statistics.median(taken[1:]) for name, taken in seconds.items()}
+    return {name: taken[warm_up:] for name, taken in seconds.items()}

@@ -1,7 +1,7 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Named presets and ablations of the models that are judged level by level, and what they are compared with."""
+"""Named presets and ablations, what they are compared with, and what the tables show of them."""
 
 from __future__ import annotations
 
@@ -11,58 +11,51 @@ from typing import Any
 DELIVERED, CONSTANT = "delivered", "constant_step"
 """Variants of the stability runs; rows of the second add the step of a checkpoint to it."""
 
-_FUSED_TARGETS = ("sum", "max", "nsum", "energy", "variance")
-_OTHER_JOINS = ("p4", "rss", "zsum", "sum")
-"""Of Mmrd: what its default is compared with."""
-
+_LEVELWISE: dict[str, dict[str, Any]] = {
+    "every": {"hard_share": 1.0},
+    "peak": {"score_share": 0.0},
+    "clean": {"painted_share": 0.0},
+    "adamw": {"optimizer": "adamw"},
+    "sgd": {"optimizer": "sgd", "learning_rate": 0.4},
+    "sum": {"level_fusion": "sum"},
+    "product": {"level_fusion": "product"},
+}
+_LEVELWISE_PAPER: dict[str, Any] = {
+    "student_width": 1.0,
+    "hard_share": 1.0,
+    "score_share": 0.0,
+    "painted_share": 0.0,
+    "optimizer": "sgd",
+    "weight_decay": 1e-4,
+    "student_precision": "f32",
+}
 NAMED: dict[str, dict[str, dict[str, Any]]] = {
-    "MixedDistillation": {
+    "Mkd": {
         "default": {},
         "paper": {
-            "student_width": 1.0,
-            "level_fusion": "product",
-            "hard_share": 1.0,
-            "score_share": 0.0,
-            "painted_share": 0.0,
-            "optimizer": "sgd",
-            "learning_rate": 0.4,
-            "weight_decay": 1e-4,
+            "learning_rate": 1e-3,
+            "schedule": "constant",
+            "value_weight": 0.5,  # Salehi et al. 2021, authors' config for MVTec AD
+            "map_scaling": "per_image_p99",
+            "opening": True,
+            "sigma": 4.0,
             "student_precision": "f32",
         },
+        "random_teacher": {"pre_trained": False},
+        "direction": {"value_weight": 0.0},
+    },
+    "MixedDistillation": {
+        "default": {},
+        "paper": {**_LEVELWISE_PAPER, "level_fusion": "product", "learning_rate": 0.4},
         "none": {"skip_weight": 0.0, "symmetric_weight": 0.0},
         "skip": {"skip_weight": 0.5, "symmetric_weight": 0.0},
         "symmetric": {"skip_weight": 0.0, "symmetric_weight": 0.5},
         "both": {"skip_weight": 0.5, "symmetric_weight": 0.5},
-        "every": {"hard_share": 1.0},
-        "peak": {"score_share": 0.0},
-        "clean": {"painted_share": 0.0},
-        "adamw": {"optimizer": "adamw"},
-        "sgd": {"optimizer": "sgd", "learning_rate": 0.4},
-        "all_pairs": {"pairs": "all"},
-        "fine": {"align": "fine"},
-        "review": {"adapter": "review"},
-        "feed": {"path_mode": "feed", "student_width": 1.0},
-        "mixed_map": {"map_source": "mixed", "level_fusion": "sum", "student_width": 1.0},
+        **_LEVELWISE,
     },
     "Dcam": {
         "default": {},
-        "paper": {
-            "student_width": 1.0,
-            "raw_weight": 0.0,
-            "hard_share": 1.0,
-            "score_share": 0.0,
-            "painted_share": 0.0,
-            "optimizer": "sgd",
-            "learning_rate": 0.1,
-            "weight_decay": 1e-4,
-            "schedule": "constant",
-            "student_precision": "f32",
-        },
-        "every": {"hard_share": 1.0},
-        "peak": {"score_share": 0.0},
-        "clean": {"painted_share": 0.0},
-        "adamw": {"optimizer": "adamw"},
-        "sgd": {"optimizer": "sgd", "learning_rate": 0.4},
+        "paper": {**_LEVELWISE_PAPER, "raw_weight": 0.0, "learning_rate": 0.1, "schedule": "constant"},
         "no_gate": {"attention": "none"},
         "spatial": {"attention": "spatial"},
         "both_gates": {"attention": "both"},
@@ -70,11 +63,7 @@ NAMED: dict[str, dict[str, dict[str, Any]]] = {
         "attended": {"raw_weight": 0.0},
         "double": {"cosine_weight": 2.0},
         "t4": {"temperature": 4.0, "kl_weight": 16.0},
-        "kl_sum": {"kl_reduction": "sum", "kl_weight": 0.01},
-        "parallel": {"attention": "both", "attention_order": "parallel"},
-        "ratio2": {"reduction_ratio": 2},
-        "kernel3": {"attention": "both", "spatial_kernel": 3},
-        "spatial_cosine": {"cosine_type": "spatial", "hard_share": 1.0},
+        **_LEVELWISE,
     },
     "Mmrd": {
         "default": {},
@@ -82,28 +71,19 @@ NAMED: dict[str, dict[str, dict[str, Any]]] = {
         "rgb": {"branches": "rgb"},
         "aux": {"branches": "aux"},
         "two_branch": {"branches": "two_branch"},
-        **{f"target_{name}": {"target_fusion": name} for name in _FUSED_TARGETS},
-        **{f"map_{name}": {"modality_fusion": name} for name in _OTHER_JOINS},
-        "imagenet_bn": {"aux_bn": "imagenet"},
-        "image_norm": {"depth_norm": "image"},
+        "target_mean": {"target_fusion": "mean"},
+        "target_modulation": {"target_fusion": "modulation"},
+        "map_rss": {"modality_fusion": "rss"},
         "normals": {"aux": "normals"},
-        "replace": {"inject": "replace"},
-        "embedding": {"prior_source": "embedding"},
         "no_interaction": {"interaction": "none"},
         "pixel": {"loss": "pixel"},
-        "append": {"inject": "concat"},
-        "one_bottleneck": {"shared_bottleneck": True},
-        "kmeans": {"prior_init": "kmeans"},
-        "dim64": {"prior_dim": 64},
-        "one_head": {"num_heads": 1},
-        "soft": {"prior_temperature": 1.0},
     },
 }
-"""Model to preset to arguments; what a preset does not say is the model's default."""
+"""Model to preset to arguments; what a preset does not say is the model's default.
+
+Result files hold rows of further names, whose options were measured and are gone."""
 
 COMMON: dict[str, dict[str, Any]] = {
-    "sum": {"level_fusion": "sum"},
-    "product": {"level_fusion": "product"},
     "sigma4": {"sigma": 4.0},
     "f32": {"student_precision": "f32"},
     "bf16": {"student_precision": "bf16"},
@@ -117,17 +97,18 @@ _OTHER_MAPS: dict[str, tuple[str, Any]] = {
     "sigma4": ("anomaly_map.sigma", 4.0),
     "peak": ("score_share", 0.0),
 }
-JUDGED_OTHERWISE: dict[str, dict[str, tuple[str, Any]]] = {
+PREDICTED_OTHERWISE: dict[str, dict[str, tuple[str, Any]]] = {
     "MixedDistillation": _OTHER_MAPS,
     "Dcam": _OTHER_MAPS,
-    "Mmrd": {f"map_{name}": ("modality_fusion", name) for name in _OTHER_JOINS},
+    "Mmrd": {"map_rss": ("modality_fusion", "rss")},
 }
-"""Model to variants that are the trained default judged otherwise: an attribute of its torch model, and the value."""
+"""Model to variants that are the trained default with another map or score: an attribute of its torch model, and the
+value."""
 
 NARROWED = ("MixedDistillation", "Dcam")
 """Models whose student may be narrower than its teacher."""
 
-_WIDTHS: dict[str, tuple[str, ...]] = {
+WIDTHS: dict[str, tuple[str, ...]] = {
     "1": ("width1.0", "width1"),
     "0.5, the default": ("default", "width0.5"),
     "0.25": ("width0.25",),
@@ -142,35 +123,24 @@ STUDIES: dict[str, dict[str, dict[str, tuple[str, ...]]]] = {
             **{f"{path}, nothing painted": (f"{path}+clean",) for path in ("none", "skip", "symmetric")},
             "both, nothing painted": ("clean",),
         },
-        "widths": _WIDTHS,
+        "other": {
+            f"`{name}`": (name,)
+            for name in (
+                *("clean+adamw", "product", "sigma4", "peak", "default+bf16", "every"),
+                *("all_pairs", "fine", "review", "feed", "mixed_map"),
+            )
+        },
     },
     "Mmrd": {
         "branches": {
             "Mmrd, the default": ("default",),
             "two branches": ("two_branch",),
             "two branches, loss per position": ("two_branch+pixel",),
-            "Mmrd, maps joined by p4": ("map_p4",),
-            "two branches, maps joined by p4": ("two_branch+map_p4",),
             "Mmrd, maps joined by rss": ("map_rss",),
             "two branches, maps joined by rss": ("two_branch+map_rss",),
             "colour alone": ("rgb",),
             "depth alone": ("aux",),
             "depth alone, BatchNorm of ImageNet": ("aux+imagenet_bn",),
-        },
-        "targets": {
-            "side by side, the default": ("default",),
-            **{name: (f"target_{name}",) for name in _FUSED_TARGETS},
-        },
-        "maps": {
-            "zmax, the default": ("default",),
-            **{name: (f"map_{name}",) for name in _OTHER_JOINS},
-        },
-        "choices": {
-            "default but for p4": ("map_p4",),
-            "BatchNorm of ImageNet": ("imagenet_bn+map_p4",),
-            "depth scaled per image": ("image_norm+map_p4",),
-            "priors replace the embedding": ("replace+map_p4",),
-            "priors from the embedding": ("embedding+map_p4",),
         },
     },
     "Dcam": {
@@ -178,17 +148,15 @@ STUDIES: dict[str, dict[str, dict[str, tuple[str, ...]]]] = {
             "none": ("no_gate",),
             "channel, the default": ("default",),
             "channel, attended alone": ("attended",),
-            "channel, attended alone and twice": ("attended+double",),
-            "both, attended alone": ("attended+both_gates",),
             "none, cosine once": ("attended+no_gate",),
-            "none, cosine once, nothing painted": ("attended+no_gate+clean",),
-            "channel, attended alone, nothing painted": ("attended+clean",),
         },
-        "widths": _WIDTHS
-        | {
-            "1, attended alone": ("attended+width1.0",),
-            "0.5, attended alone": ("attended",),
-            "0.25, attended alone": ("attended+width0.25",),
+        "other": {
+            f"`{name}`": (name,)
+            for name in (
+                *("attended+t4", "attended+kl_sum", "attended+both_gates", "attended+no_gate+cosine"),
+                *("attended+double", "attended+clean+adamw"),
+                *("parallel", "ratio2", "kernel3", "spatial_cosine"),
+            )
         },
     },
 }

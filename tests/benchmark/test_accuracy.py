@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -17,19 +19,19 @@ from anomalib.models.components import AnomalibModule
 from PIL import Image
 from torch import nn
 
+import anomalib_mkd
 from benchmark import accuracy
 from benchmark.accuracy import measure_run
 from benchmark.outputs import Outputs, measure
 from benchmark.rows import DATA, read_rows
-from benchmark.runs import RESNET18_FILE, Run, folder_data, model_arguments, plan
+from benchmark.runs import OWN_STEPS, Run, folder_data, model_arguments, plan
 from benchmark.stability import late_steps, measure_stability
 from tests.category_folders import draw_category
 
 if TYPE_CHECKING:
     from pathlib import Path
-import dataclasses
 
-RUN = Run("Stub", "default", "toy/box", 0, "quickstart", steps=3, batch_size=2)
+RUN = Run("Stub", "default", "toy/box", 0, "quickstart", 3, 2)
 
 
 class StubNetwork(nn.Module):
@@ -96,11 +98,11 @@ def test_run_gives_rows_once(root: Path, tmp_path: Path) -> None:
     results = tmp_path / "accuracy.csv"
     built = []
 
-    def build(run: Run, shared: Path) -> Stub:
-        built.append((run, shared))
+    def build(run: Run) -> Stub:
+        built.append(run)
         return Stub()
 
-    options: dict[str, Any] = {"results": results, "shared": tmp_path, "data_root": root, "build": build}
+    options: dict[str, Any] = {"results": results, "data_root": root, "build": build}
     rows = measure_run(RUN, pictures=tmp_path / "pictures", source="abc", **options)
     assert measure_run(RUN, **options) == []
     assert len(built) == 1
@@ -113,8 +115,8 @@ def test_run_gives_rows_once(root: Path, tmp_path: Path) -> None:
     assert {row.epochs for row in rows} == {1.5}
     assert {row.image_size for row in rows} == {32}
     assert {(row.data, row.category, row.commit) for row in rows} == {("toy/box", "box", "abc")}
-    assert [row.run_id for row in read_rows(results)] == [RUN.run_id] * len(rows)
-    pictures = sorted((tmp_path / "pictures" / RUN.run_id).glob("*.png"))
+    assert [row.key for row in read_rows(results)] == [RUN.key] * len(rows)
+    pictures = sorted((tmp_path / "pictures" / RUN.name).glob("*.png"))
     assert [path.name for path in pictures] == ["dent_0.png", "good_0.png", "stain_0.png"]
     assert Image.open(pictures[0]).size == (96, 32)
     assert (pictures[0].parent / ".gitignore").read_text(encoding="utf-8") == "*\n"
@@ -129,23 +131,23 @@ def test_one_model_is_measured_on_each_category_and_on_their_mean(tmp_path: Path
         path.write_bytes((upside_down / "test" / "good" / path.name).read_bytes())
     built = []
 
-    def build(run: Run, shared: Path) -> Stub:
-        built.append((run, shared))
+    def build(run: Run) -> Stub:
+        built.append(run)
         return Stub()
 
     run = dataclasses.replace(RUN, data="joint4")
-    options: dict[str, Any] = {"results": tmp_path / "a.csv", "shared": tmp_path, "data_root": tmp_path / "data"}
+    options: dict[str, Any] = {"results": tmp_path / "a.csv", "data_root": tmp_path / "data"}
     rows = measure_run(run, pictures=tmp_path / "pictures", source="abc", build=build, **options)
     assert measure_run(run, build=build, **options) == []
     assert len(built) == 1
     assert read_rows(tmp_path / "a.csv") == [dataclasses.replace(row, value=float(f"{row.value:.6g}")) for row in rows]
-    assert {(row.run_id, row.data, row.epochs) for row in rows} == {(run.run_id, "joint4", 0.5)}  # 3 of 6 batches
+    assert {(row.key, row.data, row.epochs) for row in rows} == {(run.key, "joint4", 0.5)}  # 3 of 6 batches
     image = {row.category: row.value for row in rows if (row.metric, row.subset) == ("image_AUROC", "all")}
     assert image == {"bottle": 1, "screw": 0.5, "metal_plate": 1, "mt": 1, "mean": 0.875}
     whole = {(row.metric, row.subset) for row in rows if row.category == "mean"}
     assert whole == {(m, "all") for m in ("image_AUROC", "pixel_AUROC", "AUPRO", "train_seconds", "test_seconds")}
     assert {row.subset for row in rows if row.category == "screw"} == {"all", "dent"}
-    pictures = (tmp_path / "pictures" / run.run_id).rglob("*.png")
+    pictures = (tmp_path / "pictures" / run.name).rglob("*.png")
     assert {path.parent.name for path in pictures} == set(image) - {"mean"}
 
 
@@ -153,8 +155,7 @@ def test_one_model_is_measured_on_each_category_and_on_their_mean(tmp_path: Path
 def test_stability_keeps_late_checkpoints_once(root: Path, tmp_path: Path) -> None:
     built = []
 
-    def build(run: Run, shared: Path) -> Stub:
-        del shared
+    def build(run: Run) -> Stub:
         built.append(dict(run.arguments))
         return Stub()
 
@@ -163,7 +164,6 @@ def test_stability_keeps_late_checkpoints_once(root: Path, tmp_path: Path) -> No
         measure_stability(
             run,
             results=tmp_path / "a.csv",
-            shared=tmp_path,
             data_root=root,
             checkpoints=2,
             source="abc",
@@ -213,20 +213,33 @@ def test_large_scores_do_not_tie() -> None:
 
 
 def test_arguments_of_the_presets(tmp_path: Path) -> None:
-    paper = Run("Mkd", "paper", "toy/box", 0, "resnet18.tv_in1k", "paper", 200)
-    arguments = model_arguments(paper, tmp_path)
-    assert arguments["weights"] == str(tmp_path / "weights" / RESNET18_FILE)
+    paper = Run("Mkd", "paper", "toy/box", 0, steps=200, protocol="paper", weights=tmp_path / "file")
+    arguments = model_arguments(paper)
+    assert (arguments["backbone"], arguments["weights"]) == ("resnet18.tv_in1k", str(tmp_path / "file"))
     assert arguments["schedule"] == "constant"
     assert arguments["training_steps"] == 200
-    assert model_arguments(dataclasses.replace(paper, data="joint4"), tmp_path)["training_steps"] == 50
+    assert model_arguments(dataclasses.replace(paper, data="joint4"))["training_steps"] == 50
     assert "detach_teacher" not in arguments
-    quick = Run("Mkd", "paper", "toy/box", 0, "quickstart", "paper")
-    assert model_arguments(quick, tmp_path)["detach_teacher"] is False
-    assert model_arguments(Run("Mkd", "default", "toy/box", 0, "quickstart"), tmp_path) == {"backbone": "quickstart"}
-    untrained = model_arguments(Run("Mkd", "random_teacher", "toy/box", 0, "vgg16.tv_in1k"), tmp_path)
-    assert untrained == {"backbone": "vgg16.tv_in1k", "pre_trained": False}
-    with pytest.raises(ValueError, match="Expected variant 'anomalib'"):
-        model_arguments(Run("Stfpm", "anomalib", "toy/box", 0, "quickstart"), tmp_path)
+    quick = Run("Mkd", "paper", "toy/box", 0, "quickstart", protocol="paper")
+    assert model_arguments(quick)["detach_teacher"] is False
+    plain = {"backbone": "vgg16.tv_in1k", "training_steps": 300}
+    assert model_arguments(Run("Mkd", "default", "toy/box", 0, "vgg16.tv_in1k")) == plain
+    untrained = model_arguments(Run("Mkd", "random_teacher", "toy/box", 0, "vgg16.tv_in1k"))
+    assert untrained == {**plain, "pre_trained": False}
+
+
+@pytest.mark.parametrize("changed", [{"teacher": "quickstart"}, {"weights": "file"}, {"variant": "default"}])
+def test_anomalibs_models_have_one_variant_and_the_hubs_weights(changed: dict[str, Any]) -> None:
+    run = Run("Stfpm", "anomalib", "toy/box", 0)
+    assert model_arguments(run) == {"backbone": "resnet18.tv_in1k"}
+    with pytest.raises(ValueError, match="Expected variant 'anomalib' and a timm teacher without --weights for Stfpm"):
+        model_arguments(dataclasses.replace(run, **changed))
+
+
+@pytest.mark.parametrize("model", ["Mkd", "MixedDistillation", "Dcam", "Mmrd"])
+def test_own_steps_are_the_models_default(model: str) -> None:
+    constructor = getattr(anomalib_mkd, model).__init__
+    assert inspect.signature(constructor).parameters["training_steps"].default == OWN_STEPS
 
 
 def test_late_steps_end_with_the_last() -> None:
@@ -234,13 +247,19 @@ def test_late_steps_end_with_the_last() -> None:
 
 
 def test_plan_takes_the_first_seed_first() -> None:
-    runs = plan(["Mkd", "Stfpm"], ["a", "quickstart"], ["default", "paper"], ["x/y"], [0, 1], None, 16)
-    assert [run.seed for run in runs] == [0] * 5 + [1] * 5
-    assert len({run.run_id for run in runs}) == 10
-    assert {run.steps for run in runs if run.model == "Stfpm"} == {100}
+    runs = plan(["Mkd", "Stfpm", "Patchcore"], ["default", "paper"], ["x/y", "joint4"], [0, 1], None, batch_size=4)
+    assert [run.seed for run in runs] == [0] * 8 + [1] * 8
+    assert len({run.key for run in runs}) == 16
+    steps = {(run.model, run.data): run.steps for run in runs}
+    assert [steps["Mkd", data] for data in ("x/y", "joint4")] == [300, 1200]
+    assert [steps[model, "joint4"] for model in ("Stfpm", "Patchcore")] == [100, 0]
+    assert {(run.variant, run.protocol) for run in runs if run.model == "Mkd"} == {
+        ("default", "user"),
+        ("paper", "paper"),
+    }
 
 
-def test_8_bits_are_judged_in_the_order_of_the_truth(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_8_bits_are_tested_in_the_order_of_the_truth(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A loader may go through the test set in another order than its data set, as that of joined data does."""
 
     class Items(list[Any]):
@@ -249,10 +268,10 @@ def test_8_bits_are_judged_in_the_order_of_the_truth(tmp_path: Path, monkeypatch
     items = Items(SimpleNamespace(image=torch.full((3, 4, 4), number)) for number in range(3))
     model = SimpleNamespace(to_openvino=lambda *_, **__: tmp_path, raw_inputs=lambda item: (item.image,))
     truth: Any = SimpleNamespace(paths=["2.png", "0.png", "1.png"])
-    judged: list[float] = []
+    tested: list[float] = []
     monkeypatch.setattr(
-        accuracy, "openvino_outputs", lambda _, inputs, __: judged.extend(image.max().item() for (image,) in inputs)
+        accuracy, "openvino_outputs", lambda _, inputs, __: tested.extend(image.max().item() for (image,) in inputs)
     )
     data: Any = SimpleNamespace(test_data=items)
     accuracy.int8_outputs(model, data, truth, tmp_path)
-    assert judged == [2, 0, 1]
+    assert tested == [2, 0, 1]

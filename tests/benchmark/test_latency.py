@@ -5,23 +5,25 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from benchmark.latency import GRAPHS, TEACHER, WARM_UP, build, measure_latency, take_turns
+from benchmark.latency import GRAPHS, TEACHER, build, measure_latency
 from benchmark.rows import read_rows
+from benchmark.turns import take_turns
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
-def test_graphs_take_turns_after_warming_up() -> None:
+def test_calls_take_turns_after_warming_up() -> None:
     calls: list[str] = []
-
-    seconds = take_turns([lambda: calls.append("a"), lambda: calls.append("b")], rounds=4)
-    assert calls == ["a", "b"] * (WARM_UP + 4)
-    assert [len(own) for own in seconds] == [4, 4]
+    timed = {name: partial(calls.append, name) for name in ("a", "b")}
+    seconds = take_turns(timed, rounds=4, warm_up=3, before=partial(calls.append, "before"))
+    assert calls == ["before", "a", "before", "b"] * 7
+    assert {name: len(own) for name, own in seconds.items()} == {"a": 4, "b": 4}
 
 
 @pytest.mark.parametrize(("training_set", "rows"), [("bottle", 133), ("joint4", 516)])

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import dataclasses
 import multiprocessing
+import os
 import subprocess
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -19,13 +20,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 ROW = Row(
-    run_id="mkd-default-user-quickstart-mvtec_bottle-s0-b16-n300",
+    run_id="mkd-default-user-quickstart-mvtec_bottle-s0",
     model="Mkd",
     variant="default",
     data="mvtec/bottle",
     category="bottle",
     subset="all",
     seed=0,
+    batch=16,
+    steps=300,
     metric="image_AUROC",
     value=0.9875,
     epochs=1.5,
@@ -41,8 +44,8 @@ ROW = Row(
 
 def test_columns_are_those_of_the_convention() -> None:
     assert ",".join(COLUMNS) == (
-        "run_id,model,variant,data,category,subset,seed,metric,value,epochs,image_size,precision,weights,protocol,"
-        "machine,versions,commit"
+        "run_id,model,variant,data,category,subset,seed,batch,steps,metric,value,epochs,image_size,precision,weights,"
+        "protocol,machine,versions,commit"
     )
 
 
@@ -52,10 +55,16 @@ def test_rows_come_back_equal(tmp_path: Path) -> None:
     append_rows(file, [ROW])
     append_rows(file, [other])
     assert read_rows(file) == [ROW, other]
-    assert has_run(file, "other")
-    assert not has_run(file, "oth")
-    assert not has_run(tmp_path / "none.csv", "other")
+    assert has_run(file, other.key)
+    assert not has_run(tmp_path / "none.csv", other.key)
     assert [path.name for path in file.parent.iterdir()] == ["accuracy.csv"]
+
+
+@pytest.mark.parametrize("change", [{"run_id": "oth"}, {"batch": 8}, {"steps": 600}, {"precision": "int8"}])
+def test_a_run_of_another_name_length_or_kind_is_another_one(tmp_path: Path, change: dict[str, Any]) -> None:
+    append_rows(tmp_path / "a.csv", [ROW])
+    assert has_run(tmp_path / "a.csv", dataclasses.replace(ROW, precision="bf16-train").key)
+    assert not has_run(tmp_path / "a.csv", dataclasses.replace(ROW, **change).key)
 
 
 def test_failed_append_leaves_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -66,7 +75,7 @@ def test_failed_append_leaves_the_file(tmp_path: Path, monkeypatch: pytest.Monke
     def fail(descriptor: int) -> None:
         raise OSError(descriptor)
 
-    monkeypatch.setattr(rows.os, "fsync", fail)
+    monkeypatch.setattr(os, "fsync", fail)
     with pytest.raises(OSError, match=r"\d+"):
         append_rows(file, [ROW])
     assert file.read_bytes() == before
@@ -97,7 +106,7 @@ def test_other_header_is_refused(tmp_path: Path) -> None:
     assert file.read_text(encoding="utf-8") == "run_id,value\nx,1\n"
 
 
-@pytest.mark.parametrize(("line", "message"), [("a,b", "got 2"), (",".join(["x"] * 17), "Expected numbers")])
+@pytest.mark.parametrize(("line", "message"), [("a,b", "got 2"), (",".join(["x"] * 19), "Expected numbers")])
 def test_broken_line_is_named(tmp_path: Path, line: str, message: str) -> None:
     file = tmp_path / "accuracy.csv"
     file.write_text(",".join(COLUMNS) + f"\n{line}\n", encoding="utf-8")
@@ -105,10 +114,9 @@ def test_broken_line_is_named(tmp_path: Path, line: str, message: str) -> None:
         read_rows(file)
 
 
-def test_folder_passes_over_quoted_tables(tmp_path: Path) -> None:
+def test_a_folder_is_all_its_files(tmp_path: Path) -> None:
     append_rows(tmp_path / "a.csv", [ROW])
     append_rows(tmp_path / "b.csv", [ROW])
-    (tmp_path / "paper.csv").write_text("category,image_AUROC\nbottle,99\n", encoding="utf-8")
     assert read_folder(tmp_path) == [ROW, ROW]
 
 
@@ -117,22 +125,22 @@ def test_versions_name_the_host() -> None:
     assert rows.versions().startswith("python=3.")
 
 
-def test_commit_tells_changes_of_the_package(tmp_path: Path) -> None:
+def test_commit_shows_changes_of_code_alone(tmp_path: Path) -> None:
     def git(*arguments: str) -> None:
         identity = ["-c", "user.name=x", "-c", "user.email=x@example.org", "-c", "commit.gpgsign=false"]
         command = ["git", *identity, *arguments]
         subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)  # noqa: S603
 
-    package = tmp_path / "package"
+    package = tmp_path / "src"
     package.mkdir()
     assert rows.commit(tmp_path / "none") == "unknown"
     git("init")
     (package / "code.py").write_text("x = 1\n", encoding="utf-8")
     git("add", ".")
     git("commit", "-m", "x")
-    clean = rows.commit(package)
+    clean = rows.commit(tmp_path)
     assert len(clean) == 10
     (tmp_path / "results.csv").write_text("x\n", encoding="utf-8")
-    assert rows.commit(package) == clean
+    assert rows.commit(tmp_path) == clean
     (package / "code.py").write_text("x = 2\n", encoding="utf-8")
-    assert rows.commit(package) == f"{clean}-dirty"
+    assert rows.commit(tmp_path) == f"{clean}-dirty"

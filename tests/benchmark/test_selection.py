@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from anomalib_mkd.data import Recipe, make_dataset
+from anomalib_mkd.data import MultiCategory, Recipe, make_dataset
 from anomalib_mkd.depth import read_depth
 from benchmark import accuracy
 from benchmark.painters import PAINTERS, SURFACE_PAINTERS, paint, paint_scan
@@ -93,7 +93,7 @@ def test_painted_scans(tmp_path: Path) -> None:
         scans = {label: read_depth(next((target / "test" / label / "xyz").glob(f"{name}.*"))) for label in photos}
         for label, other, alike in (("colour", "good", True), ("both", "depth", True), ("depth", "good", False)):
             assert np.array_equal(scans[label], scans[other], equal_nan=True) is alike
-    run = Run("Mmrd", "default", "metal", 0, "resnet18.tv_in1k", protocol="painted_scans", batch_size=2)
+    run = Run("Mmrd", "default", "metal", 0, protocol="painted_scans", batch_size=2)
     shutil.move(target, tmp_path / "data" / "metal")
     datamodule = run_data(tmp_path / "data", run)
     assert [len(data) for data in (datamodule.train_data, datamodule.val_data, datamodule.test_data)] == [14, 2, 24]
@@ -123,11 +123,10 @@ def test_a_joint_candidate_trains_on_the_painted_sets_of_all_its_categories(
         model="Dcam",
         data=["joint4"],
         seeds=[0],
-        weights="quickstart",
+        teacher="quickstart",
         steps=5,
         batch_size=2,
         results=tmp_path / "selection.csv",
-        shared=tmp_path,
         data_root=tmp_path / "data",
         work=tmp_path / "work",
     )
@@ -135,5 +134,6 @@ def test_a_joint_candidate_trains_on_the_painted_sets_of_all_its_categories(
     assert (run.data, run.protocol, dict(run.arguments)) == ("joint4", "painted6", {"student_width": 0.5})
     datamodule = run_data(options["data_root"], run)
     datamodule.setup()
+    assert isinstance(datamodule, MultiCategory)
     assert datamodule.categories == ["bottle", "screw", "metal_plate", "mt"]
     assert (len(datamodule.train_data), len(datamodule.test_data)) == (4 * 24, 4 * 6)

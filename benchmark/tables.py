@@ -1,0 +1,168 @@
+# Copyright (C) 2026 The anomalib-mkd authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""What a table is, and the cells that tables are made of."""
+
+from __future__ import annotations
+
+import statistics
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from benchmark.rows import Row
+
+Group = Sequence[Row]
+Cell = Callable[[Group], str]
+Key = str | Callable[[Row], object]
+
+EMPTY = "*Not measured yet.*"
+
+
+def groups_by(rows: Iterable[Row], *keys: Key) -> list[Group]:
+    """Rows by the values of columns, or of functions of a row, in order of first appearance."""
+    groups: dict[tuple[object, ...], list[Row]] = defaultdict(list)
+    for row in rows:
+        groups[tuple(getattr(row, key) if isinstance(key, str) else key(row) for key in keys)].append(row)
+    return list(groups.values())
+
+
+@dataclass(frozen=True)
+class Table:
+    """What a table shows.
+
+    Args:
+        where: Which rows it is about.
+        by: Columns, or functions of a row, that have one value in a line.
+        cells: Header of each column, and its text: a function of the line's rows, or a template for the first of them.
+        answers: Label of a line to variants that are the same model; with it, no other variant is shown, and the labels
+            are the first column, whose header is ``title``.
+        title: See ``answers``.
+        order: Sorts the lines; equal ones stay in the order of the rows.
+        more: Lines in place of the one that rows make.
+    """
+
+    where: Callable[[Row], bool]
+    by: Sequence[Key]
+    cells: Mapping[str, Cell | str]
+    answers: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    title: str = ""
+    order: Callable[[Group], Any] = lambda _: 0
+    more: Callable[[Group], Iterable[Group]] = lambda group: [group]
+
+    def markdown(self, rows: Iterable[Row]) -> str:
+        """Render the table, numbers to the right."""
+        label = {variant: answer for answer, variants in self.answers.items() for variant in variants}
+        rows = (row for row in rows if self.where(row) and (not label or row.variant in label))
+        groups = groups_by(rows, *((lambda row: label[row.variant],) if label else ()), *self.by)
+        if label:
+            groups.sort(key=lambda group: list(self.answers).index(label[group[0].variant]))
+        shown = [line for group in sorted(groups, key=self.order) for line in self.more(group)]
+        if not shown:
+            return EMPTY
+        labels: dict[str, Cell | str] = {self.title: lambda group: label[group[0].variant]} if label else {}
+        cells = labels | dict(self.cells)
+        lines = [
+            [cell.format(row=line[0]) if isinstance(cell, str) else cell(line) for cell in cells.values()]
+            for line in shown
+        ]
+        rule = [" --- ", *(" ---: " for _ in list(cells)[1:])]
+        return "\n".join(
+            [f"| {' | '.join(cells)} |", f"|{'|'.join(rule)}|", *(f"| {' | '.join(line)} |" for line in lines)]
+        )
+
+
+def percent(values: Sequence[float]) -> str:
+    """Mean and sample standard deviation in percent, one decimal; the mean alone for one value.
+
+    Example:
+        >>> percent([0.98, 0.99, 1.0]), percent([0.98]), percent([])
+        ('99.0 ± 1.0', '98.0', '')
+    """
+    spread = f" ± {100 * statistics.stdev(values):.1f}" if len(values) > 1 else ""
+    return f"{100 * statistics.fmean(values):.1f}{spread}" if values else ""
+
+
+def over_seeds(group: Group, metric: str, categories: Sequence[str]) -> list[float]:
+    """Mean of a metric over categories, for each seed that has them all."""
+    chosen = [row for row in group if row.metric == metric and row.subset == "all" and row.category in categories]
+    return [
+        statistics.fmean(statistics.fmean(row.value for row in same) for same in of_categories)
+        for of_categories in (groups_by(of_seed, "category") for of_seed in groups_by(chosen, "seed"))
+        if len(of_categories) == len(categories)
+    ]
+
+
+def score(metrics: Iterable[str], categories: Sequence[str]) -> Cell:
+    """Metrics over categories, one after the other; nothing if one of them is missing."""
+
+    def cell(group: Group) -> str:
+        values = [over_seeds(group, metric, categories) for metric in metrics]
+        return " / ".join(map(percent, values)) if all(values) else ""
+
+    return cell
+
+
+def scores(metrics: Iterable[str], columns: Mapping[str, Sequence[str]]) -> dict[str, Cell]:
+    """The number of seeds, and metrics over the categories of each column."""
+
+    def seeds(group: Group) -> str:
+        found = {len(over_seeds(group, metric, each)) for each in columns.values() for metric in metrics} - {0}
+        return "-".join(map(str, sorted({min(found), max(found)}))) if found else ""
+
+    return {"Seeds": seeds, **{name: score(metrics, categories) for name, categories in columns.items()}}
+
+
+def of(where: Callable[[Row], bool], cell: Cell) -> Cell:
+    """A cell about some of a line's rows."""
+    return lambda group: cell([row for row in group if where(row)])
+
+
+def mean(metric: str) -> Cell:
+    """Mean and deviation of a metric over a line's rows."""
+    return lambda group: percent([row.value for row in group if row.metric == metric])
+
+
+def median(metric: str, form: str, scale: float = 1) -> Cell:
+    """Median of a metric over a line's rows, times ``scale``."""
+
+    def cell(group: Group) -> str:
+        values = [row.value for row in group if row.metric == metric]
+        return format(scale * statistics.median(values), form) if values else ""
+
+    return cell
+
+
+def quoted(metric: str) -> Cell:
+    """Mean of a metric in percent, with the two decimals of a published table."""
+    return lambda group: f"{100 * statistics.fmean(row.value for row in group if row.metric == metric):.2f}"
+
+
+def extent(group: Group) -> str:
+    """The lowest and the highest value, in percent."""
+    return " to ".join(f"{100 * end(row.value for row in group):.1f}" for end in (min, max))
+
+
+def teacher(group: Group) -> str:
+    """How a table names a teacher."""
+    name = "quick-start" if group[0].weights == "quickstart" else f"`{group[0].weights}`"
+    return f"{name} form, random weights" if group[0].variant == "random_teacher" else name
+
+
+def steps(group: Group) -> str:
+    """Steps and batch."""
+    return ", ".join(sorted({f"{row.steps or 'one pass'} x {row.batch}" for row in group}))
+
+
+def seeds(group: Group) -> str:
+    """Number of seeds."""
+    return str(len({row.seed for row in group}))
+
+
+RUN: dict[str, Cell] = {
+    "Teacher": teacher,
+    "Trained on": lambda group: "all four" if group[0].is_joint else "each",
+    "Steps x batch": steps,
+}
+seconds, milliseconds = median("train_seconds", ".0f"), median("latency_seconds", ".1f", 1000)
