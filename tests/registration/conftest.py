@@ -32,13 +32,14 @@ def stub(tmp_path: Path) -> Environment:
 
 @pytest.fixture(scope="session")
 def build(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Build a wheel of the working tree, ``standard`` or ``editable``, with the hatchling that is installed."""
+    """Build a ``wheel``, an ``editable`` or an ``sdist`` of the working tree with the hatchling that is installed."""
 
-    def build(version: str) -> Path:
-        folder = tmp_path_factory.mktemp(version)
-        code = f"import hatchling.build as b; b.build_{'wheel' if version == 'standard' else version}({str(folder)!r})"
+    def build(kind: str) -> Path:
+        folder = tmp_path_factory.mktemp(kind)
+        code = f"import hatchling.build as b; b.build_{kind}({str(folder)!r})"
         subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, check=True, capture_output=True)  # noqa: S603
-        return next(folder.glob("*.whl"))
+        (file,) = folder.iterdir()
+        return file
 
     return build
 
@@ -46,4 +47,10 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 @pytest.fixture(scope="session")
 def wheel(build: Callable[[str], Path]) -> Path:
     """The wheel of the working tree."""
-    return build("standard")
+    return build("wheel")
+
+
+@pytest.fixture(scope="session")
+def sdist(build: Callable[[str], Path]) -> Path:
+    """The source distribution of the working tree."""
+    return build("sdist")

@@ -61,7 +61,7 @@ STUB_LEAVES = {
 }
 REAL_FILES = (
     *HOOK_FILES,
-    *(f"anomalib_mkd/{name}.py" for name in ("__init__", "__main__", "_register", "models/__init__")),
+    *(f"anomalib_mkd/{name}.py" for name in ("__init__", "__main__", "_register", "_version", "models/__init__")),
 )
 
 
