@@ -137,10 +137,8 @@ STUDIES: dict[str, dict[str, dict[str, tuple[str, ...]]]] = {
             "two branches": ("two_branch",),
             "two branches, loss per position": ("two_branch+pixel",),
             "Mmrd, maps joined by rss": ("map_rss",),
-            "two branches, maps joined by rss": ("two_branch+map_rss",),
             "colour alone": ("rgb",),
             "depth alone": ("aux",),
-            "depth alone, BatchNorm of ImageNet": ("aux+imagenet_bn",),
         },
     },
     "Dcam": {
@@ -154,7 +152,7 @@ STUDIES: dict[str, dict[str, dict[str, tuple[str, ...]]]] = {
             f"`{name}`": (name,)
             for name in (
                 *("attended+t4", "attended+kl_sum", "attended+both_gates", "attended+no_gate+cosine"),
-                *("attended+double", "attended+clean+adamw"),
+                "attended+double",
                 *("parallel", "ratio2", "kernel3", "spatial_cosine"),
             )
         },
