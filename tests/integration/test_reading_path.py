@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
 SOURCE = Path(anomalib_mkd.__file__).parent
-PAGE = Path(__file__).parents[2] / "docs" / "explanation" / "architecture.md"
+PAGE = Path(__file__).parents[2] / "docs" / "architecture.md"
 
 
 def files_passed(run: Callable[[], object]) -> list[str]:
