@@ -17,7 +17,7 @@ QUIET = ("-W", "error")  # any warning would end the program
 
 
 def test_importing_anomalib_registers_the_models(stub: Environment) -> None:
-    """Nothing of ours is imported by hand, and every door of the host leads to our class."""
+    """Nothing of ours is imported by hand, and every way into the host leads to our class."""
     stub.run(
         """
         import anomalib.data, anomalib.models
@@ -97,7 +97,7 @@ def test_installing_late_registers_at_once(stub: Environment) -> None:
     )
 
 
-def test_start_file_names_the_same_door(stub: Environment) -> None:
+def test_the_start_file_names_the_same_function(stub: Environment) -> None:
     """What Python 3.15 runs instead of the ``.pth`` line exists and registers."""
     module, function = (stub.site / "anomalib_mkd_autoload.start").read_text().strip().split(":")
     (stub.site / "anomalib_mkd_autoload.pth").unlink()
