@@ -8,8 +8,10 @@ A new model joins by one entry in ``CASES``.
 
 from __future__ import annotations
 
+import inspect
 import pickle
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -28,10 +30,10 @@ from tests.networks import copy_teacher, pictures
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from lightning.pytorch import LightningModule, Trainer
 
+REPOSITORY = Path(__file__).parents[2]
 SIZE = 64
 
 
@@ -180,6 +182,14 @@ def test_is_listed_once_and_no_base_class_of_ours_beside_it(case: Case) -> None:
     assert ours == {getattr(anomalib_mkd, name) for name in anomalib_mkd.__all__} == {entry.model for entry in CASES}
     assert case.name in list_models()
     assert type(get_model(case.name, **case.arguments)) is case.model
+
+
+def test_there_are_few_arguments_and_the_models_page_has_a_reason_for_each(case: Case) -> None:
+    anomalibs = {"pre_processor", "post_processor", "evaluator", "visualizer"}
+    names = inspect.signature(case.model).parameters.keys() - anomalibs
+    page = (REPOSITORY / "docs" / "papers" / f"{case.name}.md").read_text(encoding="utf-8")
+    assert len(names) <= 22
+    assert [name for name in sorted(names) if f"`{name}`" not in page] == []
 
 
 # ------------------------------------------------------------------------------------------------------------ training
