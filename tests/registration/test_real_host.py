@@ -40,7 +40,7 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Environm
     return environment
 
 
-def test_every_door_of_the_python_interface(installed: Environment) -> None:
+def test_every_way_in_from_python(installed: Environment) -> None:
     """Nothing of ours is imported by hand, in this process or in a spawned one."""
     installed.write(
         {"work.py": "def models(_):\n    from anomalib.models import list_models\n    return list_models()\n"}
