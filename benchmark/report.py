@@ -42,12 +42,10 @@ if TYPE_CHECKING:
 
 MARKED = re.compile(r"(<!-- table:(?P<name>[\w-]+) -->\n).*?(<!-- /table -->)", re.DOTALL)
 CATEGORIES = tuple(name.rsplit("/", 1)[-1] for name in DATA)
-OBJECTS, TEXTURE = CATEGORIES[:-1], CATEGORIES[-1]
+TEXTURE = CATEGORIES[-1]
 SINGLE = {name: (name,) for name in CATEGORIES}
 COLUMNS = {
-    **{name: (name,) for name in OBJECTS},
-    "objects": OBJECTS,
-    f"{TEXTURE} (texture)": (TEXTURE,),
+    **{f"{name} (texture)" if name == TEXTURE else name: (name,) for name in CATEGORIES},
     MEAN: CATEGORIES,
 }
 """Columns of most tables, and the categories that each is the mean of."""
