@@ -328,9 +328,9 @@ def test_anomalibs_folder_3d_gives_the_depth_that_ours_gives(parts: Path, tmp_pa
         eval_batch_size=2,
         num_workers=0,
     )
-    models = [build(), build()]
+    models = [build(branches="aux"), build(branches="aux")]
     for model, datamodule in zip(models, (data, scans(parts, depth="points")), strict=True):
-        make_engine(tmp_path, max_epochs=1, limit_val_batches=0).fit(model, datamodule=datamodule)
+        make_engine(tmp_path, max_steps=1, limit_val_batches=0).fit(model, datamodule=datamodule)
     theirs, ours = (model.pre_processor for model in models)
     assert theirs.depth_channels == ours.depth_channels == 3
     assert [getattr(theirs, name) for name in CONSTANTS] == [getattr(ours, name) for name in CONSTANTS]
