@@ -27,7 +27,7 @@ from anomalib_mkd.export.quantization import calibration_items, quantize
 from anomalib_mkd.models.mmrd.depth_pre_processor import CONSTANTS, DepthPreProcessor, default_transform
 from anomalib_mkd.models.mmrd.siamese import SiameseTeacher
 from anomalib_mkd.training.normal_images import normal_batches
-from benchmark.__main__ import accuracy
+from benchmark.__main__ import Setup, accuracy
 from benchmark.rows import Row, read_rows
 from tests.life import NOISE, make_data, make_engine
 
@@ -343,24 +343,18 @@ def test_the_command_for_the_papers_table_goes_on_where_it_was_broken_off(
     """As documented, on a tree of MVTec 3D-AD's layout, with a smaller teacher and two categories."""
     for category in ("bagel", "carrot"):
         shutil.copytree(parts / "metal", tmp_path / "mvtec_3d" / category)
-    results = tmp_path / "mvtec_3d.csv"
+    setup = Setup(
+        data_root=tmp_path / "mvtec_3d",
+        weights=shared("weights/resnet18_tv_in1k_layers1-3_f16.safetensors"),
+        batch_size=2,
+        threads=torch.get_num_threads(),
+        results=tmp_path / "mvtec_3d.csv",
+        work=tmp_path / "work",
+    )
 
     def command(*data: str) -> list[Row]:
-        accuracy(
-            models=["Mmrd"],
-            variants=["paper"],
-            weights=["resnet18.tv_in1k"],
-            data=list(data),
-            seeds=[0],
-            steps=1,
-            batch_size=2,
-            threads=torch.get_num_threads(),
-            shared=shared("weights").parent,
-            data_root=tmp_path / "mvtec_3d",
-            results=results,
-            work=tmp_path / "work",
-        )
-        return read_rows(results)
+        accuracy(setup, models=["Mmrd"], variants=["paper"], data=list(data), seeds=[0], steps=1)
+        return read_rows(tmp_path / "mvtec_3d.csv")
 
     first = command("bagel")
     assert {row.category for row in first} == {"bagel"}
