@@ -266,7 +266,9 @@ def main(arguments: list[str] | None = None) -> None:
         own = jsonargparse.ArgumentParser(description=help_text)
         if command in MEASURING:
             own.add_class_arguments(Setup)
-        own.add_function_arguments(command, skip={"setup"})
+        own.add_function_arguments(command, skip={"setup", "check"})
+        if command is report:
+            own.add_argument("--check", action="store_true", help="Write nothing; exit with status 1 if one differs.")
         commands.add_subcommand(command.__name__, own, help=help_text)
     parsed = parser.instantiate_classes(parser.parse_args(arguments))
     options = vars(parsed[parsed.subcommand])
