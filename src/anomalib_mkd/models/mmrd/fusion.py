@@ -6,7 +6,7 @@
 A defect that only one modality shows weakens in fused features: in a mean of features of norms r and a by
 ``r^2 / (r^2 + a^2)``. Hence the default keeps both targets side by side and joins the maps, each measured by the peaks
 that it has on normal images: a score is a peak, and how far peaks stand out from the mean differs between modalities
-more than deviations tell.
+more than their standard deviations suggest.
 """
 
 from collections.abc import Callable
