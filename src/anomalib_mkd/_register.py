@@ -1,16 +1,16 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""The names that we lend to anomalib, and how.
+"""The names that we add to anomalib, and how.
 
-Touched on the host: one attribute and one word in ``__all__`` per name, and two entries in the set
-``anomalib.models.ALLOWED_MODULES``, which let its configs import from our package and from nowhere else.
+Changes to the host: one attribute and one entry in ``__all__`` per name, and two entries in the set
+``anomalib.models.ALLOWED_MODULES``, which allow its configs to import from our package and from nowhere else.
 """
 
 import warnings
 from importlib import import_module
 
-#: Host module -> our module and the names that it lends. A further model or datamodule is one word here.
+#: Host module -> our module and the names to add. To publish another model or datamodule, add its name here.
 LENT = {
     "anomalib.models": ("anomalib_mkd.models", ("Dcam", "MixedDistillation", "Mkd", "Mmrd")),
     "anomalib.data": ("anomalib_mkd.data", ("DepthFolder", "MultiCategory", "Quickstart")),
@@ -18,10 +18,10 @@ LENT = {
 
 
 def host_reads_entry_points() -> bool:
-    """Say whether anomalib finds our models by itself through the entry points of group ``anomalib.models``.
+    """Return whether anomalib discovers our models through the entry points of group ``anomalib.models``.
 
-    No version does so yet. The day one does, its test goes here and nothing else changes: the hook then registers
-    nothing, and can be dropped together with the last version that needs it.
+    No version does so yet. Once one does, check for it here and change nothing else: the hook then registers nothing,
+    and can be removed together with support for older versions.
     """
     return False
 

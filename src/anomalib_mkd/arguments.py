@@ -1,13 +1,13 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Checks of arguments: choices out of a few words, and ranges of numbers that mean the same in every model."""
+"""Argument checks: allowed choices, and number ranges that hold in every model."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 RANGES: dict[str, Callable[[Any], bool]] = {
-    "learning_rate > 0": lambda value: value is None or value > 0,  # None: what suits the optimiser
+    "learning_rate > 0": lambda value: value is None or value > 0,  # None: the optimiser's default
     "weight_decay >= 0": lambda value: value is None or value >= 0,
     "sigma >= 0": lambda value: value >= 0,
     "hard_share > 0 and <= 1": lambda value: 0 < value <= 1,
@@ -21,14 +21,14 @@ RANGES: dict[str, Callable[[Any], bool]] = {
 
 
 def check_choices(function: Callable[..., Any], arguments: Mapping[str, Any]) -> None:
-    """Refuse a value that is none of its argument's choices; the command line does so itself, Python does not.
+    """Reject a value that is not among its argument's choices; the command line checks this itself, Python does not.
 
     Args:
-        function: Whose annotations ``Literal[...]`` and ``Literal[...] | None`` name the choices.
+        function: Its annotations ``Literal[...]`` and ``Literal[...] | None`` define the choices.
         arguments: Value of each argument that has choices.
 
     Raises:
-        ValueError: If a value is none of its argument's choices.
+        ValueError: If a value is not among its argument's choices.
 
     Example:
         >>> def paint(colour: Literal["red", "blue"], coats: int) -> None: ...
@@ -47,13 +47,13 @@ def check_choices(function: Callable[..., Any], arguments: Mapping[str, Any]) ->
 
 
 def check_ranges(arguments: Mapping[str, Any]) -> None:
-    """Refuse a number that is out of range.
+    """Reject numbers that are out of range.
 
     Args:
-        arguments: Values by name, of which those named in ``RANGES`` count.
+        arguments: Values by name; those without an entry in ``RANGES`` are ignored.
 
     Raises:
-        ValueError: If one of the numbers is out of range.
+        ValueError: If a number is out of range.
 
     Example:
         >>> check_ranges({"learning_rate": float("nan")})

@@ -3,9 +3,9 @@
 
 """Distances between a teacher's and a student's features, and the image operations that maps need.
 
-A distance takes ``(teacher, student)``, both ``(N, C, H, W)``, and gives one number per image, ``(N,)``. The mean
-over the batch is a training loss; left out, it is a score. The name says which axis was flattened into the compared
-vectors. Features in half precision are compared in float32.
+A distance takes ``(teacher, student)``, both ``(N, C, H, W)``, and returns one number per image, ``(N,)``: a score, or
+after a mean over the batch a training loss. Its name states which axes form the compared vectors. Features in half
+precision are compared in float32.
 """
 
 import functools
@@ -66,7 +66,7 @@ def flat_cosine_distance(teacher: Tensor, student: Tensor) -> Tensor:
 
 
 def position_cosine_map(teacher: Tensor, student: Tensor) -> Tensor:
-    """One minus the cosine of the two vectors of channels at each position.
+    """One minus the cosine of the two channel vectors at each position.
 
     Equal to half the squared distance of the two unit vectors, the form of STFPM (Wang et al., BMVC 2021).
 
@@ -84,14 +84,14 @@ def position_cosine_map(teacher: Tensor, student: Tensor) -> Tensor:
         >>> position_cosine_map(teacher, student)
         tensor([[[[0.2929, 1.0000]]]])
     """
-    return rearrange(_cosine_distance(teacher, student, dim=1), "n h w -> n 1 h w")
+    return _cosine_distance(teacher, student, dim=1).unsqueeze(1)  # not einops, which exports a Reshape
 
 
 def position_cosine_distance(teacher: Tensor, student: Tensor, share: float = 1.0) -> Tensor:
-    """Mean of :func:`position_cosine_map` over the positions of each image where it is largest.
+    """Mean of the largest values of :func:`position_cosine_map` in each image.
 
-    Source: over all positions STFPM (Wang et al., BMVC 2021); over the hardest ones in the manner of EfficientAD
-    (Batzner et al., WACV 2024), which takes them from the whole batch, and of squared differences.
+    Source: for all positions, STFPM (Wang et al., BMVC 2021); for the hardest ones, similar to EfficientAD (Batzner et
+    al., WACV 2024), which selects them over the whole batch and uses squared differences.
 
     Args:
         teacher: Features ``(N, C, H, W)``.
@@ -112,11 +112,11 @@ def position_cosine_distance(teacher: Tensor, student: Tensor, share: float = 1.
 
 
 def mean_of_largest(maps: Tensor, share: float) -> Tensor:
-    """Average over the positions of each map where it is largest.
+    """Average the largest values of each map.
 
     Args:
         maps: Maps ``(N, 1, H, W)``.
-        share: Share of the positions that count, in 0..1: 0 for the largest one alone, 1 for all.
+        share: Share of the positions to average, in 0..1: 0 for the maximum alone, 1 for all.
 
     Returns:
         Means ``(N,)``.
@@ -129,16 +129,16 @@ def mean_of_largest(maps: Tensor, share: float) -> Tensor:
     """
     values = rearrange(maps, "n 1 h w -> n (h w)")
     if share < 1:
-        count = 1 + torch.sym_int(share * (values.shape[1] - 1))  # stays a symbol in an export of any size
+        count = 1 + torch.sym_int(share * (values.shape[1] - 1))  # stays symbolic in an export with dynamic sizes
         values = values.topk(count, dim=1, sorted=False).values
     return values.mean(dim=1)
 
 
 def soft_scale(values: Tensor) -> Tensor:
-    """Bring any numbers into 0..1 without a tie: ``0.5 + x / (1 + 2 |x|)``, 0.5 and of slope 1 at 0.
+    """Map any number into 0..1 without ties: ``0.5 + x / (1 + 2 |x|)``, which is 0.5 with slope 1 at 0.
 
     Args:
-        values: Numbers of any shape.
+        values: Tensor of any shape.
 
     Example:
         >>> import torch
@@ -153,12 +153,12 @@ def spatial_kl_divergence(
     student: Tensor,
     temperature: float,
 ) -> Tensor:
-    """Kullback-Leibler divergence of where each channel looks: a softmax over its positions, teacher first.
+    """Kullback-Leibler divergence, of teacher from student, between each channel's softmax over its positions.
 
     Args:
         teacher: Features ``(N, C, H, W)``.
         student: Features ``(N, C, H, W)``.
-        temperature: What features are divided by before the softmax; there is no factor of its square.
+        temperature: Divides features before the softmax; the result is not multiplied by its square.
 
     Returns:
         Divergences ``(N,)`` in nats, at least 0, averaged over channels.
@@ -178,7 +178,7 @@ def spatial_kl_divergence(
 
 
 def _cosine_distance(teacher: Tensor, student: Tensor, dim: int) -> Tensor:
-    """One minus the cosine along a dimension, which is dropped; rounding must not make it negative."""
+    """One minus the cosine along a dimension, which is dropped; clamped at 0 against rounding errors."""
     teacher, student = _at_least_float32(teacher), _at_least_float32(student)
     dot = (teacher * student).sum(dim=dim)
     norms = teacher.norm(dim=dim).clamp_min(EPSILON) * student.norm(dim=dim).clamp_min(EPSILON)
@@ -187,16 +187,16 @@ def _cosine_distance(teacher: Tensor, student: Tensor, dim: int) -> Tensor:
 
 
 def _at_least_float32(features: Tensor) -> Tensor:
-    """Leave half precision, in which a sum over many products loses what small distances are made of."""
+    """Convert half precision to float32: a sum over many products would lose small distances."""
     return features.to(torch.promote_types(features.dtype, torch.float32))
 
 
 def evenly_spaced(total: int, most: int) -> list[int]:
-    """Choose indices spread over a data set, the same ones each time.
+    """Choose evenly spaced indices of a data set, always the same ones.
 
     Args:
         total: Length of the data set.
-        most: How many indices, at most.
+        most: Maximum number of indices.
 
     Example:
         >>> evenly_spaced(10, 4), evenly_spaced(2, 4)
@@ -207,11 +207,11 @@ def evenly_spaced(total: int, most: int) -> list[int]:
 
 
 def resize(features: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
-    """Average down or interpolate up to a size; by sizes, not strides, since networks round odd sizes.
+    """Average down or interpolate up to a size; given as a size, not a stride, since networks round odd sizes.
 
     Args:
         features: ``(N, C, H, W)``.
-        size: Height and width to reach.
+        size: Target height and width.
 
     Returns:
         Features of that size.
@@ -230,13 +230,13 @@ def resize(features: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
 def enlarge(maps: Tensor, size: tuple[int, int] | torch.Size, *, align_corners: bool = False) -> Tensor:
     """Interpolate maps up to a size, as torch's ``interpolate(mode="bilinear")`` does.
 
-    Written as a mean of two neighbours per side: where OpenVINO computes in bf16, it does so up to the last
+    Written as a weighted mean of two neighbours per side: where OpenVINO computes in bf16, it does so up to the last
     convolution, matrix product or interpolation, and would lose small distances before that: see decision 31.
 
     Args:
         maps: Maps ``(N, 1, h, w)``.
-        size: Height and width to reach, more than 1.
-        align_corners: Whether the centres of the corner pixels stay where they are, instead of the picture's corners.
+        size: Target height and width, more than 1.
+        align_corners: Whether to align the centres of the corner pixels instead of the corners of the image.
 
     Returns:
         Maps ``(N, 1, H, W)``.
@@ -258,21 +258,21 @@ def enlarge(maps: Tensor, size: tuple[int, int] | torch.Size, *, align_corners: 
 
 
 def gaussian_blur(maps: Tensor, sigma: float) -> Tensor:
-    """Blur maps as ``scipy.ndimage.gaussian_filter`` does: 4 sigma wide, borders mirrored with the edge pixel repeated.
+    """Blur maps as ``scipy.ndimage.gaussian_filter`` does: cut off at 4 sigma, borders mirrored, edge pixel repeated.
 
-    anomalib's ``GaussianBlur2d`` mirrors without repeating the edge pixel and so differs by up to 0.02 (of a map in
-    0..1) within 16 pixels of the border; the papers' codes use scipy. Written with slices, so that it exports
-    for any image size, and without a convolution, for the reason that :func:`enlarge` gives.
+    anomalib's ``GaussianBlur2d`` mirrors without repeating the edge pixel and so differs by up to 0.02 (for a map in
+    0..1) within 16 pixels of the border; the papers' code uses scipy. Written with slices, so that it exports
+    for any image size, and without a convolution, for the reason given in :func:`enlarge`.
 
     Args:
         maps: Maps ``(N, 1, H, W)``.
-        sigma: Standard deviation in pixels; 0 leaves the maps as they are.
+        sigma: Standard deviation in pixels; 0 returns the maps unchanged.
 
     Returns:
         Blurred maps ``(N, 1, H, W)``.
 
     Raises:
-        ValueError: If the maps are narrower than half of the kernel, which then mirrors more than there is.
+        ValueError: If a side of the maps is shorter than the kernel's radius: there would be too little to mirror.
 
     Example:
         >>> import torch
@@ -310,7 +310,7 @@ def grey_opening(maps: Tensor) -> Tensor:
         maps: Maps ``(N, 1, H, W)``.
 
     Returns:
-        Opened maps ``(N, 1, H, W)``, nowhere above the input.
+        Opened maps ``(N, 1, H, W)``, nowhere larger than the input.
 
     Example:
         >>> import torch
@@ -327,7 +327,7 @@ def grey_opening(maps: Tensor) -> Tensor:
 
 
 def stretch_to_percentile(maps: Tensor, percentile: float = 99.0) -> Tensor:
-    """Stretch each map on its own: its minimum to 0, its percentile to 1, clipped to 0..1.
+    """Stretch each map separately: its minimum to 0, its percentile to 1, clipped to 0..1.
 
     The MKD authors' protocol for maps. ``torch.quantile`` does not export, a sorted top-k does; ``H`` and ``W`` must
     therefore be static in an exported graph. A constant map becomes all zeros.

@@ -1,7 +1,7 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""The one data type that the parts of a model hand to each other.
+"""The data type that the parts of a model exchange.
 
 Legend for every shape in this package: ``N`` images in a batch, ``C`` channels, ``H`` and ``W`` pixels; with an index
 ``C_l``, ``H_l``, ``W_l`` of level ``l``.

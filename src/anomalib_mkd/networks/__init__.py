@@ -1,4 +1,4 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Teachers and students: what computes features."""
+"""Teachers and students: the networks that compute features."""

@@ -3,8 +3,8 @@
 
 """Backbones by name, any timm CNN or the small embedded network: their taps, and the network up to the deepest one.
 
-anomalib's ``TimmFeatureExtractor`` is not used: it offers a VGG only before its max-pools while MKD taps behind them,
-it drops unknown layers with a warning, orders the result by the network rather than by the names asked for, cuts the
+anomalib's ``TimmFeatureExtractor`` is not used: it taps a VGG only before its max-pools, whereas MKD taps after them;
+it drops unknown layers with a warning, orders the result by the network rather than by the requested names, stops the
 gradient to the image, and downloads its weights again whenever a checkpoint is loaded.
 """
 
@@ -28,17 +28,17 @@ RESNET18 = "resnet18.tv_in1k"
 """Default of the other models."""
 
 MIN_SIZE = 32
-"""Smallest side in pixels that survives the five halvings of a CNN."""
+"""Smallest image side in pixels that survives the five halvings of a CNN."""
 
 _QUICKSTART_WIDTHS = ((16, 16), (32, 64), (64, 128), (128, 128, 192), (192, 192))
 """Widths of the convolutions of the embedded teacher, block by block."""
 
 
 class Stage(NamedTuple):
-    """One place where a backbone can be tapped.
+    """A tap point of a backbone.
 
     Attributes:
-        position: timm's index of it; for chains, of the step.
+        position: Index in timm's list of features; in chains, index of the step.
         channels: Channels ``C_l``.
         stride: Image pixels per feature.
     """
@@ -49,7 +49,7 @@ class Stage(NamedTuple):
 
 
 def resolve_backbone(backbone: str, weights: str | None) -> str:
-    """Return the backbone to build: the embedded weights bring their own.
+    """Return the backbone to build: the embedded weights come with their own.
 
     Args:
         backbone: timm's name, or ``"quickstart"``.
@@ -59,7 +59,7 @@ def resolve_backbone(backbone: str, weights: str | None) -> str:
         The backbone's name.
 
     Raises:
-        ValueError: If the embedded weights are asked for together with another backbone.
+        ValueError: If the embedded weights are combined with another backbone.
 
     Example:
         >>> resolve_backbone("vgg16.tv_in1k", "quickstart")
@@ -67,17 +67,17 @@ def resolve_backbone(backbone: str, weights: str | None) -> str:
     """
     if weights != QUICKSTART:
         return backbone
-    if backbone not in {VGG16, RESNET18, QUICKSTART}:  # a default gives way
+    if backbone not in {VGG16, RESNET18, QUICKSTART}:  # the models' defaults are overridden
         msg = (
-            f"Expected no backbone beside weights='{QUICKSTART}', which brings its own network, got {backbone!r}. "
-            "Leave out the backbone, or give a file with its weights."
+            f"Expected no backbone with weights='{QUICKSTART}', which come with their own network, got {backbone!r}. "
+            "Remove the backbone, or set weights to a file for it."
         )
         raise ValueError(msg)
     return QUICKSTART
 
 
 def is_chain(backbone: str) -> bool:
-    """Return whether a backbone is a plain chain, a VGG or the embedded teacher.
+    """Return whether a backbone is a plain chain: a VGG or the embedded teacher.
 
     Args:
         backbone: timm's name, or ``"quickstart"``.
@@ -90,7 +90,7 @@ def is_chain(backbone: str) -> bool:
 
 
 def list_stages(backbone: str) -> dict[str, Stage]:
-    """List the places where a backbone can be tapped, shallow to deep.
+    """List the tap points of a backbone, shallow to deep.
 
     Args:
         backbone: timm's name, or ``"quickstart"``.
@@ -101,7 +101,7 @@ def list_stages(backbone: str) -> dict[str, Stage]:
     if backbone == QUICKSTART:
         widths = [block[-1] for block in _QUICKSTART_WIDTHS]
         return {f"pool{n}": Stage(n, width, 2**n) for n, width in enumerate(widths, start=1)}
-    with torch.device("meta"):  # only the description is wanted: no memory, no random numbers
+    with torch.device("meta"):  # only the description is needed: no memory, no random numbers
         net = create_network(backbone)
     if all(is_step(step) for step in net.children()):
         stages: dict[str, Stage] = {}
@@ -119,28 +119,28 @@ def list_stages(backbone: str) -> dict[str, Stage]:
 
 
 def choose_layers(stages: Mapping[str, Stage], layers: Sequence[str] | None, backbone: str) -> tuple[str, ...]:
-    """Sort the layers asked for by depth, or take the default ones.
+    """Sort the requested layers by depth, or choose the default ones.
 
     Args:
-        stages: All of the backbone's.
-        layers: Names in any order; ``None`` for strides 4, 8 and 16, and of a VGG 32 too.
-        backbone: Name for the error.
+        stages: All tap points of the backbone.
+        layers: Names in any order; ``None`` for strides 4, 8 and 16, for a VGG also 32.
+        backbone: Name for the error message.
 
     Raises:
-        ValueError: If a layer is unknown or named twice, or there is none.
+        ValueError: If a layer is unknown or named twice, or the list is empty.
     """
     if layers is None:
         strides = {4, 8, 16, 32} if "pool1" in stages else {4, 8, 16}
         return tuple(name for name, stage in stages.items() if stage.stride in strides)
     unknown = [name for name in layers if name not in stages]
     if unknown or not layers or len(set(layers)) != len(layers):
-        msg = f"Expected different layers of {backbone!r}, out of {list(stages)}, got {list(layers)}."
+        msg = f"Expected distinct layers of {backbone!r}, got {list(layers)}. Choose from {list(stages)}."
         raise ValueError(msg)
     return tuple(name for name in stages if name in layers)
 
 
 def build_backbone(backbone: str, layers: Sequence[str]) -> nn.Module:
-    """Build a network, cut behind its deepest tap, with random weights.
+    """Build a network with random weights, cut after its deepest tap.
 
     Args:
         backbone: timm's name, or ``"quickstart"``.
@@ -150,14 +150,14 @@ def build_backbone(backbone: str, layers: Sequence[str]) -> nn.Module:
     if backbone == QUICKSTART:
         return _quickstart_chain(layers)
     if "pool1" in stages:
-        # timm's ReLUs work in place and would overwrite what the localisation reads again
+        # timm's in-place ReLUs would overwrite activations that the localisation reads again
         steps = [nn.ReLU() if isinstance(step, nn.ReLU) else step for step in create_network(backbone).children()]
         return Chain(steps, {name: stages[name].position for name in layers})
     return create_network(backbone, out_indices=tuple(stages[name].position for name in layers))
 
 
 def chain_blocks(chain: Chain) -> list[Block]:
-    """Read the blocks off a chain."""
+    """List the blocks of a chain."""
     names = {index: name for name, index in chain.taps.items()}
     blocks: list[Block] = []
     widths: list[int] = []
@@ -180,7 +180,7 @@ def create_network(backbone: str, **arguments: Any) -> nn.Module:  # passed thro
         near = difflib.get_close_matches(backbone, timm.list_models() + timm.list_pretrained(), n=5)
         msg = (
             f"Expected a timm backbone, got {backbone!r}. "
-            f"{'Near it: ' + ', '.join(near) + '. ' if near else ''}timm.list_models() lists them all."
+            f"{'Close matches: ' + ', '.join(near) + '. ' if near else ''}Choose one from timm.list_models()."
         )
         raise ValueError(msg)
     try:
@@ -189,7 +189,7 @@ def create_network(backbone: str, **arguments: Any) -> nn.Module:  # passed thro
         if arguments.get("pretrained"):
             raise
         msg = (
-            f"Expected a backbone that gives feature maps, got {backbone!r}, of which timm says: {error} "
+            f"Expected a backbone that returns feature maps, got {backbone!r}, for which timm reports: {error} "
             "Choose a convolutional backbone, such as 'resnet18.tv_in1k'."
         )
         raise ValueError(msg) from error

@@ -1,7 +1,7 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Plain convolutional chains: what a VGG is, and what a student made after its pattern is."""
+"""Plain convolutional chains: VGGs, and students modelled on them."""
 
 from collections.abc import Container, Mapping, Sequence
 from typing import NamedTuple
@@ -12,7 +12,7 @@ from anomalib_mkd.types import Pyramid
 
 
 def is_step(step: nn.Module) -> bool:
-    """Say whether a module may be a step of a chain.
+    """Return whether a module can be a step of a chain.
 
     Args:
         step: Any module.
@@ -30,11 +30,11 @@ def is_step(step: nn.Module) -> bool:
 
 
 class Block(NamedTuple):
-    """One block of a chain: 3x3 convolutions and, at its end, a 2x2 max-pool.
+    """One block of a chain: 3x3 convolutions followed by a 2x2 max-pool.
 
     Attributes:
         widths: Output channels of each convolution.
-        tap: Name under which the end of the block is given out, or ``None``.
+        tap: Name of the tap at the end of the block, or ``None``.
     """
 
     widths: tuple[int, ...]
@@ -42,7 +42,7 @@ class Block(NamedTuple):
 
 
 class Chain(nn.Module):
-    """Steps applied one after the other, with some of their outputs given out by name.
+    """Steps applied in order, some of whose outputs are returned by name.
 
     Args:
         steps: 3x3 stride-1 convolutions, batch norms, ReLUs and 2x2 max-pools, in order.
@@ -65,13 +65,15 @@ class Chain(nn.Module):
         super().__init__()
         for step in steps:
             if not is_step(step):
-                msg = f"Expected a chain of 3x3 convolutions, batch norms, ReLUs and 2x2 max-pools, got {step}."
+                msg = (
+                    f"Expected a chain of 3x3 convolutions, batch norms, ReLUs and 2x2 max-pools, got {step}. Drop it."
+                )
                 raise TypeError(msg)
         self.steps = nn.Sequential(*steps[: max(taps.values()) + 1])
         self.taps = dict(taps)
 
     def trace(self, images: Tensor, keep: Container[int]) -> dict[int, Tensor]:
-        """Apply all steps and give the outputs of those whose index is to be kept."""
+        """Apply all steps and return the outputs of those whose index is in ``keep``."""
         outputs = {}
         for index, step in enumerate(self.steps):
             images = step(images)
@@ -86,16 +88,16 @@ class Chain(nn.Module):
 
 
 def build_chain(blocks: Sequence[Block], *, bias: bool, batch_norm: bool = False, signed: bool = False) -> Chain:
-    """Build a chain after the pattern of VGG.
+    """Build a chain in the pattern of VGG.
 
     Args:
         blocks: The blocks, shallow to deep.
         bias: Whether convolutions have a bias.
-        batch_norm: Whether each convolution but a block's last is followed by a BatchNorm (MKD's student).
+        batch_norm: Whether each convolution but a block's last is followed by a BatchNorm (as in MKD's student).
         signed: Whether the last convolution of a tapped block has no ReLU, for teachers whose taps may be negative.
 
     Returns:
-        A randomly initialised chain (convolutions: Xavier uniform, as MKD's code; biases 0).
+        A randomly initialised chain (convolutions: Xavier uniform, as in MKD's code; biases 0).
     """
     steps: list[nn.Module] = []
     taps: dict[str, int] = {}

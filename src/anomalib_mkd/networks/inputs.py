@@ -1,7 +1,7 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""The pictures that a teacher was trained on, where they are not ImageNet's usual ones."""
+"""Default pre-processing for teachers that were not trained on ImageNet's usual input."""
 
 from pathlib import Path
 
@@ -14,10 +14,10 @@ from anomalib_mkd.networks.backbone import QUICKSTART, resolve_backbone
 def suited_pre_processor(
     pre_processor: PreProcessor | bool, backbone: str, weights: str | Path | None
 ) -> PreProcessor | bool:
-    """Replace the default by the embedded teacher's own where that teacher is asked for: 128 pixels, values in 0..1.
+    """Replace the default pre-processor if the teacher is the embedded one: 128 pixels, values in 0..1.
 
     Args:
-        pre_processor: As a model got it; only ``True`` is replaced.
+        pre_processor: The model's argument; only ``True`` is replaced.
         backbone: As for :class:`Teacher`.
         weights: As for :class:`Teacher`.
     """

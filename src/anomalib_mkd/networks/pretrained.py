@@ -1,7 +1,7 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Weights of a teacher: the embedded file, a file of the user's, the Hugging Face cache or hub; checked before use."""
+"""Weights of a teacher: the embedded file, a user's file, the Hugging Face cache or hub; checked before use."""
 
 import logging
 from collections.abc import Sequence
@@ -27,14 +27,14 @@ def pretrained_state(backbone: str, layers: Sequence[str], weights: str | None) 
 
     Args:
         backbone: timm's name, or ``"quickstart"`` for the embedded weights.
-        layers: Taps, shallow to deep; weights behind the deepest one are not needed.
-        weights: File with weights for the backbone; ``None`` for those that timm names.
+        layers: Taps, shallow to deep; weights after the deepest one are not needed.
+        weights: File with weights for the backbone; ``None`` for timm's.
 
     Returns:
-        A state in f32 under the names of the network, or for a chain of its steps.
+        A state dictionary in f32, with the names of the network or, for a chain, of its steps.
 
     Raises:
-        FileNotFoundError: If ``weights`` names no file.
+        FileNotFoundError: If the file does not exist.
         RuntimeError: If the hub cannot be reached and nothing is cached, or the file does not fit the backbone.
     """
     if backbone == QUICKSTART:
@@ -50,7 +50,7 @@ def pretrained_state(backbone: str, layers: Sequence[str], weights: str | None) 
 def _hub_file(backbone: str) -> str | None:
     """Find the weights of a backbone in the Hugging Face cache, or make sure that the hub can be reached.
 
-    The hub's client tries for about a minute before it gives up, and says little then.
+    The hub's client retries for about a minute, and its error explains little.
 
     Returns:
         The cached file; ``None`` if timm has to download it.
@@ -68,9 +68,9 @@ def _hub_file(backbone: str) -> str | None:
     )
     if reason:
         msg = (
-            f"Expected the ImageNet weights of {backbone!r} in the Hugging Face cache or on the hub, but "
-            f"'model.safetensors' of '{repository}' is not cached and the hub cannot be reached ({reason}). Ways out: "
-            "set HF_HOME to a cache that holds it, give a file with weights='PATH', or use the embedded teacher with "
+            f"Expected the ImageNet weights of {backbone!r} in the Hugging Face cache or on the hub, got neither: "
+            f"'model.safetensors' of '{repository}' is not cached and the hub cannot be reached ({reason}). Set "
+            "HF_HOME to a cache that holds it, pass a file with weights='PATH', or use the embedded teacher with "
             f"weights='{QUICKSTART}'."
         )
         raise RuntimeError(msg)
@@ -78,22 +78,22 @@ def _hub_file(backbone: str) -> str | None:
 
 
 def _why_unreachable(url: str) -> str | None:
-    """Ask once; ``None`` where there was any answer."""
+    """Send one request; return ``None`` if there was any answer."""
     try:
         get_session().head(url, timeout=10)
-    except Exception as error:  # noqa: BLE001  # whatever the HTTP client of the day raises
+    except Exception as error:  # noqa: BLE001  # any error of whichever HTTP client is in use
         return str(error)
     return None
 
 
 def _timm_state(backbone: str, layers: Sequence[str], file: str | None) -> dict[str, Tensor]:
-    """Let timm load weights and give what the teacher's network needs of them.
+    """Let timm load weights, and return those that the teacher's network needs.
 
-    timm accepts a file that holds only part of the tensors, without a word. The same seed is therefore used for a
-    network with and one without the file: a convolution that is equal in both was not in the file.
+    timm silently accepts a file that holds only part of the tensors. Two networks are therefore built from the same
+    seed, with and without the file: a convolution that is equal in both was not in the file.
     """
     if file is not None and not Path(file).is_file():
-        msg = f"Expected a file with weights for {backbone!r}, got {file!r}, which does not exist."
+        msg = f"Expected a file with weights for {backbone!r}, got {file!r}, which does not exist. Check its path."
         raise FileNotFoundError(msg)
     stages = list_stages(backbone)
     chain = "pool1" in stages
@@ -105,7 +105,10 @@ def _timm_state(backbone: str, layers: Sequence[str], file: str | None) -> dict[
             try:
                 states.append(create_network(backbone, **arguments, **pretrained).state_dict())
             except (EOFError, KeyError, RuntimeError, SafetensorError, TypeError, UnpicklingError, ValueError) as error:
-                msg = f"Expected weights that fit {backbone!r}, got {file or 'a download'}, of which timm says: {error}"
+                msg = (
+                    f"Expected weights that fit {backbone!r}, got {file or 'a download'}, for which timm reports: "
+                    f"{error} Set weights to a file for this backbone."
+                )
                 raise RuntimeError(msg) from error
     random, loaded = states
     if chain:  # timm flattens `features.0.weight` to `features_0.weight`; only the steps up to the last tap are needed

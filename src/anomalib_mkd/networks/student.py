@@ -1,7 +1,7 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""The student: the teacher's architecture with random weights, as wide as the teacher or narrower."""
+"""The student: the teacher's architecture with random weights, at the teacher's width or narrower."""
 
 import torch
 from torch import Tensor, nn
@@ -13,12 +13,12 @@ from anomalib_mkd.types import Pyramid
 
 
 class Student(nn.Module):
-    """A trainable network that gives features of the teacher's shapes at the teacher's layers.
+    """A trainable network whose features have the teacher's shapes at the teacher's layers.
 
-    A plain VGG hardly trains from random weights, so a student of such a teacher has the BatchNorms of MKD's student.
+    A plain VGG hardly trains from random weights, so the student of a VGG has the BatchNorms of MKD's student.
 
     Args:
-        teacher: The network to take after.
+        teacher: The network to imitate.
         width: Share of the teacher's channels, in 0..1. Below 1, a linear 1x1 convolution per layer widens the trunk's
             features to the teacher's.
 
@@ -39,7 +39,9 @@ class Student(nn.Module):
     def __init__(self, teacher: Teacher, width: float) -> None:
         super().__init__()
         if not 0 < width <= 1:
-            msg = f"Expected a student_width in 0..1, 1 being as wide as the teacher, got {width}. Set student_width."
+            msg = (
+                f"Expected 0 < student_width <= 1, got {width}. Set student_width to a share of the teacher's channels."
+            )
             raise ValueError(msg)
         self.layers = teacher.layers
         if isinstance(teacher.net, Chain):
@@ -53,7 +55,7 @@ class Student(nn.Module):
             self._probe(teacher.backbone)
 
     def _probe(self, backbone: str) -> None:
-        """See whether the narrowed layers still fit together, which they do not where features are concatenated."""
+        """Check that the narrowed layers still fit together, which fails where features are concatenated."""
         self.net.eval()
         try:
             with torch.no_grad():
@@ -80,8 +82,8 @@ def narrowed(channels: int, width: float) -> int:
     """Scale a number of channels.
 
     Args:
-        channels: Of the full network.
-        width: Share that is kept.
+        channels: Channels of the full network.
+        width: Share to keep.
 
     Example:
         >>> narrowed(64, 0.25)
@@ -91,17 +93,17 @@ def narrowed(channels: int, width: float) -> int:
 
 
 def narrow(net: nn.Module, width: float) -> None:
-    """Take channels off every layer of a randomly initialised CNN, in place.
+    """Remove channels from every layer of a randomly initialised CNN, in place.
 
-    timm has such a switch in single families only, and there not for the stem, the dearest part of a narrow ResNet.
-    What stays of a convolution is scaled up, so that it starts with the variance that its own fan calls for.
+    timm offers this for a few families only, and not for the stem, the most expensive part of a narrow ResNet. The
+    remaining weights of a convolution are scaled up to the variance that suits its smaller fan.
 
     Args:
-        net: Convolutions and BatchNorms, and whatever has no parameters.
-        width: Share of the channels that is kept.
+        net: Convolutions, BatchNorms and modules without parameters.
+        width: Share of the channels to keep.
 
     Raises:
-        ValueError: If another layer has parameters, or the groups of a convolution do not divide.
+        ValueError: If another layer has parameters, or the groups of a convolution cannot be divided.
     """
     for name, module in net.named_modules():
         if isinstance(module, nn.Conv2d):
@@ -109,7 +111,7 @@ def narrow(net: nn.Module, width: float) -> None:
         elif isinstance(module, nn.BatchNorm2d):
             module.num_features = narrowed(module.num_features, width)
             for key, value in [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]:
-                if value.ndim:  # all but the number of batches
+                if value.ndim:  # not the count of batches, a scalar
                     _replace(module, key, value[: module.num_features])
         elif next(module.parameters(recurse=False), None) is not None:
             msg = (
@@ -121,15 +123,15 @@ def narrow(net: nn.Module, width: float) -> None:
 
 def _narrow_convolution(name: str, convolution: nn.Conv2d, width: float) -> None:
     depthwise = convolution.groups == convolution.in_channels
-    if convolution.in_channels != 3:  # of the image
+    if convolution.in_channels != 3:  # an image keeps its channels
         convolution.in_channels = narrowed(convolution.in_channels, width)
     convolution.out_channels = narrowed(convolution.out_channels, width)
     if depthwise:
         convolution.groups = convolution.in_channels
     if convolution.in_channels % convolution.groups or convolution.out_channels % convolution.groups:
         msg = (
-            f"Expected a student_width that leaves the {convolution.groups} groups of {name!r} whole, got {width}. "
-            "Set another one."
+            f"Expected a student_width that leaves channels divisible by the {convolution.groups} groups of {name!r}, "
+            f"got {width}. Set student_width to another share, or to 1."
         )
         raise ValueError(msg)
     kept = convolution.weight[: convolution.out_channels, : convolution.in_channels // convolution.groups]

@@ -1,7 +1,7 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""The frozen teacher: a pretrained network seen as a pyramid of named levels."""
+"""The frozen teacher: a pretrained network that returns a pyramid of named levels."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,7 +24,7 @@ from anomalib_mkd.types import Pyramid
 
 
 class FrozenNetwork(nn.Module):
-    """What a student learns from: a network that is never trained; it stays in eval mode whatever calls ``train()``.
+    """A network that a student learns from: never trained, and in eval mode even after ``train()``.
 
     Attributes:
         layers: The taps, shallow to deep.
@@ -37,7 +37,7 @@ class FrozenNetwork(nn.Module):
     strides: dict[str, int]
 
     def prepare(self) -> None:
-        """Load the pretrained weights, unless they are there already."""
+        """Load the pretrained weights, unless they are already loaded."""
         raise NotImplementedError
 
     def train(self, mode: bool = True) -> "FrozenNetwork":  # noqa: ARG002  # the signature is torch's
@@ -46,15 +46,15 @@ class FrozenNetwork(nn.Module):
 
 
 class Teacher(FrozenNetwork):
-    """A frozen network that gives its features at named layers.
+    """A frozen network that returns its features at named layers.
 
-    None of its parameters ever requires a gradient; gradients may still flow through it to the image. The network is
-    built empty: ``prepare`` fills it, once, and a checkpoint restored before that makes ``prepare`` do nothing, so that
-    only a first training ever needs the network.
+    None of its parameters requires a gradient, but gradients can flow through it to the image. It is built without
+    weights: ``prepare`` loads them once, and does nothing after a checkpoint was restored, so that only a first
+    training needs access to the hub.
 
     Args:
         backbone: Full timm name with its tag, such as ``resnet18.tv_in1k``. A plain VGG (with or without BatchNorm)
-            is tapped behind its max-pools, ``pool1`` to ``pool5``; any other CNN at the stages that timm lists.
+            is tapped after its max-pools, ``pool1`` to ``pool5``; any other CNN at the stages that timm lists.
         layers: Taps, in any order. ``None`` takes pools 2 to 5 of a VGG, else the stages of stride 4, 8 and 16.
         pre_trained: Whether ``prepare`` loads ImageNet weights through timm.
         weights: File with weights for the backbone, or ``"quickstart"`` for the embedded teacher.
@@ -66,8 +66,8 @@ class Teacher(FrozenNetwork):
         ``(N, 3, H, W)`` in, a pyramid out.
 
     Raises:
-        ValueError: If backbone or layer is unknown, the backbone gives no feature maps, or weights are given and not
-            wanted.
+        ValueError: If backbone or layer is unknown, the backbone returns no feature maps, or ``weights`` is set despite
+            ``pre_trained=False``.
 
     Example:
         >>> teacher = Teacher("resnet18.tv_in1k", pre_trained=False)
@@ -88,8 +88,8 @@ class Teacher(FrozenNetwork):
         super().__init__()
         if weights is not None and not pre_trained:
             msg = (
-                f"Expected pre_trained=True beside weights, got pre_trained=False and weights={str(weights)!r}. "
-                "Leave out one of them."
+                f"Expected pre_trained=True with weights, got pre_trained=False and weights={str(weights)!r}. "
+                "Remove one of the two arguments."
             )
             raise ValueError(msg)
         self.weights = None if weights is None else str(weights)
@@ -105,32 +105,34 @@ class Teacher(FrozenNetwork):
         self.signed = self._probe()
 
     def _probe(self) -> bool:
-        """Check the shapes that timm announces, and see whether features can be negative."""
+        """Check the shapes that timm announces, and return whether features can be negative."""
         noise = torch.randn(1, 3, 2 * MIN_SIZE, 2 * MIN_SIZE, generator=torch.Generator().manual_seed(0))
         try:
             with torch.no_grad():
                 pyramid = self(noise)
-        except AssertionError as error:  # timm's transformers assert the size that they were made for
-            msg = f"Expected a convolutional backbone, such as 'resnet18.tv_in1k', got {self.backbone!r}: {error}"
+        except AssertionError as error:  # timm's transformers assert the image size that they were built for
+            msg = (
+                f"Expected a convolutional backbone, got {self.backbone!r} ({error}). Choose one, such as {RESNET18!r}."
+            )
             raise ValueError(msg) from error
         for name, features in pyramid.items():
             if features.ndim != 4 or features.shape[1] != self.channels[name]:
                 msg = (
-                    f"Expected {self.backbone!r} to give (N, {self.channels[name]}, H, W) at {name!r}, got "
+                    f"Expected {self.backbone!r} to return (N, {self.channels[name]}, H, W) at {name!r}, got "
                     f"{tuple(features.shape)}. Choose a convolutional backbone, such as 'resnet18.tv_in1k'."
                 )
                 raise ValueError(msg)
         return any(bool((features < 0).any()) for features in pyramid.values())
 
     def blocks(self) -> list[Block]:
-        """Describe the teacher as the blocks of a VGG, for students made after its pattern.
+        """Describe the teacher as the blocks of a VGG, for students modelled on it.
 
         Returns:
             A chain's own blocks; for other networks those of a VGG-16 with the teacher's taps: two convolutions in
-            each of the first two blocks, three later, widths those of the next tap.
+            each of the first two blocks, three in later ones, as wide as the next tap.
 
         Raises:
-            ValueError: If a stride is no power of two or two taps share one.
+            ValueError: If a stride is not a power of two, or two taps share a stride.
         """
         if isinstance(self.net, Chain):
             return chain_blocks(self.net)
@@ -141,7 +143,7 @@ class Teacher(FrozenNetwork):
             if halvings < 1 or stride << halvings != self.strides[name]:
                 msg = (
                     f"Expected layers whose strides double, got {self.strides}. "
-                    "Leave out layers of equal stride, or choose another backbone."
+                    "Remove layers of equal stride, or choose another backbone."
                 )
                 raise ValueError(msg)
             for halving in range(1, halvings + 1):
@@ -151,14 +153,14 @@ class Teacher(FrozenNetwork):
         return blocks
 
     def build_network(self) -> nn.Module:
-        """Build the network once more, with random weights that can be trained."""
+        """Build the network again, with random, trainable weights."""
         return build_backbone(self.backbone, self.layers)
 
     def prepare(self) -> None:
-        """Load the pretrained weights, unless they are there already.
+        """Load the pretrained weights, unless they are already loaded.
 
         Raises:
-            FileNotFoundError: If ``weights`` names no file.
+            FileNotFoundError: If the file ``weights`` does not exist.
             RuntimeError: If the hub cannot be reached and nothing is cached, or the file does not fit the backbone.
         """
         if bool(self.ready):

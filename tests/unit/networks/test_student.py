@@ -88,10 +88,10 @@ def test_a_narrow_network_trains() -> None:
 @pytest.mark.parametrize(
     ("backbone", "width", "message"),
     [
-        (RESNET18, 0.0, "Expected a student_width in 0..1"),
-        (RESNET18, 1.5, "Expected a student_width in 0..1"),
+        (RESNET18, 0.0, "Expected 0 < student_width <= 1"),
+        (RESNET18, 1.5, "Expected 0 < student_width <= 1"),
         ("convnext_atto", 0.5, "Expected a backbone of convolutions and BatchNorms .* got the LayerNorm2d"),
-        ("resnext50_32x4d", 0.3, "Expected a student_width that leaves the 32 groups"),
+        ("resnext50_32x4d", 0.3, "Expected a student_width that leaves channels divisible by the 32 groups"),
     ],
 )
 def test_what_cannot_be_narrowed_is_refused(backbone: str, width: float, message: str) -> None:

@@ -118,7 +118,7 @@ def test_a_path_names_weights_as_a_string_does(tmp_path: Path) -> None:
         ({"sigma": -4.0}, r"sigma >= 0, got -4\.0"),
         ({"layers": ["pool9"]}, r"out of \['pool1', .*'pool5'\], got \['pool9'\]"),
         ({"score_layers": ["pool1"]}, r"score_layers out of the layers .*, got \['pool1'\]"),
-        ({"backbone": "vgg61"}, r"timm backbone, got 'vgg61'\. Near it: .*vgg16"),
+        ({"backbone": "vgg61"}, r"timm backbone, got 'vgg61'\. Close matches: .*vgg16"),
         ({"backbone": "resnet10t.c3_in1k", "detach_teacher": False}, r"detach_teacher=True with the backbone"),
     ],
 )
