@@ -35,7 +35,7 @@ def register() -> None:
         for name in names:
             lent = getattr(ours, name)
             if getattr(host, name, lent) is not lent:
-                msg = f"{host_name} has its own {name}, which stays. Ours is {our_name}.{name}."
+                msg = f"{host_name} has its own {name}, which is kept. Import ours as {our_name}.{name}."
                 warnings.warn(msg, RuntimeWarning, stacklevel=2)
                 continue
             setattr(host, name, lent)

@@ -1,4 +1,4 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Teacher and student compared: losses, anomaly maps and the model that holds them."""
+"""Comparing teacher and student: losses, anomaly maps and the base of the torch models."""

@@ -1,7 +1,7 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Where student and teacher differ: the distance at each position, joined over levels."""
+"""Anomaly maps: the teacher-student distance at each position, fused over levels."""
 
 from functools import reduce
 from typing import Literal
@@ -14,15 +14,15 @@ from anomalib_mkd.types import Pyramid
 
 
 class AnomalyMapGenerator(nn.Module):
-    """Enlarge the cosine distance of each level to the image and join the levels.
+    """Enlarge the cosine distance of each level to the image size and fuse the levels.
 
-    Source: STFPM (Wang et al., BMVC 2021) joins them by a product, RD4AD (Deng and Li, CVPR 2022) by a sum. A product
+    Source: STFPM (Wang et al., BMVC 2021) fuses them by a product, RD4AD (Deng and Li, CVPR 2022) by a sum. A product
     is small wherever one level matches; a sum is large wherever one level does not.
 
     Args:
-        level_fusion: How levels are joined.
-        sigma: Standard deviation in pixels of a Gaussian blur of the joined map; 0 for none.
-        align_corners: Whether levels are enlarged corner to corner, as RD4AD does.
+        level_fusion: How levels are fused.
+        sigma: Standard deviation in pixels of a Gaussian blur of the fused map; 0 for none.
+        align_corners: Whether levels are enlarged corner to corner, as in RD4AD.
 
     Example:
         >>> import torch
@@ -54,5 +54,5 @@ class AnomalyMapGenerator(nn.Module):
             enlarge(position_cosine_map(teacher[name], student[name]), size, align_corners=self.align_corners)
             for name in student
         ]
-        joined = reduce(torch.mul if self.level_fusion == "product" else torch.add, maps)
-        return gaussian_blur(joined, self.sigma)
+        fused = reduce(torch.mul if self.level_fusion == "product" else torch.add, maps)
+        return gaussian_blur(fused, self.sigma)

@@ -1,7 +1,7 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""What a student is trained on, and Mkd also judged by: weighted distances, summed over the levels of a pyramid."""
+"""Training losses, and Mkd's score: weighted distances, summed over the levels of a pyramid."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, TypeAlias
@@ -16,12 +16,12 @@ Distance: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 
 
 class Term(NamedTuple):
-    """One part of a loss.
+    """One term of a loss.
 
     Attributes:
-        distance: What is summed over levels.
-        weight: What the sum is multiplied by.
-        levels: The levels summed over; ``None`` for all of the student's.
+        distance: Distance to sum over levels.
+        weight: Factor of the sum.
+        levels: Levels to sum over; ``None`` for all of the student's.
     """
 
     distance: Distance
@@ -33,8 +33,8 @@ class PyramidLoss(nn.Module):
     """Weighted sum of named distances over levels.
 
     Args:
-        terms: Name of a term to a :class:`Term`, or to its distance and weight. Weights are kept as a buffer and travel
-            with the checkpoint.
+        terms: Name of a term to a :class:`Term`, or to its distance and weight. Weights are a buffer and so part of the
+            checkpoint.
 
     Example:
         >>> import torch
@@ -77,14 +77,14 @@ class PyramidLoss(nn.Module):
     def per_image(self, teacher: Pyramid, student: Pyramid, layers: Sequence[str] | None = None) -> Tensor:
         """Compute the weighted sum for each image, ``(N,)``; arguments as for :meth:`terms`."""
         terms = torch.stack(list(self.terms(teacher, student, layers).values()))  # terms x (N,) -> (T, N)
-        # no matrix product: OpenVINO may compute in bf16 whatever lies before one, and a score is 1 minus almost 1
+        # no matrix product: OpenVINO may compute whatever precedes one in bf16, and a score is 1 minus almost 1
         return (self.weights[:, None] * terms).sum(dim=0)
 
     def forward(self, teacher: Pyramid, student: Pyramid) -> dict[str, Tensor]:
         """Average over the batch.
 
         Returns:
-            Each unweighted term under its name, detached, for the log; under ``"loss"`` the scalar to minimise.
+            Each unweighted term under its name, detached, for logging; under ``"loss"`` the scalar to minimise.
         """
         means = torch.stack([term.mean() for term in self.terms(teacher, student).values()])
         parts: Mapping[str, Tensor] = dict(zip(self.parts, means.detach(), strict=True))
@@ -94,7 +94,7 @@ class PyramidLoss(nn.Module):
 def _check_level(name: str, teacher: Tensor, student: Tensor) -> None:
     if teacher.shape != student.shape:
         msg = (
-            f"Expected teacher and student to agree at {name!r}, got {tuple(teacher.shape)} and "
+            f"Expected teacher and student of equal shape at {name!r}, got {tuple(teacher.shape)} and "
             f"{tuple(student.shape)}. Build the student with the teacher's layers."
         )
         raise ValueError(msg)

@@ -1,7 +1,7 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""What the torch models share: a frozen teacher, a student, and how their features are compared."""
+"""The base of the torch models: a frozen teacher, a student, and the comparison of their features."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -21,17 +21,17 @@ from anomalib_mkd.types import Pyramid
 class TeacherStudent(nn.Module, ABC):
     """A teacher and a student, compared at the same layers.
 
-    Training calls :meth:`pyramids`, prediction calls ``forward``, whatever the mode. Only ``forward`` is exported, so
-    parts that only training needs cannot leak into a graph.
+    Training calls :meth:`pyramids`, prediction calls ``forward``, in either mode. Only ``forward`` is exported, so
+    training-only parts cannot leak into a graph.
 
     Args:
         teacher: The frozen network.
-        student: Images ``(N, C, H, W)`` to a pyramid with the teacher's layers and shapes.
-        loss: What training minimises over the two pyramids.
+        student: Maps images ``(N, C, H, W)`` to a pyramid with the teacher's layers and shapes.
+        loss: The training loss of the two pyramids.
 
     Attributes:
-        image_channels: Channels ``C`` of an image: 3, and 3 more where depth comes with it.
-        side_multiple: Divisor of every side of an image.
+        image_channels: Channels ``C`` of an image: 3, and 3 more for depth.
+        side_multiple: Number of which every side of an image must be a multiple.
     """
 
     image_channels = 3
@@ -44,16 +44,16 @@ class TeacherStudent(nn.Module, ABC):
         self.loss = loss
 
     def learned_parameters(self) -> Iterator[nn.Parameter]:
-        """Yield what an optimiser may change."""
+        """Yield the trainable parameters."""
         return (parameter for parameter in self.parameters() if parameter.requires_grad)
 
     def pyramids(self, images: Tensor, teacher: Pyramid | None = None) -> tuple[Pyramid, Pyramid]:
-        """Compute what the loss compares.
+        """Compute the pyramids that the loss compares.
 
         Args:
             images: Pre-processed images ``(N, C, H, W)``.
-            teacher: The teacher's features of these images, if they are known already; in training, of the images
-                before they were painted over.
+            teacher: The teacher's features of these images, if already known; in training, of the images before they
+                were painted over.
 
         Returns:
             The teacher's and the student's pyramid.
@@ -65,22 +65,22 @@ class TeacherStudent(nn.Module, ABC):
         return self.compared(images, teacher)
 
     def compared(self, images: Tensor, teacher: Pyramid) -> tuple[Pyramid, Pyramid]:
-        """Compute what prediction compares, too: the teacher's features and the student's of the same images."""
+        """Compute the pyramids that prediction also compares: both networks' features of the same images."""
         return teacher, self.student(images)
 
     def observations(self) -> dict[str, Tensor]:
-        """Return scalars to log beside the parts of the loss; none by default."""
+        """Return scalars to log in addition to the terms of the loss; none by default."""
         return {}
 
     def check_images(self, images: Tensor) -> None:
         """Validate the shape of images; skipped during export.
 
         Args:
-            images: Should be ``(N, C, H, W)``, N > 0, with sides of at least 32 pixels that are multiples of
+            images: Expected as ``(N, C, H, W)``, N > 0, with sides of at least 32 pixels that are multiples of
                 :attr:`side_multiple`.
 
         Raises:
-            ValueError: If they are not.
+            ValueError: If the shape differs.
         """
         if torch.compiler.is_compiling():
             return
@@ -92,7 +92,7 @@ class TeacherStudent(nn.Module, ABC):
         sides = f"H, W >= {MIN_SIZE}" + (f" and multiples of {multiple}" if multiple > 1 else "")
         msg = (
             f"Expected pre-processed images of shape (N, {self.image_channels}, H, W) with N > 0 and {sides}, got "
-            f"{shape}. Give RGB images, and a pre-processor that resizes to such a size."
+            f"{shape}. Pass RGB images, and use a pre-processor that resizes to such a size."
         )
         raise ValueError(msg)
 
@@ -102,13 +102,13 @@ class TeacherStudent(nn.Module, ABC):
 
 
 class LevelwiseTeacherStudent(TeacherStudent):
-    """Predicts by comparing the pyramids level by level; the score is the mean of the highest part of the map.
+    """Predicts by comparing the pyramids level by level; the score is the mean of the map's highest values.
 
     Args:
         teacher: The frozen network.
-        student: Images ``(N, 3, H, W)`` to a pyramid with the teacher's layers and shapes.
-        loss: What training minimises over the two pyramids.
-        anomaly_map: Joins the levels' distances.
+        student: Maps images ``(N, 3, H, W)`` to a pyramid with the teacher's layers and shapes.
+        loss: The training loss of the two pyramids.
+        anomaly_map: Fuses the levels' distances.
         score_share: Share of the map's pixels whose mean is the score; 0 for the peak alone.
     """
 

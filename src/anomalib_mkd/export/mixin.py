@@ -1,7 +1,7 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Export of a model of ours: what anomalib's export does, with whole files, antialiasing and 8 bits of our own."""
+"""Export of our models: anomalib's, plus complete files only, antialiased resizing and our own 8-bit quantisation."""
 
 from pathlib import Path
 from typing import Any
@@ -25,11 +25,11 @@ class DistillationExport(ExportMixin, LightningModule):
     model: TeacherStudent
 
     def raw_inputs(self, item: Any) -> tuple[torch.Tensor, ...]:
-        """Return what an export takes, in the order of its inputs: the photo ``(3, H, W)`` of a raw item."""
+        """Return the inputs of an export, in its order, from a raw item: the photo ``(3, H, W)``."""
         return (item.image,)
 
     def forward(self, batch: torch.Tensor, *args: Any, **kwargs: Any) -> InferenceBatch:
-        """Predict on photos ``(N, 3, H, W)`` in 0..1 as testing does; this is what is exported.
+        """Predict on photos ``(N, 3, H, W)`` in 0..1, as in testing; this method is exported.
 
         anomalib's own version resizes without antialiasing.
         """
@@ -40,7 +40,7 @@ class DistillationExport(ExportMixin, LightningModule):
         return self.post_processed(pre_processor(batch) if pre_processor else batch)
 
     def post_processed(self, images: torch.Tensor) -> InferenceBatch:
-        """Predict on pre-processed images, and apply thresholds and scaling."""
+        """Predict on pre-processed images, then apply thresholds and scaling."""
         prediction: InferenceBatch = self.model(images)
         post_processor: Any = self.post_processor
         return post_processor(prediction) if post_processor else prediction
@@ -66,7 +66,7 @@ class DistillationExport(ExportMixin, LightningModule):
             path = super().to_onnx(staging, model_file_name, input_size, **kwargs)
         return Path(export_root) / path.relative_to(staging)
 
-    def to_openvino(  # type: ignore[override]  # what we do not change is passed on
+    def to_openvino(  # type: ignore[override]  # all other arguments are passed on
         self,
         export_root: Path | str,
         model_file_name: str = "model",
@@ -78,11 +78,11 @@ class DistillationExport(ExportMixin, LightningModule):
         """Export as anomalib does, without half-written files, and quantise on normal training images.
 
         Raises:
-            ValueError: If there are no images for ``CompressionType.INT8_PTQ``.
+            ValueError: If ``CompressionType.INT8_PTQ`` is set without a datamodule.
         """
         by_us = compression_type == CompressionType.INT8_PTQ
         if by_us and datamodule is None:
-            msg = "Expected a datamodule for INT8_PTQ, whose training images calibrate the model, got none. Give one."
+            msg = "Expected a datamodule for INT8_PTQ, whose images calibrate the model, got none. Set datamodule."
             raise ValueError(msg)
         with staged(export_root) as staging:
             theirs = None if by_us else compression_type

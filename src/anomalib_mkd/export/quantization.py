@@ -3,8 +3,8 @@
 
 """OpenVINO models in 8 bits, calibrated on normal training images.
 
-anomalib calibrates on the validation loader, which by default holds the test images, defects among them, and feeds
-photos of any size to a model that may have a fixed one.
+anomalib calibrates on the validation loader, which by default holds the test images, defects included, and feeds
+photos of any size to a model whose size may be fixed.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -20,17 +20,17 @@ from torchvision.transforms.v2.functional import resize
 from anomalib_mkd.functional import evenly_spaced
 
 CALIBRATION_IMAGES = 300
-"""What NNCF looks at by default."""
+"""NNCF's default number of images."""
 
 
 def calibration_items(datamodule: AnomalibDataModule) -> Iterator[Any]:
     """Read training items, evenly spaced over the training set.
 
     Args:
-        datamodule: Its training images are normal, as those of all anomalib's one-class datamodules.
+        datamodule: Its training images are normal, as in all of anomalib's one-class datamodules.
 
     Yields:
-        Items with an ``image`` ``(3, H, W)`` in 0..1, of the size it has.
+        Items with an ``image`` ``(3, H, W)`` in 0..1, at its original size.
     """
     datamodule.prepare_data()
     datamodule.setup("fit")
@@ -42,18 +42,18 @@ def calibration_items(datamodule: AnomalibDataModule) -> Iterator[Any]:
 def quantize(path: Path, inputs: Iterable[Sequence[Tensor]]) -> None:
     """Replace a model by one whose networks compute in 8 bits.
 
-    A distance is a small difference of large numbers, of which 8 bits leave little; to spare it costs no time. The
-    convolutions that read the image are spared as well.
+    Distances stay in full precision, which costs no time: they are small differences of large numbers, of which 8 bits
+    would leave little. So do the convolutions that read the image.
 
     Args:
         path: The ``.xml`` file of an OpenVINO model whose inputs are ``(N, C, H, W)``.
-        inputs: For each image what the model's inputs take, ``(C, H, W)`` each: the photo in 0..1, and whatever comes
-            behind it. Resized where the model's size is fixed, a photo smoothly, the rest to the nearest value.
+        inputs: The model's inputs for each image, ``(C, H, W)`` each: the photo in 0..1, then any others. If the
+            model's size is fixed, photos are resized bilinearly, the others by nearest neighbour.
     """
     import nncf  # noqa: PLC0415  # seconds
 
     core = openvino.Core()
-    core.set_property({"ENABLE_MMAP": False})  # or the file could not be replaced
+    core.set_property({"ENABLE_MMAP": False})  # otherwise the file could not be replaced
     model = core.read_model(path)
     shapes = [
         [dimension.get_length() if dimension.is_static else None for dimension in taken.partial_shape]
@@ -71,13 +71,13 @@ def quantize(path: Path, inputs: Iterable[Sequence[Tensor]]) -> None:
 
     calibration = nncf.Dataset([batch(given) for given in inputs])
     full = _distances(model) + _stems(model)
-    # The products belong to the resizing of photos. NNCF knows not every operator, a result for example.
+    # The matrix products resize photos. No validation: NNCF does not know every operator, a result for example.
     scope = nncf.IgnoredScope(names=full, types=["MatMul"], validate=False)
     openvino.save_model(nncf.quantize(model, calibration, ignored_scope=scope), path, compress_to_fp16=False)
 
 
 def _distances(model: openvino.Model) -> list[str]:
-    """Name the operators that compare features: norms, the products beside them, and all that follows."""
+    """List the names of the operators that compare features: norms, the products next to them, and all that follow."""
     operators = model.get_ops()
     pending = [operator for operator in operators if operator.get_type_name() == "ReduceL2"]
     found = {}
@@ -94,10 +94,10 @@ def _distances(model: openvino.Model) -> list[str]:
 
 
 def _stems(model: openvino.Model) -> list[str]:
-    """Name the convolutions that read the image.
+    """List the names of the convolutions that read the image.
 
-    In 8 bits they cost more accuracy than all others do (``benchmark/first_convolution.py``). Behind the resizing
-    of photos of any size, on a CPU that computes in bf16, OpenVINO 2026.4 even refuses a graph that quantises their
+    In 8 bits they cost more accuracy than all others (``benchmark/first_convolution.py``). After the resizing of
+    photos of any size, on a CPU that computes in bf16, OpenVINO 2026.4 even rejects a graph that quantises their
     input (``any_of(scale.size(), OC, 1U)``).
     """
     convolutions = (operator for operator in model.get_ops() if operator.get_type_name() == "Convolution")

@@ -1,10 +1,10 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Resizing in an exported graph as it is done in training and testing.
+"""Resizing in an exported graph exactly as in training and testing.
 
-anomalib's exportable transforms leave the antialiasing out. On photos of twice the model's size that alone moves
-scores by some per cent, and with them every decision at the calibrated threshold.
+anomalib's exportable transforms leave out antialiasing. On photos of twice the model's size, that alone changes scores
+by a few per cent, and with them every decision at the calibrated threshold.
 """
 
 from collections.abc import Sequence
@@ -16,13 +16,13 @@ from torchvision.transforms.v2 import Compose, InterpolationMode, Resize, Transf
 
 
 def exportable(transform: Transform) -> "Transform | nn.Module":
-    """Give the form of a transform that exports.
+    """Return the exportable form of a transform.
 
     Args:
-        transform: Of a pre-processor.
+        transform: A pre-processor's transform.
 
     Returns:
-        anomalib's exportable form, but with antialiasing where a ``Resize`` to a fixed height and width asks for it.
+        anomalib's exportable form, but with antialiasing where a ``Resize`` to a fixed height and width requests it.
     """
     if isinstance(transform, Compose):
         return Compose([exportable(step) for step in transform.transforms])
@@ -37,7 +37,7 @@ def exportable(transform: Transform) -> "Transform | nn.Module":
 
 
 class AntialiasedResize(nn.Module):
-    """Bilinear resizing with antialiasing as two matrix products, one per side, for any size of image.
+    """Bilinear resizing with antialiasing, as two matrix products, one per side, for images of any size.
 
     Args:
         size: Height and width in pixels.
@@ -58,7 +58,7 @@ class AntialiasedResize(nn.Module):
         self.size = tuple(size)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Resize."""
+        """Resize images."""
         height, width = (_weights(old, new, images) for old, new in zip(images.shape[2:], self.size, strict=True))
         return height @ images @ width.T
 
@@ -66,8 +66,8 @@ class AntialiasedResize(nn.Module):
 def _weights(old: int, new: int, like: Tensor) -> Tensor:
     """Weight of each old pixel in each new one, ``(new, old)``: a triangle, as wide as the larger of the two pixels.
 
-    Positions stay whole numbers, in units of half an old times a new pixel: as floats OpenVINO might round them to
-    bf16, which knows no odd number above 256.
+    Positions stay integers, in units of half an old times a new pixel: OpenVINO might round floats to bf16, which
+    cannot represent odd numbers above 256.
     """
     reach = 2 * torch.sym_max(old, new)
     old_centres = (2 * torch.arange(old, device=like.device) + 1) * new

@@ -1,7 +1,7 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Files that appear under their final name only when they are complete."""
+"""Files that appear under their final name only once they are complete."""
 
 import shutil
 import tempfile
@@ -12,25 +12,23 @@ from pathlib import Path
 
 @contextmanager
 def staged(root: Path | str) -> Iterator[Path]:
-    """Give a folder whose files move to ``root`` when the block ends well, and vanish when it does not.
+    """Provide a folder whose files move to ``root`` when the block succeeds, and are deleted when it fails.
 
     Args:
-        root: Where the files shall end up, under the same relative names; made if it does not exist.
+        root: Destination of the files, under the same relative names; created if missing.
 
     Yields:
-        The folder to write into.
+        The folder to write to.
 
     Raises:
-        OSError: If ``root`` cannot be written.
+        OSError: If ``root`` is not writable.
     """
     root = Path(root)
     try:
         root.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(prefix=".staged-", dir=root))
     except OSError as error:
-        msg = (
-            f"Expected a folder that can be written for the export, got '{root}' ({error}). Choose another export_root."
-        )
+        msg = f"Expected a writable folder for the export, got '{root}' ({error}). Choose another export_root."
         raise type(error)(msg) from error
     try:
         yield staging

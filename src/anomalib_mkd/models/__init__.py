@@ -1,7 +1,7 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""The models, registered with anomalib by whoever imports this package first: the hook or a user."""
+"""The models; the first import of this package, by the hook or a user, registers them with anomalib."""
 
 from anomalib_mkd._register import register
 

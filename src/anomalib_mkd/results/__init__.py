@@ -1,4 +1,4 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""What turns raw scores and maps into results that a user reads."""
+"""From raw scores and maps to results for the user."""

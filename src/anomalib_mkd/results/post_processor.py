@@ -1,7 +1,7 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""anomalib's post-processor with a scale that has no ends."""
+"""anomalib's post-processor with a scale that is never clipped."""
 
 import torch
 from anomalib.post_processing import PostProcessor
@@ -11,13 +11,14 @@ from anomalib_mkd.functional import soft_scale
 
 
 class SoftPostProcessor(PostProcessor):
-    """Threshold as anomalib's, and a scale that keeps the order of all scores.
+    """anomalib's thresholds, with a scale that keeps the order of all scores.
 
-    anomalib cuts a scaled score ``0.5 + x``, with ``x = (score - threshold) / (max - min)``, at 0 and 1. Where only
-    good images validate, the threshold is the highest of their scores: whatever lies half of their range below it
-    becomes 0, and every strong defect 1. Heat maps are blank or blotted then, and metrics count ties. Here a score
-    becomes :func:`soft_scale` of x: 0.5 at the threshold and as steep there, within 0..1 and nowhere cut. A sensitivity
-    other than 0.5 moves the threshold to 1 - sensitivity on this scale, which is another score than on anomalib's.
+    anomalib clips a scaled score ``0.5 + x``, with ``x = (score - threshold) / (max - min)``, to 0..1. If all
+    validation images are normal, the threshold is their highest score: everything more than half their range below it
+    becomes 0, and every strong defect 1. Heat maps are then blank or saturated, and metrics count ties. Here a score
+    becomes :func:`soft_scale` of x: 0.5 at the threshold with the same slope, within 0..1 and never clipped. A
+    sensitivity other than 0.5 moves the threshold to 1 - sensitivity on this scale, a different score than on
+    anomalib's.
 
     Example:
         >>> import torch
@@ -28,12 +29,12 @@ class SoftPostProcessor(PostProcessor):
 
     @property
     def state_key(self) -> str:
-        """Anomalib's own, so that checkpoints fit models with either post-processor."""
+        """Return anomalib's own key, so that checkpoints fit models with either post-processor."""
         return PostProcessor.__qualname__
 
     @staticmethod
     def _normalize(preds: Tensor | None, norm_min: Tensor, norm_max: Tensor, threshold: Tensor) -> Tensor | None:
-        """Scale scores or maps of any shape; without statistics, or with a range of 0, as anomalib does."""
+        """Scale scores or maps of any shape; without statistics, or if their range is 0, as anomalib does."""
         hard: Tensor | None = PostProcessor._normalize(preds, norm_min, norm_max, threshold)  # noqa: SLF001
         if preds is None or hard is None:
             return hard

@@ -1,7 +1,7 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""BatchNorm statistics that are those of the final weights."""
+"""BatchNorm statistics that match the final weights."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,21 +13,21 @@ from torch import nn
 from anomalib_mkd.training.normal_images import normal_batches
 
 FEW_STEPS = 1000
-"""A shorter training ends with BatchNorm statistics estimated anew."""
+"""A training with fewer steps ends by re-estimating the BatchNorm statistics."""
 IMAGES = 256
-"""How many normal images they are estimated on, at most."""
+"""Maximum number of normal images to estimate them on."""
 
 
 @contextmanager
 def estimating_batch_norm(network: nn.Module, *, frozen: bool = False) -> Iterator[None]:
-    """Let forward passes within the block set the statistics of every BatchNorm, as plain averages.
+    """Re-estimate the statistics of every BatchNorm from the forward passes in the block, as plain averages.
 
-    While weights move, running statistics lag behind them: each step counts 10 %, so after few steps, or after a
-    training whose learning rate never fell, they describe a network that no longer exists.
+    While weights change, running statistics lag behind: each step counts 10 %, so after few steps, or after a training
+    whose learning rate never fell, they describe a network that no longer exists.
 
     Args:
-        network: Put back into the mode that it was in.
-        frozen: Whether the BatchNorms that are not trained are meant, instead of those that are.
+        network: Its BatchNorms return to their previous mode afterwards.
+        frozen: Whether to select the BatchNorms that are not trained, instead of those that are.
 
     Example:
         >>> norm = nn.BatchNorm2d(1).eval()
@@ -57,7 +57,7 @@ def estimating_batch_norm(network: nn.Module, *, frozen: bool = False) -> Iterat
 
 
 def refresh_batch_norm(module: Any) -> None:
-    """Estimate a student's statistics anew on normal training images, after a short training.
+    """Re-estimate a student's statistics on normal training images after a short training.
 
     Args:
         module: A model at the end of its training.

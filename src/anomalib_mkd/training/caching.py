@@ -1,7 +1,7 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""What stays the same from epoch to epoch, kept in memory: training images, and the teacher's features of them."""
+"""In-memory caches of what does not change between epochs: training images, and the teacher's features of them."""
 
 import copy
 import logging
@@ -23,11 +23,11 @@ HALF_MAX = torch.finfo(torch.float16).max
 class FeatureCache:
     """Pyramids by image path, in half precision, in memory.
 
-    It is only right while an image always looks the same to the teacher: the caller must not use it with random
-    augmentation. When full it keeps what it has and takes no more.
+    It is valid only while an image always looks the same to the teacher: the caller must not use it with random
+    augmentation. Once full, it keeps its entries and accepts no more.
 
     Args:
-        max_bytes: Upper bound of what is kept.
+        max_bytes: Maximum size of all entries.
 
     Example:
         >>> import torch
@@ -43,12 +43,12 @@ class FeatureCache:
         self._pyramids: dict[str, Pyramid] = {}
 
     def pyramid(self, paths: Sequence[str], device: torch.device, compute: Callable[[], Pyramid]) -> Pyramid:
-        """Look the features of a batch up, or compute and keep them.
+        """Look up the features of a batch, or compute and keep them.
 
         Args:
             paths: One per image.
-            device: Where to put them.
-            compute: Called where an image of the batch is missing.
+            device: Device of the result.
+            compute: Called if an image of the batch is missing.
         """
         pyramid = self.get(paths, device)
         if pyramid is None:
@@ -61,10 +61,10 @@ class FeatureCache:
 
         Args:
             paths: One per image.
-            device: Where to put them.
+            device: Device of the result.
 
         Returns:
-            Layer to ``(N, C_l, H_l, W_l)``; ``None`` if any of the images is missing.
+            Layer to ``(N, C_l, H_l, W_l)``; ``None`` if an image is missing.
         """
         if not all(path in self._pyramids for path in paths):
             return None
@@ -72,7 +72,7 @@ class FeatureCache:
         return {name: torch.stack([p[name] for p in kept]).to(device).float() for name in kept[0]}
 
     def put(self, paths: Sequence[str], pyramid: Pyramid) -> None:
-        """Keep the features of a batch, as far as there is room.
+        """Keep the features of a batch while there is room.
 
         Args:
             paths: One per image.
@@ -95,13 +95,13 @@ def _compact(features: Tensor) -> Tensor:
 
 
 class ItemCache:
-    """Items by index, as far as they fit.
+    """Items by index, up to a size limit.
 
     Once teacher features are cached, reading images takes as long as a step of a small student.
 
     Args:
         dataset: Map-style data set whose items hold an ``image`` tensor and are always the same.
-        max_bytes: Upper bound of the images that are kept; what comes later is read each time.
+        max_bytes: Maximum size of the cached images; all others are read each time.
     """
 
     def __init__(self, dataset: Any, max_bytes: int) -> None:
@@ -110,7 +110,7 @@ class ItemCache:
         self._items: dict[int, Any] = {}
 
     def __call__(self, indices: Sequence[int]) -> list[Any]:
-        """Give the items of a batch; copies, since a host's collate function may put resized images into them."""
+        """Return copies of the items of a batch: the host's collate function may put resized images into them."""
         return [copy.copy(self._get(index)) for index in indices]
 
     def _get(self, index: int) -> Any:
@@ -126,12 +126,12 @@ class ItemCache:
 
 @contextmanager
 def items_cached(dataset: Any, max_bytes: int) -> Iterator[None]:
-    """Let data loaders without worker processes read each item of a data set once, until the block ends.
+    """Let data loaders without worker processes read each item of a data set only once, until the block ends.
 
-    PyTorch's loader asks a data set for a whole batch where it has ``__getitems__``; this lends it one.
+    PyTorch's loader requests whole batches from a data set that has ``__getitems__``; this adds one temporarily.
 
     Args:
-        dataset: As for :class:`ItemCache`; one that has ``__getitems__`` of its own is left alone.
+        dataset: As for :class:`ItemCache`; one with its own ``__getitems__`` stays unchanged.
         max_bytes: As for :class:`ItemCache`.
 
     Example:
@@ -160,26 +160,25 @@ def items_cached(dataset: Any, max_bytes: int) -> Iterator[None]:
 
 
 class TrainingCache:
-    """Both caches of one training; half of the memory is for each.
+    """Both caches of one training, each with half of the memory.
 
     Args:
         loader: The training loader.
-        augmentation: What a pre-processor does to images beyond resizing them.
+        augmentation: The pre-processor's augmentation, which comes on top of its resizing.
         gigabytes: Memory for both.
     """
 
     def __init__(self, loader: Any, augmentation: Transform | None, gigabytes: float) -> None:
         self.features: FeatureCache | None = None
         self._items = ExitStack()
-        of_dataset = getattr(
-            loader.dataset, "augmentations", Transform
-        )  # of an unknown data set, not known to be fixed
+        # a data set that does not name its augmentations may augment at random
+        of_dataset = getattr(loader.dataset, "augmentations", Transform)
         if not gigabytes or not (is_fixed(of_dataset) and is_fixed(augmentation)):
             logger.info("The teacher runs in every step: caching is off, or images are augmented at random.")
             return
         half = int(gigabytes * 2**30 / 2)
         self.features = FeatureCache(half)
-        if loader.num_workers == 0:  # a worker process would fill a cache of its own, and lose it after each epoch
+        if loader.num_workers == 0:  # each worker process would fill its own cache and lose it after the epoch
             self._items.enter_context(items_cached(loader.dataset, half))
 
     def close(self) -> None:
@@ -189,7 +188,7 @@ class TrainingCache:
 
 
 def is_fixed(transform: Transform | type | None) -> bool:
-    """Return whether a transform is known to give the same picture each time.
+    """Return whether a transform is known to produce the same image each time.
 
     Example:
         >>> is_fixed(Compose([Resize((8, 8)), Grayscale()])), is_fixed(Transform())

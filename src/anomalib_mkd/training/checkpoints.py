@@ -1,7 +1,7 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Who wrote a checkpoint, and whether this version can still load it."""
+"""Checkpoints that name the model and version that wrote them, and checks that this version can load them."""
 
 from pathlib import Path
 from typing import Any
@@ -37,23 +37,23 @@ RETIRED: dict[str, Any] = {
     "shared_bottleneck": False,
     "direction_only": False,
 }
-"""Arguments of models before 0.1.0 (commit 0a145f3) to the only value that is left of each."""
+"""Arguments removed since commit 0a145f3 (before 0.1.0), each with the only value that is still supported."""
 
 
 class CheckpointMixin(LightningModule):
-    """Signed checkpoints: only the class that wrote one loads it, and only with settings that still exist."""
+    """Signed checkpoints: only the class that wrote one can load it, and only with settings that still exist."""
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Write down which model and which version wrote the checkpoint."""
+        """Record which model and which version wrote the checkpoint."""
         super().on_save_checkpoint(checkpoint)
         checkpoint[MODEL_KEY] = type(self).__name__
         checkpoint[VERSION_KEY] = __version__
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse a checkpoint of another model, or of settings that no longer exist.
+        """Reject a checkpoint of another model, or with settings that no longer exist.
 
         Raises:
-            ValueError: If the model cannot be that of the checkpoint.
+            ValueError: If the checkpoint does not fit this model.
         """
         model, owner = type(self).__name__, checkpoint.get(MODEL_KEY, "a model of another package")
         if owner != model:
@@ -63,7 +63,7 @@ class CheckpointMixin(LightningModule):
         for name, value in RETIRED.items():
             if name in given and given[name] != value:
                 msg = (
-                    f"Expected a checkpoint with {name}={value!r}, which is all that anomalib_mkd {__version__} has, "
+                    f"Expected a checkpoint with {name}={value!r}, the only value in anomalib_mkd {__version__}, "
                     f"got {given[name]!r}. Load it with the version that wrote it, or train again."
                 )
                 raise ValueError(msg)
@@ -76,7 +76,7 @@ class CheckpointMixin(LightningModule):
         """Load as anomalib does.
 
         Raises:
-            ValueError: If this version cannot build or fill the model of the checkpoint.
+            ValueError: If this version cannot build the checkpoint's model or load its weights.
         """
         try:
             loaded: Self = super().load_from_checkpoint(checkpoint_path, *args, **kwargs)

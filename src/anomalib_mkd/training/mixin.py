@@ -1,7 +1,7 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""The life of a model inside anomalib, shared by all of them."""
+"""Hooks and steps inside anomalib, shared by all models."""
 
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -24,15 +24,15 @@ from anomalib_mkd.types import Pyramid
 
 
 class DivergedError(RuntimeError):
-    """The loss of a training is not finite."""
+    """The training loss is not finite."""
 
 
 class DistillationMixin(CheckpointMixin, DistillationExport):
     """Training, prediction and checkpoints of a :class:`TeacherStudent`; goes before ``AnomalibModule`` in the bases.
 
-    It has no ``__init__``, so that hyper-parameters are collected from the model's own signature, and it reads
-    ``training_steps``, ``cache_gigabytes``, ``schedule`` and ``student_precision`` from there. No base of ours may
-    derive from ``AnomalibModule``: anomalib lists its direct subclasses as models and no others.
+    It has no ``__init__``, so that hyper-parameters are collected from the model's own signature; it reads
+    ``training_steps``, ``cache_gigabytes``, ``schedule`` and ``student_precision`` from them. None of our bases may
+    derive from ``AnomalibModule``: anomalib lists only its direct subclasses as models.
     """
 
     _cache: TrainingCache | None = None
@@ -46,7 +46,7 @@ class DistillationMixin(CheckpointMixin, DistillationExport):
 
     @property
     def trainer_arguments(self) -> dict[str, Any]:
-        """Override only what breaks otherwise: a sanity check would test an untrained student."""
+        """Override only what would break: a sanity check would test an untrained student."""
         return {"num_sanity_val_steps": 0}
 
     def configure_post_processor(self) -> SoftPostProcessor:
@@ -54,7 +54,7 @@ class DistillationMixin(CheckpointMixin, DistillationExport):
         return SoftPostProcessor()
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Configure the chosen optimiser over everything that learns."""
+        """Configure the chosen optimiser for all trainable parameters."""
         return self.scheduled(
             build_optimizer(
                 self.model.learned_parameters(),
@@ -71,12 +71,12 @@ class DistillationMixin(CheckpointMixin, DistillationExport):
     # --------------------------------------------------------------------------------------------------- training
 
     def setup(self, stage: str) -> None:
-        """Let training end after ``training_steps``, unless the user set epochs or steps."""
+        """End training after ``training_steps``, unless the user set epochs or steps."""
         if stage == "fit":
             limit_training(self.trainer, self.hparams["training_steps"])
 
     def on_fit_start(self) -> None:
-        """Load the teacher, after a checkpoint may have brought it."""
+        """Load the teacher, unless a checkpoint has already restored it."""
         self.model.teacher.prepare()
         self._calibrated_step = None
 
@@ -87,20 +87,20 @@ class DistillationMixin(CheckpointMixin, DistillationExport):
         self._autocast = student_autocast(self.device, self.hparams["student_precision"])
 
     def teardown(self, stage: str) -> None:
-        """Free the caches, which must not be pickled with the model; also after a training that was broken off."""
+        """Free the caches, which must not be pickled with the model; also after an interrupted training."""
         super().teardown(stage)
         if self._cache is not None:
             self._cache.close()
         self._cache, self._autocast = None, nullcontext()
 
     def inputs(self, batch: Any) -> torch.Tensor:
-        """Return what the networks see, ``(N, C, H, W)``: the pre-processed images of a batch."""
+        """Return the input of the networks, ``(N, C, H, W)``: the pre-processed images of a batch."""
         images: torch.Tensor = batch.image
         return images
 
     @torch.no_grad()
     def teacher_pyramid(self, batch: Any) -> Pyramid:
-        """Compute the teacher's features of a batch, or look them up."""
+        """Compute the teacher's features of a batch, or look them up in the cache."""
 
         def compute() -> Pyramid:
             pyramid: Pyramid = self.model.teacher(self.inputs(batch))
@@ -113,8 +113,8 @@ class DistillationMixin(CheckpointMixin, DistillationExport):
     def training_step(self, batch: Any, *args: Any, **kwargs: Any) -> STEP_OUTPUT:
         """Compare the student's features with the teacher's.
 
-        Where there is a ``painted_share``, the student sees that share of the images painted over and learns the
-        teacher's features of the clean ones, so that it does not learn to copy what is no part of a good one.
+        With a ``painted_share``, the student sees that share of the images painted over but learns the teacher's
+        features of the clean ones, so that it does not learn to copy defects.
 
         Raises:
             DivergedError: If the loss is not finite.
@@ -131,7 +131,7 @@ class DistillationMixin(CheckpointMixin, DistillationExport):
         if not torch.isfinite(loss):
             msg = (
                 f"Expected a finite loss, got {loss.item()} in step {self.global_step}. "
-                "Lower learning_rate, or check the images for values that are not finite."
+                "Lower learning_rate, or check the images for non-finite values."
             )
             raise DivergedError(msg)
         size = len(batch.image)
@@ -143,7 +143,7 @@ class DistillationMixin(CheckpointMixin, DistillationExport):
     def on_train_epoch_end(self) -> None:
         """Calibrate at the end of a training without validation, before the last checkpoint is written.
 
-        Checkpoints by steps or by time are not calibrated: they are there to resume from.
+        Checkpoints by steps or by time are not calibrated: they serve only to resume training.
         """
         if may_be_last_epoch(self.trainer):
             self._calibrate_once()
@@ -157,7 +157,7 @@ class DistillationMixin(CheckpointMixin, DistillationExport):
             self._calibrated_step = self.global_step
 
     def calibrate(self) -> None:
-        """Set what depends on the trained student and on normal images: BatchNorm statistics, after few steps."""
+        """Set what depends on the trained student and on normal images: after few steps, BatchNorm statistics."""
         refresh_batch_norm(self)
 
     # ------------------------------------------------------------------------------------------------- prediction
@@ -168,10 +168,10 @@ class DistillationMixin(CheckpointMixin, DistillationExport):
         updated: STEP_OUTPUT = batch.update(**self.model(self.inputs(batch))._asdict())
         return updated
 
-    test_step = predict_step = validation_step  # anomalib's own see photos only
+    test_step = predict_step = validation_step  # anomalib's own pass images only
 
     def on_validation_start(self) -> None:
-        """Calibrate before anomalib takes thresholds from the scores and maps of the validation images."""
+        """Calibrate before anomalib derives thresholds from the scores and maps of the validation images."""
         self.model.teacher.prepare()
         if self.trainer.state.fn == "fit" and not self.trainer.sanity_checking:
             self._calibrate_once()

@@ -12,26 +12,26 @@ from torch import Tensor
 
 MOMENTUM = 0.95
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
-"""Of an odd polynomial that, applied five times, brings every number in 0.01..1 near 1; from Jordan's post."""
+"""Coefficients of an odd polynomial that, applied five times, moves every number in 0.01..1 near 1; from Jordan."""
 ITERATIONS = 5
 RMS = 0.2
-"""Root mean square of AdamW's steps, after Liu et al.: a learning rate means the same to both."""
+"""Root mean square of AdamW's steps, after Liu et al., so that a learning rate means the same for both."""
 
 
 class Muon(torch.optim.AdamW):
-    """Moves each matrix along its momentum made orthogonal, and whatever is no matrix as AdamW does.
+    """Moves each matrix along its orthogonalised momentum, and all other parameters as AdamW does.
 
-    A step changes all directions of a weight alike, not only the few that dominate its gradient. A convolution counts
-    as the matrix of its output channels. Source: Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/; length
-    of the steps: Liu et al. 2025, arXiv 2502.16982.
+    A step changes all directions of a weight equally, not only the few that dominate its gradient. A convolution counts
+    as a matrix with one row per output channel. Source: Jordan et al. 2024,
+    https://kellerjordan.github.io/posts/muon/; length of the steps: Liu et al. 2025, arXiv 2502.16982.
 
-    ``torch.optim.Muon`` refuses convolutions, and timm's iterates in bf16, which a CPU without it emulates, 13 to
-    26 times slower (``benchmark/time_muon.py``).
+    ``torch.optim.Muon`` rejects convolutions, and timm's version iterates in bf16, which is 13 to 26 times slower on a
+    CPU that has to emulate it (``benchmark/time_muon.py``).
 
     Args:
         params: As for AdamW.
-        lr: Learning rate of both.
-        weight_decay: Decoupled weight decay of both.
+        lr: Learning rate of both kinds of steps.
+        weight_decay: Decoupled weight decay of both kinds of steps.
 
     Example:
         >>> weight = torch.nn.Parameter(torch.zeros(2, 2))
@@ -46,7 +46,7 @@ class Muon(torch.optim.AdamW):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Take a step; gradients of matrices are gone afterwards.
+        """Take a step, which clears the gradients of matrices.
 
         Args:
             closure: Computes the loss and the gradients.
@@ -59,14 +59,14 @@ class Muon(torch.optim.AdamW):
             for weight in group["params"]:
                 if weight.ndim > 1 and weight.grad is not None:
                     self._move(weight, weight.grad, group["lr"], group["weight_decay"])
-                    weight.grad = None  # so that AdamW leaves it as it is
+                    weight.grad = None  # so that AdamW skips it
         super().step()
         return loss
 
     def _move(self, weight: Tensor, gradient: Tensor, rate: float, decay: float) -> None:
         state = self.state[weight]
         if not state:
-            state["step"] = torch.zeros(())  # AdamW asks for it in a checkpoint
+            state["step"] = torch.zeros(())  # AdamW expects it in a checkpoint
             state["momentum"] = torch.zeros_like(weight)
         state["step"] += 1
         momentum = state["momentum"].lerp_(gradient, 1 - MOMENTUM)
@@ -77,7 +77,7 @@ class Muon(torch.optim.AdamW):
 
 
 def orthogonalized(matrix: Tensor) -> Tensor:
-    """Bring all singular values near 1, within 0.7..1.2, and keep the directions.
+    """Move all singular values near 1, within 0.7..1.2, and keep the directions.
 
     Args:
         matrix: ``(O, I)``.

@@ -1,7 +1,7 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Normal images outside the training steps: what a model is calibrated on."""
+"""Normal images for calibration, outside the training steps."""
 
 import math
 from collections.abc import Iterator
@@ -16,24 +16,24 @@ CALIBRATION_IMAGES = 32
 
 
 def normal_items(dataset: Any, count: int) -> Iterator[Any]:
-    """Read raw items, evenly spaced over a data set, the same ones each time.
+    """Read raw items, evenly spaced over a data set, always the same ones.
 
     Args:
         dataset: Normal images.
-        count: How many, at most.
+        count: Maximum number of items.
     """
     return (dataset[index] for index in evenly_spaced(len(dataset), count))
 
 
 def normal_batches(module: Any, count: int = CALIBRATION_IMAGES, dataset: Any = None) -> Iterator[Any]:
-    """Read pre-processed normal images, evenly spaced over a data set, the same ones each time.
+    """Read pre-processed normal images, evenly spaced over a data set, always the same ones.
 
-    Each batch, too, is spread over the whole set, which may hold one category after the other.
+    Each batch is also spread over the whole set, which may be sorted by category.
 
     Args:
         module: A model in training.
-        count: How many images, at most.
-        dataset: Where from; ``None`` for the training set.
+        count: Maximum number of images.
+        dataset: Data set to read; ``None`` for the training set.
     """
     loader = module.trainer.train_dataloader
     dataset, size = dataset or loader.dataset, max(2, loader.batch_size or 1)  # statistics need two
@@ -48,12 +48,12 @@ def normal_batches(module: Any, count: int = CALIBRATION_IMAGES, dataset: Any = 
 
 
 def held_out(datamodule: Any) -> Any:
-    """Return the validation images, if none of them is a test image or shows a defect; else None.
+    """Return the validation images if none of them is a test image or shows a defect, otherwise None.
 
     Args:
-        datamodule: The trainer's; ``None`` where loaders were given instead.
+        datamodule: The trainer's; ``None`` if it was given loaders instead.
     """
     if getattr(datamodule, "val_split_mode", None) not in {ValSplitMode.FROM_DIR, ValSplitMode.FROM_TRAIN}:
         return None
-    dataset = getattr(datamodule, "val_data", None)  # absent where a folder has none
+    dataset = getattr(datamodule, "val_data", None)  # absent if the data has none
     return dataset if dataset and (dataset.samples["label_index"] == LabelName.NORMAL).all() else None

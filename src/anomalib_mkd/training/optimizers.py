@@ -1,7 +1,7 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""The optimisers to choose from, each with its usual numbers."""
+"""The available optimisers, each with its default settings."""
 
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -19,7 +19,7 @@ OPTIMIZERS: dict[str, tuple[Callable[..., torch.optim.Optimizer], dict[str, floa
     "adamw": (torch.optim.AdamW, {"lr": 4e-3, "weight_decay": 1e-4}),
     "sgd": (partial(torch.optim.SGD, momentum=0.9), {"lr": 0.4, "weight_decay": 1e-4}),
 }
-"""Name to class and default numbers: SGD's are STFPM's (Wang et al., BMVC 2021), the others are ours."""
+"""Name to class and default settings: SGD's are STFPM's (Wang et al., BMVC 2021), the others are ours."""
 
 
 def build_optimizer(
@@ -28,11 +28,11 @@ def build_optimizer(
     """Build an optimiser.
 
     Args:
-        parameters: What learns.
+        parameters: Trainable parameters.
         name: Key of ``OPTIMIZERS``.
-        learning_rate: The largest one; ``None`` for the optimiser's default.
-        weight_decay: Likewise.
+        learning_rate: Peak learning rate; ``None`` for the optimiser's default.
+        weight_decay: Weight decay; ``None`` for the optimiser's default.
     """
-    optimizer, numbers = OPTIMIZERS[name]
+    optimizer, defaults = OPTIMIZERS[name]
     given = {"lr": learning_rate, "weight_decay": weight_decay}
-    return optimizer(parameters, **(numbers | {key: value for key, value in given.items() if value is not None}))
+    return optimizer(parameters, **(defaults | {key: value for key, value in given.items() if value is not None}))

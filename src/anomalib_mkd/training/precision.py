@@ -1,7 +1,7 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""In which precision a student is trained."""
+"""The precision in which a student is trained."""
 
 from contextlib import AbstractContextManager, nullcontext
 from typing import Literal, TypeAlias
@@ -12,9 +12,9 @@ StudentPrecision: TypeAlias = Literal["auto", "f32", "bf16"]
 
 
 def has_bf16() -> bool:
-    """Say whether this CPU computes in bf16.
+    """Return whether this CPU computes in bf16.
 
-    ``torch`` also runs bf16 on CPUs that have to emulate it, four times slower than f32; so this asks for the
+    ``torch`` also runs bf16 on CPUs that have to emulate it, four times slower than f32; so this checks for the
     instructions themselves.
     """
     capabilities = torch.cpu.get_capabilities()
@@ -22,12 +22,12 @@ def has_bf16() -> bool:
 
 
 def uses_bf16(device: torch.device, precision: StudentPrecision) -> bool:
-    """Say whether a student is trained in bf16.
+    """Return whether a student is trained in bf16.
 
     Args:
-        device: Where the images are.
-        precision: ``"bf16"`` and ``"f32"`` are what they say. ``"auto"`` takes bf16 on a CPU that has it and leaves
-            other devices to the trainer's own ``precision``.
+        device: Device of the images.
+        precision: ``"bf16"`` and ``"f32"`` force that precision. ``"auto"`` uses bf16 on a CPU that has it, and the
+            trainer's own ``precision`` elsewhere.
 
     Example:
         >>> uses_bf16(torch.device("cpu"), "bf16"), uses_bf16(torch.device("cuda"), "auto")
@@ -37,7 +37,7 @@ def uses_bf16(device: torch.device, precision: StudentPrecision) -> bool:
 
 
 def student_autocast(device: torch.device, precision: StudentPrecision) -> AbstractContextManager[object]:
-    """Give the context in which a student's forward pass runs while it is trained; arguments as :func:`uses_bf16`.
+    """Return the context of a student's forward pass in training; arguments as for :func:`uses_bf16`.
 
     Example:
         >>> with student_autocast(torch.device("cpu"), "bf16"):

@@ -1,7 +1,7 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""How long a model is trained, and how its learning rate moves."""
+"""Length of a training, and its learning rate over time."""
 
 import logging
 import math
@@ -17,20 +17,20 @@ logger = logging.getLogger(__name__)
 
 LIGHTNING_DEFAULT_EPOCHS = 1000
 WARM_UP = 0.05
-"""Share of the training in which the learning rate rises."""
+"""Share of the training during which the learning rate rises."""
 
 
 def limit_training(trainer: Any, training_steps: int | None) -> None:
     """End a training after ``training_steps``, unless the user set epochs or steps.
 
-    The steps count for each of a datamodule's ``categories``, if it has some, as ``MultiCategory`` has: one model for
-    all of them is trained as long as one model for each would be. Lightning cannot tell its own default of 1000 epochs
-    from a 1000 that the user set: for exactly that, set ``training_steps=None`` too. Training lasts whole epochs, and
+    The steps are per category if the datamodule has ``categories``, as ``MultiCategory`` does: one model for all of
+    them trains as long as one model for each would in total. Lightning cannot distinguish its default of 1000 epochs
+    from a user's 1000: for exactly 1000 epochs, also set ``training_steps=None``. Training lasts whole epochs, and
     validation, which only sets thresholds, runs once at the end, unless a callback watches a metric.
 
     Args:
         trainer: Lightning's, about to fit.
-        training_steps: Steps for each category; ``None`` leaves the length to Lightning.
+        training_steps: Steps per category; ``None`` leaves the length to Lightning.
     """
     loop = trainer.fit_loop
     if training_steps is None or trainer.max_steps != -1 or loop.max_epochs != LIGHTNING_DEFAULT_EPOCHS:
@@ -44,7 +44,7 @@ def limit_training(trainer: Any, training_steps: int | None) -> None:
         return
     loop.max_epochs = max(math.ceil(steps / trainer.num_training_batches), loop.min_epochs or 1)
     validates = trainer.enable_validation and (data is None or getattr(data, "val_data", None) is not None)
-    # without validation, Lightning writes checkpoints only where this number is left at 1
+    # without validation, Lightning writes checkpoints only if this number stays 1
     if validates and trainer.check_val_every_n_epoch == 1 and not any(map(watches_metric, trainer.callbacks)):
         trainer.check_val_every_n_epoch = loop.max_epochs
     logger.info(
@@ -56,13 +56,13 @@ def limit_training(trainer: Any, training_steps: int | None) -> None:
 
 
 def one_cycle(optimizer: Optimizer, trainer: Trainer) -> OptimizerLRScheduler:
-    """Let the learning rate rise for 5 % of the training and then fall to 0 along a cosine.
+    """Raise the learning rate over the first 5 % of the training, then decay it to 0 along a cosine.
 
     A rate that ends at 0 makes the final weights independent of the step at which training happens to stop.
 
     Args:
-        optimizer: Its learning rate is the largest one.
-        trainer: Knows the length of the training.
+        optimizer: Its learning rate is the peak.
+        trainer: Lightning's; provides the length of the training.
 
     Raises:
         ValueError: If the length of the training is not known in advance.
