@@ -58,5 +58,5 @@ def test_teacher_and_student_agree_at_the_smallest_and_at_odd_sizes() -> None:
     "shape", [(0, 3, 64, 64), (1, 1, 64, 64), (1, 4, 64, 64), (3, 64, 64), (1, 3, 31, 64), (1, 3, 64, 31)]
 )
 def test_images_of_a_wrong_shape_are_refused(shape: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match=r"\(N, 3, H, W\) with N > 0 and H, W >= 32, got .*Give RGB images"):
+    with pytest.raises(ValueError, match=r"\(N, 3, H, W\) with N > 0 and H, W >= 32, got .*Pass RGB images"):
         Plain().pyramids(torch.zeros(shape))

@@ -44,7 +44,7 @@ def test_a_file_in_the_folders_place_is_refused_by_name(tmp_path: Path, below: s
     taken.write_text("a file")
     root = taken / below
     with (
-        pytest.raises(OSError, match=rf"Expected a folder that can be written.*'{root}'.*Choose another export_root"),
+        pytest.raises(OSError, match=rf"Expected a writable folder.*'{root}'.*Choose another export_root"),
         staged(root),
     ):
         pass

@@ -1,7 +1,7 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Distillation with attention that only training sees."""
+"""Distillation with attention during training only."""
 
 from .lightning_model import Dcam
 

@@ -1,9 +1,9 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""The attention of Dcam: a level of the student multiplied by its gates.
+"""Attention of Dcam: gates that multiply a level of the student.
 
-Source: Woo et al., "CBAM: Convolutional Block Attention Module", ECCV 2018, in the form of the code of Dcam's authors.
+Source: Woo et al., "CBAM: Convolutional Block Attention Module", ECCV 2018, as in the code of Dcam's authors.
 """
 
 from typing import Literal, TypeAlias
@@ -20,11 +20,11 @@ AttentionKind: TypeAlias = Literal["channel", "spatial", "both", "none"]
 
 
 class Attention(nn.Module):
-    """Multiply features ``(N, C, H, W)`` with their gates: of channels first, then of positions.
+    """Multiply features ``(N, C, H, W)`` by their gates: channel gates first, then position gates.
 
     Args:
         channels: Channels ``C``.
-        kind: Which gates there are.
+        kind: Which gates to use.
     """
 
     def __init__(self, channels: int, kind: AttentionKind) -> None:
@@ -33,7 +33,7 @@ class Attention(nn.Module):
         self.spatial = SpatialGate() if kind in {"spatial", "both"} else None
 
     def forward(self, features: Tensor) -> Tensor:
-        """Attend; the shape stays."""
+        """Apply the gates; the shape stays the same."""
         if self.channel is not None:
             features = features * self.channel(features)
         if self.spatial is not None:
@@ -42,7 +42,7 @@ class Attention(nn.Module):
 
 
 class ChannelGate(nn.Module):
-    """Weigh channels, ``(N, C, 1, 1)`` in 0..1, by their mean and their peak, both through the same small network."""
+    """Compute channel gates ``(N, C, 1, 1)`` in 0..1 from mean and peak, both through the same small network."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -65,7 +65,7 @@ class ChannelGate(nn.Module):
 
 
 class SpatialGate(nn.Module):
-    """Weigh positions, ``(N, 1, H, W)`` in 0..1, by mean and peak over channels, seen by one convolution."""
+    """Compute position gates ``(N, 1, H, W)`` in 0..1 from mean and peak over channels, by one convolution."""
 
     def __init__(self) -> None:
         super().__init__()

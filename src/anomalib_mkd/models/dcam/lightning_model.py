@@ -22,34 +22,34 @@ from anomalib_mkd.training.mixin import DistillationMixin
 
 
 class Dcam(DistillationMixin, AnomalibModule):
-    """Distillation with attention that only training sees (Jena et al. 2024), for one category or many.
+    """Distillation with attention during training only (Jena et al. 2024), for one category or many.
 
     Args:
         backbone: Teacher, by timm's full name: any CNN that timm can tap.
         layers: Layers that the student learns. Default: the stages of stride 4, 8 and 16.
-        student_width: Share of the teacher's channels that the student has; 1 is the paper's.
-        attention: What the gates weigh; "none" is the control.
+        student_width: Share of the teacher's channels that the student has; 1 in the paper.
+        attention: What the gates multiply; "none" is the control.
         cosine_weight: Weight of the cosine distance between the teacher's and the attended features.
-        kl_weight: Weight of the divergence between the teacher's and the attended features.
+        kl_weight: Weight of the KL divergence between the teacher's and the attended features.
         raw_weight: Weight of the cosine distance between the teacher's and the raw features, which prediction compares.
         temperature: Divides features before the softmax over positions.
-        hard_share: Share of the positions that the cosine distance averages, those where the student is worst; 1 is the
-            paper's.
-        level_fusion: How levels of the map are joined.
+        hard_share: Share of the positions, the student's worst ones, that the cosine distance averages; 1 in the paper.
+        level_fusion: How the levels' maps are fused.
         sigma: Standard deviation of the map's Gaussian blur in pixels; 0 for none.
-        score_share: Share of the map's pixels whose mean is the score, those where it is highest; 0 is the code's peak.
-        painted_share: Share of the training images that the student, unlike the teacher, sees painted over; 0 for none.
+        score_share: Share of the map's pixels, the highest ones, whose mean is the score; 0 for the peak, as in the
+            authors' code.
+        painted_share: Share of the training images that only the student sees painted over; 0 for none.
         optimizer: Muon, AdamW, or SGD with a momentum of 0.9.
-        learning_rate: Its largest learning rate. Default: 0.03 for Muon, 0.004 for AdamW, 0.4 for SGD.
-        weight_decay: Its weight decay. Default: 0.1 for Muon, 1e-4 for the others.
-        schedule: "one_cycle" lets the learning rate end at 0, so that the last weights are good weights.
-        training_steps: Steps for each category where neither max_epochs nor max_steps is set, up to whole epochs.
-        cache_gigabytes: Memory for the training images and the teacher's features of them; 0 keeps none.
-        student_precision: "auto" trains the student in bf16 on CPUs that compute in it, and in f32 elsewhere.
-        pre_trained: Start from the backbone's ImageNet weights.
+        learning_rate: Peak learning rate. Default: 0.03 for Muon, 0.004 for AdamW, 0.4 for SGD.
+        weight_decay: Weight decay. Default: 0.1 for Muon, 1e-4 for the others.
+        schedule: "one_cycle" decays the learning rate to 0, so that the final weights do not depend on the last steps.
+        training_steps: Steps per category if neither max_epochs nor max_steps is set, rounded up to whole epochs.
+        cache_gigabytes: Memory for the training images and the teacher's features of them; 0 disables caching.
+        student_precision: "auto" trains the student in bf16 on CPUs that compute in it, else as the trainer does.
+        pre_trained: Whether to load the backbone's ImageNet weights.
         weights: File with weights for the backbone, or "quickstart" for the small embedded teacher.
         pre_processor: Default: anomalib's, 256 pixels; 128 pixels without normalisation for the embedded teacher.
-        post_processor: Default: anomalib's thresholds, on a scale that cuts nothing off.
+        post_processor: Default: anomalib's thresholds, on a scale that is never clipped.
         evaluator: Default: anomalib's.
         visualizer: Default: anomalib's.
 

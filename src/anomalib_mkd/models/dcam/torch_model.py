@@ -1,7 +1,7 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Dcam: attention while the student learns, none when it predicts.
+"""Dcam: attention in training, none in prediction.
 
 Source: Jena et al., "Attend, Distill, Detect: Attention-aware Entropy Distillation for Anomaly Detection", 2024, arXiv
 2405.06467. The released code trains neither gates nor divergence.
@@ -23,10 +23,10 @@ from anomalib_mkd.types import Pyramid
 
 
 class DcamModel(LevelwiseTeacherStudent):
-    """Teacher, student and gates beside the student's layers; arguments and errors as for ``Dcam``.
+    """Teacher, student and gates on the student's layers; arguments and errors as for ``Dcam``.
 
-    The trunk never sees a gate, so that leaving the gates out changes nothing at inference. The paper's channel-wise
-    cosine compares the vectors of channels at each position, hence our other name for it.
+    The trunk never sees a gate, so leaving out the gates changes nothing in prediction. The paper's channel-wise cosine
+    compares the channel vectors at each position, hence our different name for it.
     """
 
     def __init__(
@@ -48,12 +48,12 @@ class DcamModel(LevelwiseTeacherStudent):
         if not (all(weight >= 0 for weight in weights) and any(weights) and temperature > 0):
             msg = (
                 f"Expected cosine_weight, kl_weight and raw_weight >= 0, not all 0, and temperature > 0, got {weights} "
-                f"and {temperature}. Set them so."
+                f"and {temperature}. Set the weights and the temperature within these ranges."
             )
             raise ValueError(msg)
-        if attention == "none":  # attended features are the raw ones then: one term for both
+        if attention == "none":  # attended and raw features are then the same: one term for both
             cosine_weight, raw_weight = cosine_weight + raw_weight, 0.0
-        student = Student(teacher, student_width)  # before the gates: a seed gives the same student without them
+        student = Student(teacher, student_width)  # before the gates: a seed then gives the same student without them
         cosine = partial(position_cosine_distance, share=hard_share)
         divergence = partial(spatial_kl_divergence, temperature=temperature)
         terms = {
@@ -66,7 +66,7 @@ class DcamModel(LevelwiseTeacherStudent):
         self.gates = nn.ModuleList(Attention(channels, attention) for channels in teacher.channels.values())
 
     def pyramids(self, images: Tensor, teacher: Pyramid | None = None) -> tuple[Pyramid, Pyramid]:
-        """Attend to the student's features; the raw ones come beside them where the loss wants them."""
+        """Apply attention to the student's features, and add the raw ones if the loss uses them."""
         teacher, student = super().pyramids(images, teacher)
         attended = {name: attend(student[name]) for name, attend in zip(student, self.gates, strict=True)}
         if "raw" in self.loss.parts:
@@ -76,5 +76,5 @@ class DcamModel(LevelwiseTeacherStudent):
 
 
 def raw(layer: str) -> str:
-    """Name the features of a layer that no gate has seen."""
+    """Return the name of a layer's features without gates."""
     return f"{layer} raw"

@@ -19,11 +19,11 @@ class CrossPath(nn.Module):
 
     Args:
         channels: Channels per layer.
-        teacher_layer: What is learned.
-        student_layer: What learns it.
+        teacher_layer: Layer to learn from.
+        student_layer: Layer that learns.
 
     Shape:
-        The teacher's and the student's pyramid in; the pair to compare, the teacher's and the adapted one, out.
+        The teacher's and the student's pyramid in; the teacher's and the adapted student's features to compare, out.
 
     Example:
         >>> import torch
@@ -37,7 +37,7 @@ class CrossPath(nn.Module):
         super().__init__()
         self.teacher_layer, self.student_layer = teacher_layer, student_layer
         self.name = f"{student_layer} for {teacher_layer}"
-        # in a list, so that the checkpoints of commit 0a145f3 find it
+        # a list, so that checkpoints of commit 0a145f3 still load
         self.adapters = nn.ModuleList([nn.Conv2d(channels[student_layer], channels[teacher_layer], 1)])
 
     def forward(self, teacher: Pyramid, student: Pyramid) -> tuple[Pyramid, Pyramid]:

@@ -1,7 +1,7 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""STFPM with paths across levels: deep levels also learn from shallow ones, shallow levels also from deep ones.
+"""STFPM with paths across levels: deep levels also learn from shallow ones, and shallow levels from deep ones.
 
 Source: Cai and Xia, "Mixed Distillation for Unsupervised Anomaly Detection", MVA 2023. Only its abstract is public.
 """
@@ -44,10 +44,11 @@ class MixedDistillationModel(LevelwiseTeacherStudent):
         if not all(weight >= 0 for weight in weights.values()) or (shallow == deep and any(weights.values())):
             msg = (
                 f"Expected skip_weight and symmetric_weight >= 0, and 0 with a single layer, got {skip_weight} and "
-                f"{symmetric_weight} with {list(teacher.layers)}. Set them so, or give more layers."
+                f"{symmetric_weight} with {list(teacher.layers)}. Set both weights to 0 or more, and choose two layers "
+                "or more for a weight above 0."
             )
             raise ValueError(msg)
-        student = Student(teacher, student_width)  # before the paths: a seed gives the same student without them
+        student = Student(teacher, student_width)  # before the paths: a seed then gives the same student without them
         paths = {}
         if skip_weight:
             paths["skip"] = CrossPath(teacher.channels, teacher_layer=shallow, student_layer=deep)

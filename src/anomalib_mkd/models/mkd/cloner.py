@@ -15,15 +15,15 @@ def build_cloner(blocks: Sequence[Block], student: Literal["smaller", "equal"], 
     """Build a student whose taps have the teacher's shapes.
 
     Source: MKD (Salehi et al., CVPR 2021), Sec. 3.2 and 4; the authors' ``make_layers``. No convolution has a bias, and
-    the one before a max-pool has no BatchNorm, so that nothing but the input can set the level of a tap.
+    the one before a max-pool has no BatchNorm, so only the input can set the level of a tap.
 
     Args:
         blocks: The teacher's blocks.
-        student: ``"smaller"`` is 16 channels wide but at the taps, ``"equal"`` as wide as the teacher.
+        student: ``"smaller"`` is 16 channels wide except at the taps, ``"equal"`` is as wide as the teacher.
         signed: Whether the teacher's taps may be negative (never in the paper).
 
     Returns:
-        A randomly initialised student, images ``(N, 3, H, W)`` to a pyramid.
+        A randomly initialised student, which maps images ``(N, 3, H, W)`` to a pyramid.
 
     Example:
         >>> blocks = [Block((64, 64), None), Block((128, 128), "pool2")]

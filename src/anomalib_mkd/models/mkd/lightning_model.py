@@ -31,40 +31,41 @@ class Mkd(DistillationMixin, AnomalibModule):
     """Multiresolution knowledge distillation (Salehi et al., CVPR 2021).
 
     A small student learns on normal images to copy a frozen teacher at several depths, in value and in direction.
-    What it fails to copy is the anomaly score; the gradient of that with respect to the image is the anomaly map.
+    Its discrepancy is the anomaly score; the gradient of that with respect to the image is the anomaly map.
 
     Args:
-        backbone: Teacher, by timm's full name. A plain VGG is the paper's; any CNN that timm can tap works.
+        backbone: Teacher, by timm's full name. The paper's is a plain VGG; any CNN that timm can tap works.
         layers: Layers that the student learns. Default: pools 2 to 5 of a VGG, else the stages of stride 4, 8 and 16.
-        score_layers: Layers that score and map look at. Default: all but the shallowest.
+        score_layers: Layers used for score and map. Default: all but the shallowest.
         student: "smaller" is 16 channels wide between the layers (the paper's best), "equal" as wide as the teacher.
         direction_weight: Weight of the direction term in loss, score and map; 0 leaves it out.
-        value_weight: Weight of the value term; 0 leaves it out. 0.5 is the authors' for MVTec AD, 0.01 for small
-            images; "auto" makes both terms equal on the untrained student (the paper's thought) and is kept in the
+        value_weight: Weight of the value term; 0 leaves it out. The authors use 0.5 for MVTec AD and 0.01 for small
+            images; "auto" makes both terms equal on the untrained student (the paper's idea) and is saved in the
             checkpoint.
-        localization: How the map's gradient is taken: "gradients", "guided" (guided backpropagation through the
+        localization: How the map's gradient is computed: "gradients", "guided" (guided backpropagation through the
             student) or "smooth_grad" (mean over 50 noisy copies; cannot be exported).
-        detach_teacher: Take the gradient through the student only (the paper's text) or through both networks (the
-            authors' code; plain VGGs only, twice the time).
+        detach_teacher: Whether the gradient passes through the student only (the paper's text) or through both networks
+            (the authors' code; plain VGGs only, twice the time).
         map_scaling: "train_quantile" divides maps by the 99.9th percentile over normal training images;
-            "per_image_p99" is the paper's and stretches every map to the same peak, also that of a good part; "none"
-            leaves them.
+            "per_image_p99", the paper's, stretches every map to the same peak, even that of a normal image; "none"
+            does not scale them.
         sigma: Standard deviation of the map's Gaussian blur in pixels; 0 for none.
-        opening: Remove spots smaller than a 3x3 cross from the map.
-        learning_rate: Of Adam, at its highest. 1e-3 is the paper's, at a constant rate and for far more steps.
-        schedule: "one_cycle" lets the learning rate end at 0, so that the last weights are good weights; "constant"
-            is the paper's.
-        training_steps: Length of training where neither max_epochs nor max_steps is set, for each category of a
-            ``MultiCategory``, rounded up to whole epochs. None leaves the length to Lightning.
+        opening: Whether to remove spots smaller than a 3x3 cross from the map.
+        learning_rate: Adam's peak learning rate. The paper uses a constant 1e-3 for far more steps.
+        schedule: "one_cycle" decays the learning rate to 0, so that the final weights do not depend on the last steps;
+            "constant" is the paper's.
+        training_steps: Steps if neither max_epochs nor max_steps is set, per category of a ``MultiCategory``, rounded
+            up to whole epochs. None leaves the length to Lightning.
         cache_gigabytes: Memory for the training images and the teacher's features of them; 0 reads and computes them in
-            every step. Images are kept only where the data loader has no worker processes.
-        student_precision: In which the student's forward and backward pass run in training: "auto" takes bf16 on CPUs
-            that compute in it, which is faster there, and f32 elsewhere. Weights, loss and inference are always f32.
-        pre_trained: Start from the backbone's ImageNet weights.
+            every step. Images are cached only if the data loader has no worker processes.
+        student_precision: Precision of the student's forward and backward pass in training: "auto" uses bf16 on CPUs
+            that compute in it, where it is faster, and the trainer's precision elsewhere. Weights, loss and inference
+            stay in f32.
+        pre_trained: Whether to load the backbone's ImageNet weights.
         weights: File with weights for the backbone, or "quickstart" for the small embedded teacher.
         pre_processor: Default: 128 pixels without normalisation for VGGs and the embedded teacher (the paper's), else
             256 pixels with ImageNet normalisation.
-        post_processor: Default: anomalib's thresholds, on a scale that cuts nothing off.
+        post_processor: Default: anomalib's thresholds, on a scale that is never clipped.
         evaluator: Default: anomalib's.
         visualizer: Default: anomalib's.
 
@@ -97,7 +98,7 @@ class Mkd(DistillationMixin, AnomalibModule):
         schedule: Literal["one_cycle", "constant"] = "one_cycle",
         training_steps: int | None = 300,
         cache_gigabytes: float = 4.0,
-        student_precision: Literal["auto", "f32", "bf16"] = "auto",  # likewise
+        student_precision: Literal["auto", "f32", "bf16"] = "auto",
         pre_trained: bool = True,
         weights: str | Path | None = None,
         pre_processor: PreProcessor | bool = True,
@@ -137,7 +138,7 @@ class Mkd(DistillationMixin, AnomalibModule):
 
         Args:
             image_size: Height and width in pixels. Default: 128, or 256 with ImageNet normalisation.
-            imagenet: Whether images are normalised with ImageNet's mean and deviation; the paper's are left in 0..1.
+            imagenet: Whether to normalise with ImageNet's mean and deviation; the paper leaves images in 0..1.
 
         Raises:
             ValueError: If a side is under 32 pixels, where the deepest layers would be empty.
@@ -152,12 +153,12 @@ class Mkd(DistillationMixin, AnomalibModule):
         return PreProcessor(Compose([resize, Normalize(mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, 0.225])]))
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Configure Adam over the student, as the paper does."""
+        """Configure Adam for the student, as in the paper."""
         optimizer = torch.optim.Adam(self.model.learned_parameters(), lr=self.hparams["learning_rate"])
         return self.scheduled(optimizer)
 
     def on_train_start(self) -> None:
-        """Balance the two terms before the first step, unless a checkpoint brought the balance."""
+        """Balance the two terms before the first step, unless a checkpoint restored the balance."""
         super().on_train_start()
         if not self.balanced:
             batch = next(normal_batches(self))
@@ -166,7 +167,7 @@ class Mkd(DistillationMixin, AnomalibModule):
             self.balanced.fill_(value=True)
 
     def calibrate(self) -> None:
-        """Scale the map by normal images."""
+        """Set the map's scale on normal images."""
         self.model.calibrate_map(batch.image for batch in normal_batches(self))
 
     def to_onnx(  # type: ignore[override]  # the host's signature, not Lightning's
@@ -179,7 +180,7 @@ class Mkd(DistillationMixin, AnomalibModule):
         """Export score and exact gradient map as one graph.
 
         Raises:
-            ValueError: If the map cannot be exported, or no size is known for it.
+            ValueError: If the map cannot be exported, or its size is not known.
         """
         if self.model.localization == "smooth_grad":
             msg = (
@@ -191,12 +192,12 @@ class Mkd(DistillationMixin, AnomalibModule):
         if not extract_transforms_by_type(transform, Resize) and min(input_size or (0, 0)) < MIN_SIZE:
             msg = (
                 f"Expected an input_size of at least {MIN_SIZE} pixels a side, got {input_size}, and the pre-processor "
-                "has no Resize: the map needs a static size. Give input_size, or a pre-processor that resizes."
+                "has no Resize: the map needs a static size. Set input_size, or use a pre-processor that resizes."
             )
             raise ValueError(msg)
         return super().to_onnx(export_root, model_file_name=model_file_name, input_size=input_size, **kwargs)
 
-    def to_openvino(  # type: ignore[override]  # what we do not change is passed on
+    def to_openvino(  # type: ignore[override]  # all other arguments are passed on
         self,
         export_root: Path | str,
         model_file_name: str = "model",
@@ -208,12 +209,12 @@ class Mkd(DistillationMixin, AnomalibModule):
         """Export to OpenVINO in f32.
 
         Raises:
-            ValueError: If a compression is asked for.
+            ValueError: If compression is requested.
         """
         if compression_type is not None:
             msg = (
-                f"Expected no compression_type for Mkd, got {compression_type}: the map is a gradient, and in "
-                "less than f32 the comparisons on its way (which pixel was a pool's maximum) come out differently. "
+                f"Expected no compression_type for Mkd, got {compression_type}: the map is a gradient, and below f32 "
+                "its comparisons (which pixel was a pool's maximum) come out differently. "
                 "Export without compression."
             )
             raise ValueError(msg)
@@ -225,6 +226,6 @@ def _check_weights(direction_weight: float, value_weight: float | str) -> None:
     if not (all(isinstance(weight, (int, float)) and weight >= 0 for weight in given) and any(given)):
         msg = (
             "Expected direction_weight and value_weight >= 0, not both 0, or value_weight='auto' with a "
-            f"direction_weight > 0, got {direction_weight!r} and {value_weight!r}. Set the two so."
+            f"direction_weight > 0, got {direction_weight!r} and {value_weight!r}. Set one above 0, the other not below."
         )
         raise ValueError(msg)

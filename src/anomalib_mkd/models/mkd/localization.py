@@ -1,10 +1,10 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Where an image differs: the gradient of MKD's discrepancy at the image, written as a forward computation.
+"""MKD's anomaly map: the gradient of the discrepancy at the image, written as a forward computation.
 
-Source: MKD (Salehi et al., CVPR 2021), Eq. 5-6 and Sec. 3.3. anomalib predicts in inference mode and ONNX and
-OpenVINO have no autograd, but the reverse pass of a plain chain is short: each step below is the adjoint of a step of
+Source: MKD (Salehi et al., CVPR 2021), Eq. 5-6 and Sec. 3.3. anomalib predicts in inference mode, and ONNX and
+OpenVINO have no autograd; but the backward pass of a plain chain is short: each step below is the adjoint of a step of
 the chain.
 """
 
@@ -19,18 +19,18 @@ from anomalib_mkd.types import Pyramid
 
 
 def discrepancy_gradient(teacher: Tensor, student: Tensor, weights: Tensor) -> Tensor:
-    """Differentiate the weighted sum of direction and value of one level with respect to the student's features.
+    """Differentiate the weighted sum of one level's direction and value terms with respect to the student's features.
 
-    Direction and value are symmetric in their arguments: exchanged, this is the gradient for the teacher's features.
+    Both terms are symmetric: with the arguments swapped, this is the gradient for the teacher's features.
 
     Args:
         teacher: Features ``(N, C, H, W)``.
         student: Features ``(N, C, H, W)``.
-        weights: Of direction and value, ``(2,)``.
+        weights: Weights of direction and value, ``(2,)``.
 
     Returns:
         Gradient of each image's own discrepancy, ``(N, C, H, W)``. The direction's part is 0 where a level is all
-        zero: there it would be 1e8 per unit, a matter of the epsilon alone.
+        zero: there it would be 1e8 per unit, an artefact of the epsilon.
     """
     t, s = (rearrange(features, "n c h w -> n (c h w)") for features in (teacher, student))
     t_norm = t.norm(dim=1, keepdim=True)
@@ -46,19 +46,19 @@ def discrepancy_gradient(teacher: Tensor, student: Tensor, weights: Tensor) -> T
 
 
 def kept_steps(chain: Chain) -> set[int]:
-    """List the steps whose outputs :func:`input_gradient` and the taps need."""
+    """Return the indices of the steps whose outputs :func:`input_gradient` and the taps need."""
     steps = list(chain.steps)
     before_pool = {index - 1 for index, step in enumerate(steps) if isinstance(step, nn.MaxPool2d)}
     return before_pool | {index for index, step in enumerate(steps) if isinstance(step, (nn.ReLU, nn.MaxPool2d))}
 
 
 def input_gradient(chain: Chain, outputs: dict[int, Tensor], gradients: Pyramid, *, guided: bool = False) -> Tensor:
-    """Walk a chain backwards, in eval mode, from gradients at its taps to the gradient at the image.
+    """Backpropagate through a chain in eval mode, from gradients at its taps to the gradient at the image.
 
     Args:
         chain: The network.
         outputs: Outputs of the steps of :func:`kept_steps`, from :meth:`Chain.trace`.
-        gradients: Gradient at each tap that counts, ``(N, C_l, H_l, W_l)``.
+        gradients: Gradient at each tap used, ``(N, C_l, H_l, W_l)``.
         guided: Whether a ReLU also stops negative gradients (guided backpropagation).
 
     Returns:
@@ -86,10 +86,10 @@ def input_gradient(chain: Chain, outputs: dict[int, Tensor], gradients: Pyramid,
 
 
 def _convolution_adjoint(weight: Tensor, gradient: Tensor) -> Tensor:
-    """Go back through a 3x3 convolution with padding 1.
+    """Backpropagate through a 3x3 convolution with padding 1.
 
-    Not ``conv_transpose2d``: where its kernel is the very constant that the forward convolution reads, OpenVINO's
-    deconvolution can silently give wrong values.
+    Not ``conv_transpose2d``: if its kernel is the same constant that the forward convolution reads, OpenVINO's
+    deconvolution can silently return wrong values.
     """
     return F.conv2d(gradient, weight.flip(2, 3).transpose(0, 1), padding=1)
 
@@ -104,9 +104,9 @@ def _max_pool_adjoint(inputs: Tensor, pooled: Tensor, gradient: Tensor) -> Tenso
     """Route a gradient to the maximum of each 2x2 window, on a tie to the first in reading order, as torch does.
 
     Args:
-        inputs: What was pooled, ``(N, C, H, W)``.
+        inputs: Input of the pooling, ``(N, C, H, W)``.
         pooled: Its maxima, ``(N, C, H // 2, W // 2)``.
-        gradient: Of the same shape as ``pooled``.
+        gradient: Gradient, of the same shape as ``pooled``.
 
     Returns:
         Gradient ``(N, C, H, W)``; an odd last row or column is in no window and gets 0.

@@ -1,7 +1,7 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""MKD: a small network must match a teacher in value and direction; the mismatch's gradient shows where it fails.
+"""MKD: a small network must match a teacher in value and direction; the gradient of the mismatch locates failures.
 
 Source: Salehi et al., "Multiresolution Knowledge Distillation for Anomaly Detection", CVPR 2021, arXiv 2011.11108.
 """
@@ -38,12 +38,12 @@ class MkdModel(TeacherStudent):
 
     Args:
         teacher: The frozen network.
-        score_layers: Layers that score and map look at; the loss looks at all of the teacher's.
+        score_layers: Layers used for score and map; the loss uses all of the teacher's.
         student: ``"smaller"`` or ``"equal"``.
         direction_weight: Weight of the direction term.
         value_weight: Weight of the value term.
-        localization: How the gradient is taken.
-        detach_teacher: Whether the gradient goes through the student only, or through both networks.
+        localization: How the gradient is computed.
+        detach_teacher: Whether the gradient passes through the student only, or through both networks.
         map_scaling: What a map is divided by.
         sigma: Standard deviation of the map's blur in pixels.
         opening: Whether spots smaller than a 3x3 cross are removed from the map.
@@ -52,7 +52,8 @@ class MkdModel(TeacherStudent):
         Images ``(N, 3, H, W)`` to ``pred_score`` ``(N,)`` and ``anomaly_map`` ``(N, 1, H, W)``, both at least 0.
 
     Raises:
-        ValueError: If a score layer is no layer, or the gradient shall go through a teacher that is no plain chain.
+        ValueError: If a score layer is not among the layers, or the gradient is to pass through a teacher that is not a
+            plain chain.
     """
 
     student: Chain
@@ -72,17 +73,17 @@ class MkdModel(TeacherStudent):
         sigma: float,
         opening: bool,
     ) -> None:
-        # Eq. 1-4; the weight sits on the value term, as in the authors' code, where the paper prints it on the other
+        # Eq. 1-4; the weight is on the value term, as in the authors' code; the paper prints it on the other term
         loss = PyramidLoss(direction=(flat_cosine_distance, direction_weight), value=(value_distance, value_weight))
         super().__init__(teacher, build_cloner(teacher.blocks(), student, signed=teacher.signed), loss)
         self.score_layers = _score_layers(teacher.layers, score_layers)
         if not detach_teacher and not isinstance(teacher.net, Chain):
             msg = (
-                f"Expected detach_teacher=True with the backbone {teacher.backbone!r}, got False: the way back through "
-                "the teacher is written out for plain VGGs only. Choose a VGG, or detach the teacher."
+                f"Expected detach_teacher=True with the backbone {teacher.backbone!r}, got False: backpropagation "
+                "through the teacher is implemented for plain VGGs only. Choose a VGG, or set detach_teacher=True."
             )
             raise ValueError(msg)
-        if not isinstance(teacher.net, Chain):  # it rounds odd sizes otherwise than the student does
+        if not isinstance(teacher.net, Chain):  # it rounds odd sizes differently from the student
             self.side_multiple = max(teacher.strides.values())
         self.localization = localization
         self.detach_teacher = detach_teacher
@@ -92,7 +93,7 @@ class MkdModel(TeacherStudent):
         self.register_buffer("map_scale", torch.tensor(1.0))
 
     def forward(self, images: Tensor) -> InferenceBatch:
-        """Give score and map of each image."""
+        """Predict score and map of each image."""
         self.check_images(images)
         score, gradient = self.score_and_gradient(images)
         smooth = self.localization == "smooth_grad"
@@ -120,12 +121,12 @@ class MkdModel(TeacherStudent):
         return score, gradient
 
     def _strength(self, gradient: Tensor) -> Tensor:
-        """Reduce a gradient to how strongly each pixel acts, ``(N, 3, H, W)`` to ``(N, 1, H, W)``."""
+        """Reduce a gradient to the effect of each pixel, ``(N, 3, H, W)`` to ``(N, 1, H, W)``."""
         strength = gradient.abs().sum(dim=1, keepdim=True)
         return stretch_to_percentile(strength) if self.map_scaling == "per_image_p99" else strength
 
     def _smoothed_strength(self, images: Tensor) -> Tensor:
-        """Average over noisy copies, with the noise of the authors' code, here with a fixed seed."""
+        """Average over noisy copies, with the noise of the authors' code but a fixed seed."""
         generator = torch.Generator(images.device).manual_seed(0)
         flat = images.flatten(1)
         deviation = (0.05 / (flat.amax(1) - flat.amin(1)).clamp_min(TINY)).square().view(-1, 1, 1, 1)
@@ -152,7 +153,7 @@ class MkdModel(TeacherStudent):
 
     @torch.no_grad()
     def balance_terms(self, images: Tensor, teacher: Pyramid) -> None:
-        """Weigh the value term so that the two terms are equal on the untrained student.
+        """Weight the value term so that the two terms are equal on the untrained student.
 
         Source: MKD (Salehi et al., CVPR 2021), Sec. 3.1.
 
@@ -166,16 +167,16 @@ class MkdModel(TeacherStudent):
 
 
 def _score_layers(layers: Sequence[str], score_layers: Sequence[str] | None) -> tuple[str, ...]:
-    """Choose all but the shallowest layer, as the authors' code does, or check what was asked for."""
+    """Choose all but the shallowest layer, as the authors' code does, or check the requested layers."""
     if score_layers is None:
         return tuple(layers[1:]) or tuple(layers)
     if not score_layers or not set(score_layers) <= set(layers):
-        msg = f"Expected score_layers out of the layers {list(layers)}, got {list(score_layers)}."
+        msg = f"Expected score_layers among the layers, got {list(score_layers)}. Choose from {list(layers)}."
         raise ValueError(msg)
     return tuple(name for name in layers if name in score_layers)
 
 
 def _trace(chain: Chain, images: Tensor) -> tuple[Pyramid, dict[int, Tensor]]:
-    """Run a chain, and keep what the way back needs."""
+    """Run a chain, and keep the outputs that backpropagation needs."""
     outputs = chain.trace(images, keep=kept_steps(chain) | set(chain.taps.values()))
     return {name: outputs[index] for name, index in chain.taps.items()}, outputs

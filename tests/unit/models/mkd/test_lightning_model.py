@@ -105,7 +105,7 @@ def test_a_path_names_weights_as_a_string_does(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"value_weight": 0, "direction_weight": 0}, r"not both 0, .*, got 0 and 0\. Set the two so"),
+        ({"value_weight": 0, "direction_weight": 0}, r"not both 0, .*, got 0 and 0\. Set one above 0"),
         ({"direction_weight": 0.0}, r"value_weight='auto' with a direction_weight > 0, got 0\.0 and 'auto'"),
         ({"direction_weight": -1.0}, r"direction_weight and value_weight >= 0, .*, got -1\.0 and 'auto'"),
         ({"value_weight": -0.5}, r"direction_weight and value_weight >= 0, .*, got 1\.0 and -0\.5"),
@@ -116,8 +116,8 @@ def test_a_path_names_weights_as_a_string_does(tmp_path: Path) -> None:
         ({"training_steps": 0}, r"training_steps >= 1 or None, got 0\."),
         ({"cache_gigabytes": -1.0}, r"cache_gigabytes >= 0, got -1\.0"),
         ({"sigma": -4.0}, r"sigma >= 0, got -4\.0"),
-        ({"layers": ["pool9"]}, r"out of \['pool1', .*'pool5'\], got \['pool9'\]"),
-        ({"score_layers": ["pool1"]}, r"score_layers out of the layers .*, got \['pool1'\]"),
+        ({"layers": ["pool9"]}, r"got \['pool9'\]. Choose from \['pool1', .*'pool5'\]"),
+        ({"score_layers": ["pool1"]}, r"score_layers among the layers, got \['pool1'\]"),
         ({"backbone": "vgg61"}, r"timm backbone, got 'vgg61'\. Close matches: .*vgg16"),
         ({"backbone": "resnet10t.c3_in1k", "detach_teacher": False}, r"detach_teacher=True with the backbone"),
     ],
@@ -165,7 +165,7 @@ def test_compressed_maps_are_not_exported(tmp_path: Path, compression: Compressi
 
 @pytest.mark.parametrize("size", [None, (16, 64)])
 def test_a_map_without_a_size_is_not_exported(tmp_path: Path, size: tuple[int, int] | None) -> None:
-    with pytest.raises(ValueError, match=r"input_size of at least 32 pixels a side, got .*Give input_size"):
+    with pytest.raises(ValueError, match=r"input_size of at least 32 pixels a side, got .*Set input_size"):
         tiny(pre_processor=False).to_onnx(tmp_path, input_size=size)
     assert list(tmp_path.iterdir()) == []
 
@@ -174,7 +174,7 @@ def test_a_map_without_a_size_is_not_exported(tmp_path: Path, size: tuple[int, i
 def test_an_export_folder_that_cannot_be_written_is_named(tmp_path: Path, way: str) -> None:
     taken = tmp_path / "taken"
     taken.write_text("a file")
-    with pytest.raises(OSError, match=rf"folder that can be written for the export, got '{taken}'"):
+    with pytest.raises(OSError, match=rf"writable folder for the export, got '{taken}'"):
         getattr(tiny(), way)(taken)
     assert taken.read_text() == "a file"
     assert [path.name for path in tmp_path.iterdir()] == ["taken"]
