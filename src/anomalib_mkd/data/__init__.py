@@ -1,7 +1,7 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Data: folders of any image format, several categories as one, depth, and a generator that needs no download."""
+"""Data: folders of any image format, many categories as one, depth, and a generator that needs no download."""
 
 from anomalib_mkd.data.categories.multi_category import MultiCategory
 from anomalib_mkd.data.categories.post_processor import CategoryPostProcessor

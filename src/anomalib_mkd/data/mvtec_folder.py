@@ -1,7 +1,7 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Datamodule of folders in MVTec AD's layout, whatever the image format; anomalib's own reader takes PNG only."""
+"""Datamodule of folders in MVTec AD's layout, in any image format; anomalib's own reader accepts PNG only."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ GOOD = "good"
 class MVTecFolder(Folder):
     """One category in MVTec AD's layout: ``train/good``, ``test/good``, ``test/<defect>``, ``ground_truth/<defect>``.
 
-    Images may be of any format that torchvision lists (JPEG, PNG, BMP, PPM, PGM, TIFF, WebP). A mask is named as its
-    image, with or without ``_mask``, and may be of another format. Without ``ground_truth`` there are no masks; without
-    ``test/good`` anomalib moves ``test_split_ratio`` of the training images there.
+    Images may have any format that torchvision lists (JPEG, PNG, BMP, PPM, PGM, TIFF, WebP). A mask has the name of its
+    image, with or without ``_mask``, and may have another format. Without ``ground_truth`` there are no masks; without
+    ``test/good``, anomalib moves ``test_split_ratio`` of the training images there.
 
     Args:
         root: Folder of all categories.
@@ -32,10 +32,10 @@ class MVTecFolder(Folder):
         train_augmentations: Augmentations of the training images.
         val_augmentations: Augmentations of the validation images.
         test_augmentations: Augmentations of the test images.
-        augmentations: Augmentations where no stage-specific ones are given.
+        augmentations: Augmentations for stages without their own.
         test_split_mode: How the test set is made.
-        test_split_ratio: Share of training images to test on, where there are no other normal ones.
-        val_split_mode: How the validation set is made. The default takes normal training images, so that thresholds
+        test_split_ratio: Share of training images to test on, if there are no other normal ones.
+        val_split_mode: How the validation set is made. The default uses normal training images, so that thresholds
             never come from the test set.
         val_split_ratio: Share of images to validate on.
         seed: Seed of the split.
@@ -65,8 +65,8 @@ class MVTecFolder(Folder):
         for part in (f"train/{GOOD}", "test"):
             if not (base / part).is_dir():
                 msg = (
-                    f"Expected the folder {part} in {base}, got none. Name a data set in MVTec AD's layout and its "
-                    f"root; the root has: {', '.join(_categories(Path(root))) or 'none'}."
+                    f"Expected the folder {part} in {base}, got none. Set root and category of a data set in MVTec "
+                    f"AD's layout; categories in this root: {', '.join(_categories(Path(root))) or 'none'}."
                 )
                 raise FileNotFoundError(msg)
         defects = sorted(path.name for path in (base / "test").iterdir() if path.is_dir() and path.name != GOOD)
@@ -92,7 +92,7 @@ class MVTecFolder(Folder):
         self.category = category
 
     def _setup(self, _stage: str | None = None) -> None:
-        """Read the two splits, and give each defective image its mask by name; anomalib goes by sorting alone.
+        """Read the two splits, and match defective images and masks by name; anomalib matches them by order alone.
 
         Raises:
             ValueError: If a defective image has no mask, or two.
@@ -113,12 +113,12 @@ class MVTecFolder(Folder):
 
 
 def _categories(root: Path) -> list[str]:
-    """Names of the categories right under a root."""
+    """List the names of the categories directly under a root."""
     return sorted(path.parent.parent.name for path in root.glob(f"*/train/{GOOD}"))
 
 
 def _masks(base: Path) -> dict[tuple[str, str], list[Path]]:
-    """List the masks of a category by defect and name of the image."""
+    """List the masks of a category by defect and image name."""
     masks: dict[tuple[str, str], list[Path]] = {}
     for path in sorted((base / "ground_truth").glob("*/*")):
         if path.suffix.lower() in IMG_EXTENSIONS:
@@ -131,7 +131,7 @@ def _mask_of(image: Path, masks: dict[tuple[str, str], list[Path]]) -> Path:
     if len(found) != 1:
         msg = (
             f"Expected the mask of {image} in ground_truth/{image.parent.name}, got {len(found)} files of that name. "
-            "Name each mask as its image, with or without _mask."
+            "Name each mask like its image, with or without _mask."
         )
         raise ValueError(msg)
     return found[0]

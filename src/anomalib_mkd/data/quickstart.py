@@ -1,7 +1,7 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Datamodule of the embedded quick-start data, which draws its pictures instead of downloading them."""
+"""Datamodule of the embedded quick-start data, which draws its images instead of downloading them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Quickstart(AnomalibDataModule):
     """A small data set drawn from a seed: woven ``fabric``, brushed ``metal`` and a turned steel ``washer``.
 
     Defects are scratches, dents and stains with exact masks. The data shows that an installation works and what a
-    heat map looks like; its figures say nothing about real products.
+    heat map looks like; its metrics do not transfer to real products.
 
     Args:
         root: Folder of the data set; a category is drawn into ``root/category`` in MVTec AD's layout when it is first
@@ -27,22 +27,22 @@ class Quickstart(AnomalibDataModule):
         category: ``"fabric"``, ``"metal"`` or ``"washer"``.
         train_batch_size: Training batch size.
         eval_batch_size: Validation and test batch size.
-        num_workers: Worker processes of the loaders. The pictures are small, so none is fastest.
+        num_workers: Worker processes of the loaders. The images are small, so none is fastest.
         train_augmentations: Augmentations of the training images.
         val_augmentations: Augmentations of the validation images.
         test_augmentations: Augmentations of the test images.
-        augmentations: Augmentations where no stage-specific ones are given.
+        augmentations: Augmentations for stages without their own.
         test_split_mode: How the test set is made.
-        test_split_ratio: Share of images to test on, where the mode needs one.
-        val_split_mode: How the validation set is made. The default takes normal training images, so that thresholds
+        test_split_ratio: Share of images to test on, if the mode needs one.
+        val_split_mode: How the validation set is made. The default uses normal training images, so that thresholds
             never come from the test set.
         val_split_ratio: Share of images to validate on.
         seed: Seed of the split.
-        data_seed: Seed of the pictures.
-        picture_size: Side of the pictures in pixels, 64 or more.
-        train_images: Number of normal training pictures, validation included.
-        test_good: Number of normal test pictures.
-        per_defect: Number of test pictures of each defect.
+        data_seed: Seed of the images.
+        picture_size: Side of the images in pixels, 64 or more.
+        train_images: Number of normal training images, validation included.
+        test_good: Number of normal test images.
+        per_defect: Number of test images of each defect.
 
     Example:
         >>> datamodule = Quickstart(category="washer")
@@ -91,10 +91,10 @@ class Quickstart(AnomalibDataModule):
         self.recipe = Recipe(category, data_seed, picture_size, train_images, test_good, per_defect)
 
     def prepare_data(self) -> None:
-        """Draw the category unless it is there."""
+        """Draw the category unless it exists."""
         make_dataset(self.root, self.recipe)
 
     def _setup(self, _stage: str | None = None) -> None:
-        """Read the two splits; the host divides them further."""
+        """Read the two splits; anomalib divides them further."""
         self.train_data = MVTecADDataset(root=self.root, category=self.category, split=Split.TRAIN)
         self.test_data = MVTecADDataset(root=self.root, category=self.category, split=Split.TEST)

@@ -80,7 +80,7 @@ def test_missing_folders_name_what_is_there(tmp_path: Path) -> None:
     draw_category(tmp_path / "piece")
     with pytest.raises(FileNotFoundError, match=r"train/good in .*all, got none.*part, piece"):
         MVTecFolder(root=tmp_path, category="all")
-    with pytest.raises(FileNotFoundError, match=r"the root has: none"):
+    with pytest.raises(FileNotFoundError, match=r"categories in this root: none"):
         MVTecFolder(root=tmp_path / "nowhere", category="part")
 
 

@@ -1,7 +1,7 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""From the name of a class and a list of categories to one datamodule per category, or to a clear error."""
+"""Builds one datamodule per category from the name of a class and a list of categories, or raises a clear error."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import Any
 from anomalib.data import AnomalibDataModule, get_datamodule
 from anomalib.data.datamodules.base.video import AnomalibVideoDataModule
 
-#: Where a class is looked for by its bare name.
+#: Where to look for a class by its bare name.
 MODULES = ("anomalib.data", "anomalib_mkd.data")
 
 
@@ -24,7 +24,7 @@ def find_class(datamodule: str | type[AnomalibDataModule]) -> type[AnomalibDataM
     """Find a class by its name or dotted path.
 
     Raises:
-        TypeError: If that is no datamodule.
+        TypeError: If it is not a datamodule.
     """
     found: Any = datamodule
     if isinstance(datamodule, str):
@@ -33,7 +33,7 @@ def find_class(datamodule: str | type[AnomalibDataModule]) -> type[AnomalibDataM
         found = next((getattr(module, name) for module in modules if hasattr(module, name)), None)
     if not (isinstance(found, type) and issubclass(found, AnomalibDataModule)):
         known = ", ".join(sorted(cls.__name__ for cls in AnomalibDataModule.__subclasses__()))
-        msg = f"Expected a class of datamodules, got {datamodule!r}. Known by name: {known}."
+        msg = f"Expected a datamodule class, got {datamodule!r}. Use a dotted path, or one of: {known}."
         raise TypeError(msg)
     return found
 
@@ -47,15 +47,15 @@ def build_datamodules(
     """Build one datamodule per category.
 
     Args:
-        datamodule: Their class, by name, dotted path or as it is. If it has no ``category``, a category is a folder of
-            its own under the root, and gives the datamodule its ``name``.
+        datamodule: Their class, its name or its dotted path. If it has no ``category``, each category is a separate
+            folder under the root, and becomes the datamodule's ``name``.
         categories: The categories.
         root: Root of the class; None for its own default.
         shared: Further arguments, the same for all.
 
     Raises:
-        TypeError: If the class is no datamodule.
-        ValueError: If the class does not take the arguments, or knows no such category.
+        TypeError: If the class is not a datamodule.
+        ValueError: If the class does not accept the arguments, or does not know a category.
         FileNotFoundError: If a folder is missing.
     """
     cls = find_class(datamodule)
@@ -71,7 +71,7 @@ def build_datamodules(
     if not needed <= given <= set(parameters):
         msg = (
             f"Expected arguments of {cls.__name__}, got none for {sorted(needed - given)} and unknown ones "
-            f"{sorted(given - set(parameters))}. Give root and options that it takes ({', '.join(parameters)}), or "
+            f"{sorted(given - set(parameters))}. Set root and options that it accepts ({', '.join(parameters)}), or "
             "build the datamodules yourself."
         )
         raise ValueError(msg)
@@ -86,13 +86,13 @@ def build_datamodules(
 
 
 def _check_known(datamodule: Any, category: str) -> None:
-    """Refuse what neither data set nor disk knows; anomalib would download the whole set to look for it."""
+    """Reject a category that neither data set nor disk has; anomalib would download the whole set to look for it."""
     cls = type(datamodule)
     known = getattr(sys.modules.get(cls.__module__.replace(".datamodules.", ".datasets.")), "CATEGORIES", ())
     if known and category not in known and not Path(datamodule.root, category).is_dir():
         msg = (
-            f"Expected categories of {cls.__name__}, got {category!r}, which is no folder of {datamodule.root} either. "
-            f"Known: {', '.join(known)}."
+            f"Expected categories of {cls.__name__}, got {category!r}, which is not a folder of {datamodule.root} "
+            f"either. Choose from: {', '.join(known)}."
         )
         raise ValueError(msg)
 
@@ -100,25 +100,25 @@ def _check_known(datamodule: Any, category: str) -> None:
 def _check_folder(folder: Path) -> None:
     if not folder.is_dir():
         there = ", ".join(sorted(path.name for path in folder.parent.glob("*/"))) or "none"
-        msg = f"Expected the folder {folder}, got none. Name categories out of those there: {there}."
+        msg = f"Expected the folder {folder}, got none. Choose categories from: {there}."
         raise FileNotFoundError(msg)
 
 
 def name_datamodules(names: Sequence[str], datamodules: Sequence[Any]) -> dict[str, AnomalibDataModule]:
-    """Give every datamodule its category's name, which is also a folder's and part of a metric's.
+    """Assign each datamodule its category's name, which also names folders and metrics.
 
     Args:
-        names: One per datamodule, or none for their own. Of a path, the last part counts.
-        datamodules: Datamodules, or configurations of them as ``anomalib benchmark`` hands them on.
+        names: One per datamodule, or none for their own. Only the last part of a path is used.
+        datamodules: Datamodules, or their configurations as passed on by ``anomalib benchmark``.
 
     Raises:
-        TypeError: If something else than a datamodule of images is among them.
+        TypeError: If one of them is not a datamodule of images.
         ValueError: If there is none, or not exactly one name for each.
     """
     built = [get_datamodule(dict(each)) if isinstance(each, Mapping) else each for each in datamodules]
     for each in built:
         if not isinstance(each, AnomalibDataModule) or isinstance(each, AnomalibVideoDataModule):
-            msg = f"Expected datamodules of images, got {type(each).__name__}. Give objects or their configurations."
+            msg = f"Expected datamodules of images, got {type(each).__name__}. Pass objects or their configurations."
             raise TypeError(msg)
     names = [Path(name).name for name in names or [str(each.category or each.name) for each in built]]
     if not built or len(built) != len(names):
@@ -129,6 +129,6 @@ def name_datamodules(names: Sequence[str], datamodules: Sequence[Any]) -> dict[s
         raise ValueError(msg)
     unfit = [name for name, count in Counter(names).items() if count > 1 or name in {"", ".."}]
     if unfit:
-        msg = f"Expected different names of categories, got {names}. Name {', '.join(map(repr, unfit))} otherwise."
+        msg = f"Expected distinct names of categories, got {names}. Rename {', '.join(map(repr, unfit))}."
         raise ValueError(msg)
     return dict(zip(names, built, strict=True))

@@ -1,7 +1,7 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Data sets of several categories as one, whose rows know their category and whose items do not."""
+"""Data sets of several categories as one; its rows name their category, its items do not."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ COLUMNS = ("image_path", "label_index", "mask_path", "split")
 
 
 class JoinedDataset(AnomalibDataset):
-    """Several data sets as one. An item is read by the data set that it comes from, with that one's augmentations.
+    """Several data sets as one. Each item is read by its own data set, with that data set's augmentations.
 
-    ``samples`` has anomalib's columns and two more: ``category``, and ``position`` in that category's data set. So the
-    rows can be sorted, split and subsampled like any others.
+    ``samples`` has anomalib's columns and two more: ``category``, and ``position`` in that category's data set. So rows
+    can be sorted, split and subsampled like any others.
 
     Args:
         parts: Category to data set.
@@ -40,12 +40,12 @@ class JoinedDataset(AnomalibDataset):
     """
 
     def __init__(self, parts: Mapping[str, AnomalibDataset]) -> None:
-        self.parts: dict[str, AnomalibDataset] = {}  # first of all, since `augmentations` are theirs
+        self.parts: dict[str, AnomalibDataset] = {}  # before the base class sets `augmentations`, which are theirs
         super().__init__()
         kinds = {part.collate_fn for part in parts.values()}
         if len(kinds) > 1:
             classes = ", ".join(type(part).__name__ for part in parts.values())
-            msg = f"Expected data sets with items of one kind, got {classes}. Join images with images only."
+            msg = f"Expected data sets with items of one kind, got {classes}. Join images only with images."
             raise TypeError(msg)
         self.parts.update(parts)
         rows = [
@@ -70,14 +70,14 @@ class JoinedDataset(AnomalibDataset):
 
     @property
     def augmentations(self) -> Transform | None:
-        """What every item passes through.
+        """Augmentations of every item.
 
         Raises:
-            AttributeError: If that depends on the category.
+            AttributeError: If they depend on the category.
         """
         first, *others = [part.augmentations for part in self.parts.values()]
         if any(other is not first for other in others):
-            msg = "Expected one augmentation for all categories, got different ones. Ask the data sets in `parts`."
+            msg = "Expected one augmentation for all categories, got different ones. Read them from `parts`."
             raise AttributeError(msg)
         return first
 
@@ -88,18 +88,18 @@ class JoinedDataset(AnomalibDataset):
 
     @property
     def collate_fn(self) -> Callable[..., Any]:
-        """Make a batch of items, of which some may have no mask."""
+        """Collate items into a batch; some may have no mask."""
         return partial(collate_with_masks, next(iter(self.parts.values())).collate_fn)
 
 
 def collate_with_masks(collate: Callable[..., Any], items: Sequence[Any]) -> Any:
     """Collate items with and without masks: all get one, or none does.
 
-    The mask of a normal image is known to be empty; where a defective image comes without a mask, the truth of its
-    pixels is not known, and the batch has no masks.
+    The mask of a normal image is known to be empty; if a defective image has no mask, its pixel labels are unknown, and
+    the batch has no masks.
 
     Args:
-        collate: How anomalib collates items that are alike.
+        collate: anomalib's function for items of one kind.
         items: Images ``(3, H, W)`` with or without masks ``(H, W)``.
     """
     if len({item.gt_mask is None for item in items}) > 1:
@@ -113,12 +113,12 @@ def collate_with_masks(collate: Callable[..., Any], items: Sequence[Any]) -> Any
 
 
 class CategoryBatchSampler(BatchSampler):
-    """Batches of one category each, so that categories with and without masks do not meet in one.
+    """Batches of one category each, so that categories with and without masks are never mixed.
 
     Args:
         sampler: Positions in the data set.
         batch_size: Size of a batch; the last one of each category may be smaller.
-        drop_last: Drop those smaller ones.
+        drop_last: Whether to drop these smaller ones.
         categories: Category of each item of the data set.
 
     Example:
@@ -131,7 +131,7 @@ class CategoryBatchSampler(BatchSampler):
         self.categories = categories
 
     def __iter__(self) -> Iterator[list[int]]:
-        """Give the batches, category by category."""
+        """Yield the batches, category by category."""
         category = self.categories.__getitem__
         for _, positions in groupby(sorted(self.sampler, key=category), key=category):
             yield from BatchSampler(positions, self.batch_size, self.drop_last)

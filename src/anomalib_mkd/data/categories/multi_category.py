@@ -1,7 +1,7 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""One training over several categories, with results per category."""
+"""One training on several categories, with results per category."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ SUBSETS = ("train", "val", "test")
 class MultiCategory(AnomalibDataModule):
     """Several categories, or several datamodules of anomalib, as one: for one model that serves them all.
 
-    Every category keeps its own files, splits and augmentations. The model is given images without their category.
-    Any anomalib model's test then reports ``image_AUROC/bottle`` and so on, with the mean over the categories as
-    ``image_AUROC``, and draws its heat maps into a folder per category.
+    Every category keeps its own files, splits and augmentations. The model receives images without their category. The
+    test of any anomalib model then reports ``image_AUROC/bottle`` and so on, with the mean over categories as
+    ``image_AUROC``, and saves its heat maps in one folder per category.
 
     Args:
         datamodule: Class of every category's datamodule: a name in ``anomalib.data`` or ``anomalib_mkd.data``, a
@@ -44,29 +44,29 @@ class MultiCategory(AnomalibDataModule):
         root: Root of that class. Default: its own.
         datamodules: Whole datamodules instead, of any classes.
         options: Further arguments of that class, the same for every category.
-        train_batch_size: Training batch size, of all categories mixed.
-        eval_batch_size: Validation and test batch size. These batches hold one category each.
+        train_batch_size: Training batch size; batches mix all categories.
+        eval_batch_size: Validation and test batch size; each batch holds one category.
         num_workers: Worker processes of the loaders.
         train_augmentations: Augmentations of the training images.
         val_augmentations: Augmentations of the validation images.
         test_augmentations: Augmentations of the test images.
-        augmentations: Augmentations where no stage-specific ones are given.
+        augmentations: Augmentations for stages without their own.
         test_split_mode: How each category's test set is made. Default: that class's.
-        test_split_ratio: Share of images to test on, where the mode needs one. Default: that class's.
+        test_split_ratio: Share of images to test on, if the mode needs one. Default: that class's.
         val_split_mode: How each category's validation set is made. Default: that class's, which for many datamodules of
             anomalib is the test set.
         val_split_ratio: Share of images to validate on. Default: that class's.
         seed: Seed of the splits. Default: that class's.
-        balanced: Draw training images so that every category is as likely as any other, however many images it has; an
-            epoch stays as long as it was.
-        thresholds: "global" sets one pair of thresholds and one normalisation for all; "category" adds a table per
+        balanced: Whether to sample every category equally often in training, however many images it has; the length of
+            an epoch does not change.
+        thresholds: "global" sets one pair of thresholds and one normalisation for all; "category" adds a set per
             category, used where the category of an image is known (tests and predictions with this datamodule).
             Exported models always have the global ones.
 
     Raises:
         ValueError: If a category is unknown or named twice, there is none, or arguments exclude each other.
         FileNotFoundError: If a category's folder is missing and anomalib has nothing to download.
-        TypeError: If a class is no datamodule of images.
+        TypeError: If a class is not a datamodule of images.
 
     Example:
         >>> data = MultiCategory("Quickstart", ["metal", "washer"], val_split_mode="from_train")
@@ -124,9 +124,7 @@ class MultiCategory(AnomalibDataModule):
             self.datamodules = name_datamodules(names, datamodules)
         else:
             given = [*shared, *([] if root is None else ["root"])]
-            msg = (
-                f"Expected no {', '.join(given)} beside datamodules, got both. Give them to the datamodules themselves."
-            )
+            msg = f"Expected no {', '.join(given)} with datamodules, got both. Set them in the datamodules instead."
             raise ValueError(msg)
         self.balanced = balanced
         self.thresholds = thresholds
@@ -138,26 +136,26 @@ class MultiCategory(AnomalibDataModule):
         return list(self.datamodules)
 
     def categories_of(self, batch: Any) -> list[str | None]:
-        """Tell the category of each image of a batch; None for an image that is not of this datamodule."""
+        """Return the category of each image of a batch; None for an image that is not from this datamodule."""
         if batch.image_path is None:
             return [None] * len(batch)
         return [self._category_by_path.get(str(path)) for path in batch.image_path]
 
     def threshold_categories(self, batch: Any) -> list[str | None]:
-        """Tell by which category's thresholds each image of a batch is judged; None for the global ones."""
+        """Return the category whose thresholds apply to each image of a batch; None for the global ones."""
         return self.categories_of(batch) if self.thresholds == "category" else [None] * len(batch)
 
     # -------------------------------------------------------------------------------------------------------- data
 
     def prepare_data(self) -> None:
-        """Let every datamodule download or draw what it needs."""
+        """Let every datamodule download or draw its data."""
         for datamodule in self.datamodules.values():
             datamodule.prepare_data()
 
     def setup(self, stage: str | None = None) -> None:
-        """Join the data, and put the model's results in order by category."""
+        """Join the data, and set up results per category."""
         super().setup(stage)
-        if isinstance(stage, TrainerFn):  # called by a trainer, not by hand
+        if isinstance(stage, TrainerFn):  # called by a trainer, not by the user
             self._stand_in()
 
     def _setup(self, _stage: str | None = None) -> None:
@@ -173,7 +171,7 @@ class MultiCategory(AnomalibDataModule):
                 self._remember(joined)
 
     def _parts(self, subset: str) -> dict[str, Any]:
-        """Give the data sets of a subset, by category; not every datamodule has one to validate on."""
+        """Return the data sets of a subset, by category; not every datamodule has a validation set."""
         parts = {name: getattr(each, f"{subset}_data", None) for name, each in self.datamodules.items()}
         return {name: part for name, part in parts.items() if part is not None}
 
@@ -181,17 +179,17 @@ class MultiCategory(AnomalibDataModule):
         for path, category in zip(joined.samples["image_path"], joined.categories, strict=True):
             other = self._category_by_path.setdefault(str(path), category)
             if other != category:
-                msg = f"Expected each image in one category, got {path} in {other!r} and {category!r}. Drop one."
+                msg = f"Expected each image in one category, got {path} in {other!r} and {category!r}. Remove one."
                 raise ValueError(msg)
 
     def _create_test_split(self) -> None:
-        """Leave the test set alone: every datamodule made its own."""
+        """Do nothing: every datamodule has made its own test set."""
 
     def _create_val_split(self) -> None:
-        """Leave the validation set alone: every datamodule made its own."""
+        """Do nothing: every datamodule has made its own validation set."""
 
     def _update_augmentations(self) -> None:
-        """Let every datamodule add the model's resizing, the same object where the augmentations are the same."""
+        """Let every datamodule add the model's resizing; equal augmentations share one object."""
         for datamodule in self.datamodules.values():
             datamodule.trainer = self.trainer
             datamodule._update_augmentations()  # noqa: SLF001  # the step of anomalib's own setup
@@ -204,7 +202,7 @@ class MultiCategory(AnomalibDataModule):
     # ----------------------------------------------------------------------------------------------------- loaders
 
     def train_dataloader(self) -> Any:
-        """Mix all categories; balanced if asked for."""
+        """Return a loader that mixes all categories, balanced on request."""
         if not self.balanced:
             return super().train_dataloader()
         categories = self.train_data.categories
@@ -218,11 +216,11 @@ class MultiCategory(AnomalibDataModule):
         )
 
     def val_dataloader(self) -> Any:
-        """Give the validation images category by category; no loader if there are none."""
+        """Return a loader of the validation images by category; an empty list if there are none."""
         return self._evaluation_loader(self.val_data) if hasattr(self, "val_data") else []
 
     def test_dataloader(self) -> Any:
-        """Give the test images category by category."""
+        """Return a loader of the test images by category."""
         return self._evaluation_loader(self.test_data)
 
     def _evaluation_loader(self, data: JoinedDataset) -> DataLoader[Any]:
@@ -242,7 +240,7 @@ class MultiCategory(AnomalibDataModule):
     # ----------------------------------------------------------------------------------------------------- results
 
     def _stand_in(self) -> None:
-        """Put callbacks that know the categories where the trainer has the model's own."""
+        """Replace the model's own callbacks in the trainer by ones that know the categories."""
         trainer: Any = self.trainer
         model = trainer.lightning_module
         others: dict[int, Callback] = {}
@@ -262,7 +260,7 @@ class MultiCategory(AnomalibDataModule):
         trainer.callbacks[:] = [others.get(id(callback), callback) for callback in trainer.callbacks]
 
     def _stand_back(self) -> None:
-        """Give the trainer the model's own callbacks back: its next data may know no categories."""
+        """Restore the model's own callbacks in the trainer: its next data may have no categories."""
         callbacks: list[Any] = getattr(self.trainer, "callbacks", [])
         callbacks[:] = [
             callback.original if isinstance(callback, (CategoryEvaluator, CategoryVisualizer)) else callback
@@ -271,12 +269,12 @@ class MultiCategory(AnomalibDataModule):
         ]
 
     def teardown(self, stage: str) -> None:
-        """End a run."""
+        """Clean up after a run."""
         self._stand_back()
         for datamodule in self.datamodules.values():
             datamodule.teardown(stage)
 
     def on_exception(self, exception: BaseException) -> None:
-        """End a run that failed."""
+        """Clean up after a failed run."""
         del exception
         self._stand_back()

@@ -1,7 +1,7 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Thresholds and normalisation per category, beside anomalib's global ones."""
+"""Thresholds and normalisation per category, in addition to anomalib's global ones."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
     from lightning.pytorch import LightningModule, Trainer
 
-#: What anomalib keeps of the validation images, thresholds with their fallback to each other.
+#: anomalib's statistics of the validation images; each threshold falls back to the other.
 STATISTICS = ("image_threshold", "image_min", "image_max", "pixel_threshold", "pixel_min", "pixel_max")
-#: What this post-processor does in its own way, and so cannot take over from another one.
+#: Methods that this post-processor overrides or relies on, and so cannot adopt from another one.
 REPLACED = (
     "on_validation_batch_end",
     "on_validation_epoch_end",
@@ -39,12 +39,12 @@ REPLACED = (
 class CategoryPostProcessor(PostProcessor):
     """anomalib's post-processor with a table of its six statistics per category.
 
-    Scores are scaled as by the post-processor that it was made of.
+    Scores are scaled as by the post-processor that it was made from.
 
-    An image whose category is known, and stands in the table, is normalised with that row; any other image, and every
-    image of an exported model, with the global statistics. Table and statistics are part of the checkpoint.
+    An image whose category is known and in the table is normalised with that row; any other image, and every image of
+    an exported model, with the global statistics. Table and statistics are part of the checkpoint.
 
-    The category of an image is what ``trainer.datamodule.threshold_categories(batch)`` says.
+    Categories come from ``trainer.datamodule.threshold_categories(batch)``.
 
     Args:
         **arguments: As for anomalib's post-processor.
@@ -63,7 +63,7 @@ class CategoryPostProcessor(PostProcessor):
         """Make one with the settings and global statistics of a model's post-processor.
 
         Raises:
-            TypeError: If that does more than anomalib's own but for the formula of the scale, or does not normalise.
+            TypeError: If that one differs from anomalib's in more than its scale, or does not normalise.
         """
         if isinstance(post_processor, cls):
             return post_processor
@@ -82,7 +82,7 @@ class CategoryPostProcessor(PostProcessor):
 
     @property
     def state_key(self) -> str:
-        """Anomalib's own, so that checkpoints fit models with either post-processor."""
+        """Return anomalib's own key, so that checkpoints fit models with either post-processor."""
         return PostProcessor.__qualname__
 
     @property
@@ -92,7 +92,7 @@ class CategoryPostProcessor(PostProcessor):
     def on_validation_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *args: Any, **kwargs: Any
     ) -> None:
-        """Let the global statistics and those of each category see their images."""
+        """Update the global statistics and those of each category with their images."""
         super().on_validation_batch_end(trainer, pl_module, outputs, *args, **kwargs)
         for category, part in split_batch(outputs, _categories(trainer, outputs)):
             if category is None:
@@ -126,7 +126,7 @@ class CategoryPostProcessor(PostProcessor):
         self.on_test_batch_end(trainer, pl_module, outputs, *args, **kwargs)
 
     def _normalize_by_category(self, batch: Any, categories: Sequence[str | None]) -> None:
-        """Normalise each image by its own row, as anomalib does by the one that it has."""
+        """Normalise each image with its own row of the table, as anomalib does with its global statistics."""
         everywhere = _statistics(self)
         rows = [self.table.get(category or "", everywhere) for category in categories]
 
@@ -149,6 +149,6 @@ def _statistics(post_processor: PostProcessor) -> dict[str, float]:
 
 
 def _categories(trainer: Trainer, batch: Any) -> Sequence[str | None]:
-    """Categories of a batch's images, as far as the trainer's datamodule tells."""
-    tell = getattr(getattr(trainer, "datamodule", None), "threshold_categories", None)
-    return tell(batch) if tell else [None] * len(batch)
+    """Return the categories of a batch's images; None for each if the trainer's datamodule has no categories."""
+    threshold_categories = getattr(getattr(trainer, "datamodule", None), "threshold_categories", None)
+    return threshold_categories(batch) if threshold_categories else [None] * len(batch)

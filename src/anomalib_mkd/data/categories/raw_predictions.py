@@ -1,7 +1,7 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Scores and maps before post-processing clamps them, in a range that torchmetrics takes as it is."""
+"""Scores and maps before post-processing clamps them, in a range that torchmetrics does not change."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 
 
 def soften(values: Tensor | None, post_processor: Any, kind: str) -> Tensor | None:
-    """Normalise as anomalib does, but with soft ends: every order is kept, where clamping at 0 and 1 makes ties.
+    """Normalise as anomalib does, but with soft ends, which keep the order; clamping at 0 and 1 creates ties.
 
-    One range for several categories leaves many scores of one of them beyond an end, all equal: its AUROC would be 0.5
-    whatever the model knows. Raw scores are no way out, since torchmetrics takes numbers outside 0..1 for logits, and
-    its sigmoid ties large ones.
+    With one range for several categories, many scores of one category may lie beyond an end. Clamped, all are equal,
+    and its AUROC would be 0.5 however good the model is. Raw scores are no alternative: torchmetrics takes numbers
+    outside 0..1 for logits, and its sigmoid ties large ones.
 
     Args:
         values: Raw scores or maps, of any shape.
-        post_processor: The model's; one of another kind than anomalib's, or without statistics, scales nothing.
+        post_processor: The model's; if it is not anomalib's, or has no statistics, values are only softened.
         kind: "image" or "pixel".
 
     Returns:
@@ -49,7 +49,7 @@ def soften(values: Tensor | None, post_processor: Any, kind: str) -> Tensor | No
 
 
 class RawPredictions(Callback):
-    """Keeps what the model predicted last; goes before the callback that post-processes it in place."""
+    """Keeps the model's latest predictions; must precede the callback that post-processes them in place."""
 
     def __init__(self) -> None:
         self.pred_score: Tensor | None = None
@@ -83,5 +83,5 @@ class RawPredictions(Callback):
         self.on_validation_batch_end(trainer, pl_module, outputs, batch, batch_idx, dataloader_idx)
 
     def put_into(self, batch: Any) -> Any:
-        """Give a copy of the batch, labels and masks as they are, with these scores and maps."""
+        """Return a copy of the batch with these scores and maps; labels and masks are unchanged."""
         return copy.copy(batch).update(pred_score=self.pred_score, anomaly_map=self.anomaly_map)

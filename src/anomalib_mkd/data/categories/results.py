@@ -1,10 +1,10 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Metrics and heat maps once per category, whatever the model.
+"""Metrics and heat maps per category, for any model.
 
-While a model runs on several categories, the callbacks here stand in for its own evaluator and visualizer. The model
-itself stays as it is, and so do its checkpoints.
+While a model runs on several categories, these callbacks replace its own evaluator and visualizer. The model itself and
+its checkpoints do not change.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ logger = logging.getLogger(__name__)
 
 
 def split_batch(batch: Any, categories: Sequence[str | None]) -> Iterator[tuple[str | None, Any]]:
-    """Cut a batch into one per category.
+    """Split a batch by category.
 
     Args:
-        batch: A batch of anomalib's with N images.
-        categories: N of them; None where an image belongs to none.
+        batch: One of anomalib's batches, with N images.
+        categories: N categories; None for an image without one.
 
     Yields:
-        Category and its part of the batch; the batch itself if there is but one category.
+        Category and its part of the batch; the batch itself if there is only one category.
     """
     distinct = dict.fromkeys(categories)
     for category in distinct:
@@ -61,15 +61,15 @@ def _take(batch: Any, chosen: Sequence[int]) -> Any:
 
 
 class CategoryMetrics:
-    """Metrics of each category, which have a value where the category's truth is of both kinds, normal and defective.
+    """Metrics of each category, with a value only if its ground truth holds both normal and defective samples.
 
-    AUROC and its like are not defined on one kind alone: torchmetrics answers 0, which would pull a mean down in
-    silence.
+    AUROC and similar metrics are undefined on one kind alone: torchmetrics returns 0, which would silently lower a
+    mean.
 
     Args:
         metrics: Metrics to copy for each category.
-        categories: All that may come.
-        device: Where the batches are.
+        categories: All categories that may occur.
+        device: Device of the batches.
     """
 
     def __init__(
@@ -81,51 +81,51 @@ class CategoryMetrics:
         self.metrics: dict[str | None, list[Any]] = {category: copy.deepcopy([*metrics]) for category in categories}
         for metric in chain(*self.metrics.values()):
             metric.reset()
-        # batches in which each category's metrics met normal and defective truth; on the device, so that none waits
-        self._met = {
+        # number of batches with normal and with defective truth, per metric; on the device, to avoid synchronisation
+        self._seen = {
             category: torch.zeros(len(metrics), 2, dtype=torch.int64, device=device)
             for category, metrics in self.metrics.items()
         }
 
     def update(self, category: str | None, batch: Any) -> None:
-        """Take in a batch of one category; metrics whose truth it lacks pass it over."""
+        """Update the metrics with a batch of one category; metrics whose ground truth it lacks skip it."""
         for column, metric in enumerate(self.metrics[category]):
             truths: list[Any] = [getattr(batch, field, None) for field in metric.fields if field.startswith("gt_")]
             if any(truth is None for truth in truths):
                 continue
             before = metric.update_count
             metric.update(batch)
-            if metric.update_count == before:  # a lenient metric passed over a missing prediction
+            if metric.update_count == before:  # a non-strict metric skipped a missing prediction
                 continue
             kinds = [(truth == kind).any() for truth in truths for kind in (0, 1)]
-            self._met[category][column] += torch.stack(kinds) if kinds else 1
+            self._seen[category][column] += torch.stack(kinds) if kinds else 1
 
-    def compute(self, add_up: Callable[[Tensor], Tensor] = lambda met: met) -> dict[str, dict[str | None, Tensor]]:
-        """Give the values that are defined: metric to category to value.
+    def compute(self, add_up: Callable[[Tensor], Tensor] = lambda seen: seen) -> dict[str, dict[str | None, Tensor]]:
+        """Return the values that are defined: metric to category to value.
 
         Args:
-            add_up: Sums a tensor over processes, each of which met a share of the images.
+            add_up: Sums a tensor over processes, each of which sees a share of the images.
         """
         values: dict[str, dict[str | None, Tensor]] = {}
         for category, metrics in self.metrics.items():
-            met_both_kinds = add_up(self._met[category]).all(1).tolist()
-            for metric, is_defined in zip(metrics, met_both_kinds, strict=True):
+            seen_both_kinds = add_up(self._seen[category]).all(1).tolist()
+            for metric, is_defined in zip(metrics, seen_both_kinds, strict=True):
                 value = metric.compute() if is_defined else None
                 values.setdefault(metric.name, {}).update({} if value is None else {category: value})
         return values
 
 
 class CategoryEvaluator(Callback):
-    """Stands in for the model's evaluator: its metrics once per category.
+    """Replaces the model's evaluator: its metrics once per category.
 
     Logs ``<metric>/<category>``, and their mean under the metric's own name. A category for which a metric has no value
-    is left out of the mean, with a warning. Metrics take scores and maps from before post-processing.
+    is left out of the mean, with a warning. Metrics use scores and maps from before post-processing.
 
     Args:
         original: The model's evaluator.
-        raw: Callback of the same trainer that comes before the post-processor.
+        raw: Callback of the same trainer that precedes the post-processor.
         categories: Names of the categories.
-        categories_of: Batch of N images to their N categories; None where an image belongs to none.
+        categories_of: Maps a batch of N images to their N categories; None for an image without one.
     """
 
     def __init__(
@@ -142,7 +142,7 @@ class CategoryEvaluator(Callback):
         self._metrics: CategoryMetrics
         self._attributes: dict[str, str] = {}
         self._values: dict[str, dict[str | None, Tensor]] = {}
-        self._told: set[tuple[str, str]] = set()
+        self._warned: set[tuple[str, str]] = set()
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Let the evaluator choose where its metrics are computed."""
@@ -201,7 +201,7 @@ class CategoryEvaluator(Callback):
     def _begin(self, metrics: Any, module: LightningModule) -> None:
         attributes = {id(part): attribute for attribute, part in module.named_modules()}
         self._attributes = {metric.name: attributes[id(metric)] for metric in metrics}
-        # None: an engine that once got this datamodule may be given another loader's images
+        # None: an engine that has used this datamodule may receive images of another loader
         self._metrics = CategoryMetrics(metrics, [*self.categories, None], module.device)
 
     def _update(self, batch: Any) -> None:
@@ -209,30 +209,30 @@ class CategoryEvaluator(Callback):
             self._metrics.update(category, part)
 
     def _log(self, trainer: Trainer, module: LightningModule) -> None:
-        self._values = self._metrics.compute(lambda met: trainer.strategy.reduce(met, reduce_op="sum"))
+        self._values = self._metrics.compute(lambda seen: trainer.strategy.reduce(seen, reduce_op="sum"))
         for name, values in self._values.items():
             results = {f"{name}/{category}": value for category, value in values.items() if category is not None}
             for key, value in results.items():
                 module.log(key, value, sync_dist=True)
-            if values:  # a metric, as the evaluator logs one under this name in the trainer's other runs
+            if values:  # logged as a metric, since the evaluator logs one by this name in the trainer's other runs
                 results[name] = _mean(values)
                 mean = MeanMetric().to(module.device)
                 mean.update(results[name].to(module.device))
                 module.log(name, mean, metric_attribute=self._attributes[name])
-            if trainer.barebones:  # where logging is off; anomalib's evaluator does the same
+            if trainer.barebones:  # logging is off; anomalib's evaluator does the same
                 trainer.callback_metrics.update(results)
                 trainer.logged_metrics.update(results)
-        self._tell_what_is_missing()
+        self._warn_of_missing()
 
-    def _tell_what_is_missing(self) -> None:
-        """Warn once of every category that is left out of a mean."""
+    def _warn_of_missing(self) -> None:
+        """Warn once about every category that is left out of a mean."""
         for category in self.categories:
             names = [name for name, values in self._values.items() if category not in values]
-            new = [name for name in names if (category, name) not in self._told]
-            self._told.update((category, name) for name in new)
+            new = [name for name in names if (category, name) not in self._warned]
+            self._warned.update((category, name) for name in new)
             if new:
                 logger.warning(
-                    "Left out of the mean over categories: %s of %s, whose images lack normal, defective or any truth.",
+                    "Left out of the mean over categories: %s of %s, which lacks normal, defective or any labels.",
                     ", ".join(new),
                     category,
                 )
@@ -259,11 +259,11 @@ def results_table(values: dict[str, dict[str | None, Tensor]]) -> Table:
 
 
 class CategoryVisualizer(Callback):
-    """Stands in for the model's visualizer: heat maps in a folder per category, which share file names.
+    """Replaces the model's visualizer: heat maps in a folder per category, since categories share file names.
 
     Args:
         original: The model's visualizer.
-        categories_of: Batch of N images to their N categories; None where an image belongs to none.
+        categories_of: Maps a batch of N images to their N categories; None for an image without one.
     """
 
     def __init__(self, original: ImageVisualizer, categories_of: Callable[[Any], Sequence[str | None]]) -> None:

@@ -1,7 +1,7 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Images with depth, labelled or to be predicted, as anomalib's items and batches."""
+"""Images with depth, labelled or for prediction, as anomalib's items and batches."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ if TYPE_CHECKING:
 class DepthDataset(AnomalibDataset):
     """Rows of image, depth and mask.
 
-    anomalib's ``AnomalibDepthDataset`` would give us nothing but its base class: it reads TIFF only, takes images as
-    they are stored (grey, palette), and hands image, depth and mask to augmentations that leave the depth as it was.
+    We could use nothing of anomalib's ``AnomalibDepthDataset`` but its base class: it reads only TIFF, returns images
+    as stored (grey, palette), and passes image, depth and mask to augmentations that do not change the depth.
 
     Args:
-        samples: As :func:`anomalib_mkd.data.depth.layouts.list_samples` gives them.
+        samples: As returned by :func:`anomalib_mkd.data.depth.layouts.list_samples`.
         source: How depth is read and prepared.
-        augmentations: anomalib puts the model's resizing here. It reaches image and mask; the depth keeps its size
-            until the model's pre-processor brings all to one.
+        augmentations: anomalib adds the model's resizing here. It applies to image and mask; the depth keeps its size
+            until the model's pre-processor resizes all to one.
     """
 
     def __init__(self, samples: pd.DataFrame, source: DepthSource, augmentations: Transform | None = None) -> None:
@@ -77,13 +77,13 @@ class DepthDataset(AnomalibDataset):
 
 
 class DepthPredictDataset(Dataset[DepthItem]):
-    """Images with depth and nothing else, for ``Engine.predict(dataset=...)``.
+    """Images with depth, without labels, for ``Engine.predict(dataset=...)``.
 
     Args:
         image_path: An image, or a folder of images.
-        depth_path: Its depth map, or a folder of depth maps named as the images.
-        source: How depth is read and prepared: ``DepthFolder(...).source`` of the training. None stands for the
-            defaults of :class:`anomalib_mkd.depth.DepthSource`.
+        depth_path: Its depth map, or a folder of depth maps with the images' names.
+        source: How depth is read and prepared: ``DepthFolder(...).source`` of the training. None uses the defaults of
+            :class:`anomalib_mkd.depth.DepthSource`.
 
     Raises:
         FileNotFoundError: If a path or the depth of an image is missing.
@@ -100,7 +100,7 @@ class DepthPredictDataset(Dataset[DepthItem]):
         if without:
             msg = (
                 f"Expected a depth map for each image in {depth_path}, got none for {', '.join(without[:5])}. Name "
-                f"depth maps as the images ({', '.join(READERS)})."
+                f"depth maps like the images ({', '.join(READERS)})."
             )
             raise FileNotFoundError(msg)
         self.pairs = [(str(image), str(found[image.stem])) for image in images]
@@ -125,7 +125,7 @@ def read_pair(image_path: str, depth_path: str, source: DepthSource) -> tuple[Te
     """Read an image in RGB, ``(3, H, W)`` in 0..1, and its depth ``(1 or 3, h, w)``.
 
     Raises:
-        ValueError: If they cannot show the same: their aspect ratios differ by more than 2 %.
+        ValueError: If they cannot show the same scene: their aspect ratios differ by more than 2 %.
     """
     image = torch.as_tensor(read_image(image_path, as_tensor=True))
     depth = torch.from_numpy(source(depth_path))
@@ -134,10 +134,10 @@ def read_pair(image_path: str, depth_path: str, source: DepthSource) -> tuple[Te
 
 
 def collate(items: list[DepthItem]) -> Any:
-    """Make a batch; depth maps of several sizes are enlarged to the largest, by nearest neighbours.
+    """Collate items into a batch; depth maps of several sizes are enlarged to the largest, by nearest neighbours.
 
-    anomalib brings images and masks to one size, and not the depth. Nearest neighbours invent no depth between an edge
-    and its background and let missing values be.
+    anomalib resizes images and masks to one size, but not the depth. Nearest neighbours invent no depth between an edge
+    and its background, and leave missing values missing.
     """
     depths = [torch.as_tensor(item.depth_map) for item in items]
     size = [max(depth.shape[side] for depth in depths) for side in (-2, -1)]

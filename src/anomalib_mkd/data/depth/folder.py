@@ -1,7 +1,7 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Datamodule of images with depth: MVTec 3D-AD, 3D-ADAM, Eyecandies, and folders of one's own."""
+"""Datamodule of images with depth: MVTec 3D-AD, 3D-ADAM, Eyecandies, and your own folders."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ from anomalib_mkd.data.depth.layouts import DepthLayout, list_samples
 from anomalib_mkd.depth.preparation import Plane  # noqa: TC001 (jsonargparse resolves the signature)
 from anomalib_mkd.depth.source import DepthSource, Serve
 
-#: Of the cameras that rendered Eyecandies, in pixels at its 512x512.
+#: Focal length of the cameras that rendered Eyecandies, in pixels at its 512x512.
 EYECANDIES_FOCAL_LENGTH = 711.11
 
 
 class DepthFolder(AnomalibDataModule):
     """One category of images with depth; ``batch.depth_map`` is float32 with NaN where a point is missing.
 
-    ``depth="height"`` gives ``(B, 1, H, W)``: heights above the background plane, as
-    :func:`anomalib_mkd.depth.prepare_depth` makes them. ``depth="points"`` gives ``(B, 3, H, W)``: x, y, z as scanned.
+    ``depth="height"`` returns ``(B, 1, H, W)``: heights above the background plane, as computed by
+    :func:`anomalib_mkd.depth.prepare_depth`. ``depth="points"`` returns ``(B, 3, H, W)``: x, y, z as scanned.
 
-    Layouts, each under ``root/category``; images and masks may be of any format, depth may be TIFF, 16-bit PNG or
-    NumPy, files go together by name:
+    Layouts, each under ``root/category``; images and masks may have any format, depth may be TIFF, 16-bit PNG or NumPy;
+    files are matched by name:
 
-    - ``mvtec3d``: ``{train/good, validation/good, test/<label>}/{rgb, xyz, gt}``; 3D-ADAM says ``ground_truth``.
+    - ``mvtec3d``: ``{train/good, validation/good, test/<label>}/{rgb, xyz, gt}``; in 3D-ADAM, ``ground_truth``.
     - ``eyecandies``: ``{train, val, test_public}/data/``, as published; labels are read from the masks.
     - ``folder``: ``{train/good, validation/good, test/<label>}``, masks in ``ground_truth/<label>``, and depth in
       ``depth/train/good`` and so on.
 
-    Validation images, where the layout has some, are used for validation; otherwise normal training images are set
-    aside. The test set never is. Without normal test images anomalib moves a fifth of the training images there.
+    Validation uses the layout's validation images, if there are any, and otherwise held-out normal training images,
+    never the test set. Without normal test images, anomalib moves a fifth of the training images there.
 
-    This replaces anomalib's ``MVTec3D`` and ``ADAM3D``, which take the test set for validation and whose training
-    items cannot be read with pandas 3: ``astype("str")`` leaves the missing mask of a normal image a float there, and
-    the item refuses it. We do not patch them; ``Folder3D``, which fills these fields, works as it is.
+    This replaces anomalib's ``MVTec3D`` and ``ADAM3D``, which validate on the test set and whose training items cannot
+    be read with pandas 3: there ``astype("str")`` leaves the missing mask of a normal image a float, which the item
+    rejects. We do not patch them; ``Folder3D``, which fills these fields, works unchanged.
 
     Args:
         root: Folder of all categories.
@@ -49,24 +49,24 @@ class DepthFolder(AnomalibDataModule):
         train_batch_size: Training batch size.
         eval_batch_size: Validation and test batch size.
         num_workers: Worker processes of the loaders.
-        depth: What is served: ``height`` or ``points``.
+        depth: What to return: ``height`` or ``points``.
         plane: How the background plane is found: ``ransac``, ``corners`` or ``none``.
         inlier_distance: How far a point of the plane may lie from it, in the scans' unit (default: metres).
-        removal_distance: Points nearer to the plane than this are background, same unit. 0 keeps every point's height:
-            for flat products that fill the picture.
-        fill_iterations: Iterations in which small holes of the foreground are filled.
-        depth_scale: Unit per step of depth stored in whole numbers, for example 0.001 for millimetres.
+        removal_distance: Points closer to the plane than this are background, same unit. 0 keeps the height of every
+            point: for flat products that fill the image.
+        fill_iterations: Iterations that fill small holes of the foreground.
+        depth_scale: Unit per step of depth stored as integers, for example 0.001 for millimetres.
         focal_length: In pixels; turns depth maps into points.
-        cache_dir: Where prepared maps are kept. None prepares them at each reading.
-        val_split_ratio: Share of training images to validate on, where there is no validation folder.
+        cache_dir: Folder for prepared maps. None prepares them on each read.
+        val_split_ratio: Share of training images to validate on, if there is no validation folder.
         seed: Seed of that split.
-        train_augmentations: Refused: they would reach the image and leave the depth as it is.
-        val_augmentations: Refused.
-        test_augmentations: Refused.
-        augmentations: Refused.
+        train_augmentations: Not supported: they would change the image but not the depth.
+        val_augmentations: Not supported.
+        test_augmentations: Not supported.
+        augmentations: Not supported.
 
     Raises:
-        ValueError: If an argument is none of these, or augmentations are given.
+        ValueError: If an argument is out of range, or augmentations are given.
     """
 
     def __init__(
@@ -95,12 +95,12 @@ class DepthFolder(AnomalibDataModule):
         given = (train_augmentations, val_augmentations, test_augmentations, augmentations)
         if any(each is not None for each in given):
             msg = (
-                "Expected no augmentations of a datamodule with depth, got some, which would not reach the depth. Use "
-                "the augmentations of DepthPreProcessor."
+                "Expected no augmentations for a datamodule with depth, got some, which would not change the depth. "
+                "Use the augmentations of DepthPreProcessor."
             )
             raise ValueError(msg)
         if layout not in get_args(DepthLayout):
-            msg = f"Expected layout out of {', '.join(get_args(DepthLayout))}, got {layout!r}. Choose one of them."
+            msg = f"Expected layout to be {' or '.join(get_args(DepthLayout))}, got {layout!r}. Choose one of them."
             raise ValueError(msg)
         eyecandies = layout == "eyecandies"
         if eyecandies and depth_scale is not None:
@@ -135,7 +135,7 @@ class DepthFolder(AnomalibDataModule):
         self.source.fill_cache(list(list_samples(self._base, self.layout)["depth_path"]))
 
     def _setup(self, _stage: str | None = None) -> None:
-        """Read the splits that there are; the host makes the others."""
+        """Read the existing splits; anomalib makes the others."""
         samples = list_samples(self._base, self.layout)
         train, validation, test = (
             DepthDataset(samples[samples["split"] == split.value], self.source)

@@ -1,7 +1,7 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Where each layout of a data set keeps images, depth and masks; from there to rows as anomalib knows them."""
+"""Where each data set layout stores images, depth and masks, and how they become anomalib's rows."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 DepthLayout = Literal["mvtec3d", "eyecandies", "folder"]
 GOOD = "good"
 COLUMNS = ["image_path", "depth_path", "mask_path", "label", "label_index", "split"]
-#: The one of Eyecandies' six lights that published work takes.
+#: Of Eyecandies' six lights, the one used in published work.
 EYECANDIES_LIGHT = 4
 
 Files: TypeAlias = "dict[str, Path]"
@@ -31,7 +31,7 @@ Files: TypeAlias = "dict[str, Path]"
 
 @dataclass(frozen=True)
 class Group:
-    """Images of one label in one split; files by the name that they share."""
+    """Images of one label in one split; files by their shared name."""
 
     split: Split
     label: str
@@ -56,7 +56,7 @@ def list_samples(base: Path, layout: DepthLayout) -> pd.DataFrame:
         if not any(group.images for group in groups if group.split == split):
             there = ", ".join(sorted(path.name for path in base.glob("*"))) or "nothing"
             msg = (
-                f"Expected {split.value} images in {base}, layout {layout}, got none; the folder holds {there}. Name "
+                f"Expected {split.value} images in {base}, layout {layout}, got none; the folder holds {there}. Set "
                 "another root, category or layout."
             )
             raise FileNotFoundError(msg)
@@ -73,15 +73,15 @@ def list_samples(base: Path, layout: DepthLayout) -> pd.DataFrame:
 
 
 def files_by_name(folder: Path, suffixes: Collection[str], name: str = "(.+)") -> Files:
-    """List the files of a folder by the part of their name that images, depth and masks share.
+    """List the files of a folder by the part of the name that images, depth and masks share.
 
     Args:
-        folder: Need not exist.
+        folder: May be missing.
         suffixes: In lower case.
         name: Pattern of the stem; its first group is the shared part.
 
     Raises:
-        ValueError: If two files share it.
+        ValueError: If two files have the same shared part.
     """
     found: Files = {}
     for path in sorted(folder.glob("*")):
@@ -110,7 +110,7 @@ def _depth_of(group: Group, name: str) -> Path:
 
 
 def _truth(group: Group, name: str, *, segmentation: bool) -> tuple[str, str]:
-    """Label and path of the mask; normal images have none."""
+    """Return label and path of the mask, which is empty for normal images."""
     label = group.label
     if label == GOOD or not segmentation:
         return label, ""
@@ -126,7 +126,7 @@ MASK_NAME = r"(.+?)(?:_mask)?"
 
 
 def _labels(base: Path) -> Iterator[tuple[Split, Path]]:
-    """Folders of training, validation and test images; what is normal by definition comes from ``good`` only."""
+    """Yield folders of training, validation and test images; training and validation use ``good`` only."""
     for split, name in ((Split.TRAIN, "train"), (Split.VAL, "validation")):
         yield split, base / name / GOOD
     yield from ((Split.TEST, folder) for folder in sorted((base / "test").glob("*")) if folder.is_dir())
@@ -160,7 +160,7 @@ def _list_folder(base: Path) -> Iterator[Group]:
 
 
 def _list_eyecandies(base: Path) -> Iterator[Group]:
-    """The private test set is left alone: its masks are not public."""
+    """List all but the private test set, whose masks are not public."""
     for split, name in ((Split.TRAIN, "train"), (Split.VAL, "val"), (Split.TEST, "test_public")):
         home = base / name / "data"
         images = files_by_name(home, IMG_EXTENSIONS, rf"(\d+)_image_{EYECANDIES_LIGHT}")

@@ -226,6 +226,6 @@ def _check_weights(direction_weight: float, value_weight: float | str) -> None:
     if not (all(isinstance(weight, (int, float)) and weight >= 0 for weight in given) and any(given)):
         msg = (
             "Expected direction_weight and value_weight >= 0, not both 0, or value_weight='auto' with a "
-            f"direction_weight > 0, got {direction_weight!r} and {value_weight!r}. Set one above 0, the other not below."
+            f"direction_weight > 0, got {direction_weight!r} and {value_weight!r}. Set one above 0, neither below 0."
         )
         raise ValueError(msg)
