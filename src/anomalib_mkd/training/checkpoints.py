@@ -14,30 +14,37 @@ from anomalib_mkd._version import __version__
 MODEL_KEY = "anomalib_mkd_model"
 VERSION_KEY = "anomalib_mkd_version"
 
-RETIRED: dict[str, Any] = {
-    "pairs": "extreme",
-    "path_mode": "target",
-    "adapter": "linear",
-    "align": "coarse",
-    "map_source": "same",
-    "loss_reduction": "mean",
-    "attention_order": "sequential",
-    "reduction_ratio": 8,
-    "spatial_kernel": 7,
-    "cosine_type": "channel",
-    "kl_reduction": "mean",
-    "depth_norm": "train",
-    "aux_bn": "reestimate",
-    "prior_dim": 256,
-    "prior_temperature": 0.1,
-    "prior_source": "teacher",
-    "prior_init": "orthogonal",
-    "num_heads": 4,
-    "inject": "add",
-    "shared_bottleneck": False,
-    "direction_only": False,
+RETIRED: dict[str, dict[str, Any]] = {
+    "MixedDistillation": {
+        "pairs": "extreme",
+        "path_mode": "target",
+        "adapter": "linear",
+        "align": "coarse",
+        "map_source": "same",
+        "loss_reduction": "mean",
+    },
+    "Dcam": {
+        "attention_order": "sequential",
+        "reduction_ratio": 8,
+        "spatial_kernel": 7,
+        "cosine_type": "channel",
+        "kl_reduction": "mean",
+    },
+    "Mkd": {"direction_only": False},
+    "Mmrd": {
+        "depth_norm": "train",
+        "aux_bn": "reestimate",
+        "prior_dim": 256,
+        "prior_temperature": 0.1,
+        "prior_source": "teacher",
+        "prior_init": "orthogonal",
+        "num_heads": 4,
+        "inject": "add",
+        "shared_bottleneck": False,
+        "level_fusion": "sum",
+    },
 }
-"""Arguments removed since commit 0a145f3 (before 0.1.0), each with the only value that is still supported."""
+"""Model to arguments that it had before 0.1.0 (commit 0a145f3), and to the only value that is left of each."""
 
 
 class CheckpointMixin(LightningModule):
@@ -60,7 +67,7 @@ class CheckpointMixin(LightningModule):
             msg = f"Expected a checkpoint of {model}, got one of {owner}. Load it with the class that wrote it."
             raise ValueError(msg)
         given = checkpoint.get("hyper_parameters", {})
-        for name, value in RETIRED.items():
+        for name, value in RETIRED.get(model, {}).items():
             if name in given and given[name] != value:
                 msg = (
                     f"Expected a checkpoint with {name}={value!r}, the only value in anomalib_mkd {__version__}, "
