@@ -1,11 +1,11 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Seeded pictures of surfaces and a part, with and without defects, in the layouts of MVTec AD and MVTec 3D-AD.
+"""Seeded images of surfaces and a part, with and without defects, in the layouts of MVTec AD and MVTec 3D-AD.
 
-A scene is an albedo and a height: defects act on either or both, and shading follows from the height, so that a scratch
-catches light as the rest of the surface does. A picture with a defect and the same scene without it differ inside the
-mask and nowhere else.
+A scene is an albedo and a height: defects change either or both, and shading follows from the height, so that a scratch
+catches light like the rest of the surface. An image with a defect and the same scene without it differ only inside the
+mask.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 FloatArray = NDArray[np.float32]
 BoolArray = NDArray[np.bool_]
 
-#: Raised whenever the same seed gives other pictures; part of every data set's manifest.
+#: Raised whenever the same seed yields other images; part of every data set's manifest.
 GENERATOR_VERSION = 1
 Layout = Literal["mvtec", "mvtec3d"]
 MANIFEST = "manifest.json"
@@ -48,12 +48,12 @@ class Surface:
     """What lies in front of the camera.
 
     Attributes:
-        albedo: Share of light thrown back, ``(H, W, 3)`` in 0..1.
-        height: Towards the camera, in pixels, ``(H, W)``.
-        body: How much of each pixel is the thing to inspect, ``(H, W)`` in 0..1; defects keep to it.
+        albedo: Share of light reflected, ``(H, W, 3)`` in 0..1.
+        height: Height towards the camera, in pixels, ``(H, W)``.
+        body: Share of each pixel covered by the inspected object, ``(H, W)`` in 0..1; defects stay within it.
         gloss: Strength of the highlights, ``(H, W)``.
         sheen: Light that does not depend on the height: reflections and cast shadows as a factor, ``(H, W)``.
-        give: How far the material yields to a blow; steel is 1.
+        give: How far the material yields to a blow; 1 for steel.
     """
 
     albedo: FloatArray
@@ -75,8 +75,8 @@ class Camera:
 
     Attributes:
         light: Direction towards the light, a unit vector ``(x, y, z)``.
-        exposure: Brightness of every pixel, uneven as lamps are, ``(H, W)``.
-        noise: Added by the sensor, ``(H, W, 3)``.
+        exposure: Brightness of every pixel, as uneven as lamps are, ``(H, W)``.
+        noise: Sensor noise, ``(H, W, 3)``.
     """
 
     light: tuple[float, float, float]
@@ -86,12 +86,12 @@ class Camera:
 
 @dataclass(frozen=True)
 class Shot:
-    """One picture.
+    """One image.
 
     Attributes:
         image: ``(H, W, 3)`` uint8.
         clean: The same shot of the same scene without its defect; equal to ``image`` for a normal shot.
-        mask: Where the defect changed the picture, ``(H, W)``.
+        mask: Pixels changed by the defect, ``(H, W)``.
         height: The surface's height with the defect, in pixels, ``(H, W)``.
         clean_height: The height without it, ``(H, W)``.
     """
@@ -107,7 +107,7 @@ class Shot:
 
 
 def _blur(field: FloatArray, along: float, across: float | None = None, angle: float = 0.0) -> FloatArray:
-    """Blur by a Gaussian of ``along`` and ``across`` pixels, turned by ``angle``; the borders wrap around."""
+    """Blur by a Gaussian of ``along`` and ``across`` pixels, rotated by ``angle``; the borders wrap around."""
     across = along if across is None else across
     rows, columns = field.shape[:2]
     fy, fx = np.fft.fftfreq(rows)[:, None], np.fft.rfftfreq(columns)[None]
@@ -117,24 +117,24 @@ def _blur(field: FloatArray, along: float, across: float | None = None, angle: f
 
 
 def _noise(rng: Generator, size: int, along: float, across: float | None = None, angle: float = 0.0) -> FloatArray:
-    """Smooth noise of mean 0 and variance 1, ``(H, W)``."""
+    """Draw smooth noise with mean 0 and variance 1, ``(H, W)``."""
     field = _blur(rng.standard_normal((size, size), np.float32), along, across, angle)
     return np.asarray((field - field.mean()) / max(float(field.std()), 1e-9), np.float32)
 
 
 def _grid(size: int) -> tuple[FloatArray, FloatArray]:
-    """Columns and rows of the pixels, ``(H, W)`` each."""
+    """Return columns and rows of the pixels, ``(H, W)`` each."""
     y, x = np.mgrid[:size, :size].astype(np.float32)
     return x, y
 
 
 def _tint(tone: FloatArray, colour: tuple[float, float, float]) -> FloatArray:
-    """Give a grey ``(H, W)`` a colour, ``(H, W, 3)``."""
+    """Colour a grey ``(H, W)``, ``(H, W, 3)``."""
     return np.clip(tone[..., None] * np.asarray(colour, np.float32), 0, 1)
 
 
 def _ease(field: FloatArray) -> FloatArray:
-    """From 0 to 1 without corners, flat outside."""
+    """Ease smoothly from 0 to 1; constant outside."""
     field = np.clip(field, 0, 1)
     return field * field * (3 - 2 * field)
 
@@ -143,7 +143,7 @@ def _ease(field: FloatArray) -> FloatArray:
 
 
 def fabric(rng: Generator, size: int) -> Surface:
-    """Plain weave: threads of two shades over and under each other, never quite straight or even."""
+    """Draw a plain weave: threads of two shades over and under each other, never quite straight or even."""
     x, y = _grid(size)
     pitch = 7.5 * rng.uniform(0.97, 1.03)  # pixels from thread to thread
     angle = np.deg2rad(rng.uniform(-3, 3))
@@ -155,7 +155,7 @@ def fabric(rng: Generator, size: int) -> Surface:
     rise_weft = -0.5 * np.cos(np.pi * (u - weft)) + np.sqrt(np.clip(1 - (2 * (v - weft)) ** 2, 0, 1))
     over = _ease((rise_warp - rise_weft) * 3 + 0.5)
     slub_warp, slub_weft = _noise(rng, size, 0.6, 9.0), _noise(rng, size, 9.0, 0.6)
-    shade = rng.normal(0, 0.024, (2, 512))  # every thread has a tone of its own
+    shade = rng.normal(0, 0.024, (2, 512))  # every thread has its own tone
     tone_warp = 0.60 + shade[0][warp % 512] + 0.024 * slub_warp
     tone_weft = 0.47 + shade[1][weft % 512] + 0.024 * slub_weft
     tone = over * tone_warp + (1 - over) * tone_weft
@@ -169,7 +169,7 @@ def fabric(rng: Generator, size: int) -> Surface:
 
 
 def metal(rng: Generator, size: int) -> Surface:
-    """Brushed sheet: fine parallel lines, and a broad reflection that moves with the lamp."""
+    """Draw a brushed sheet: fine parallel lines, and a broad reflection that moves with the lamp."""
     x, _ = _grid(size)
     angle = np.deg2rad(rng.uniform(-2, 2))
     lines = 0.6 * _noise(rng, size, size / 5, 0.45, angle) + 0.4 * _noise(rng, size, size / 14, 0.7, angle)
@@ -186,7 +186,7 @@ def metal(rng: Generator, size: int) -> Surface:
 
 
 def washer(rng: Generator, size: int) -> Surface:
-    """A turned steel washer with a key slot, put down on a dark mat, never twice in the same place."""
+    """Draw a turned steel washer with a key slot on a dark mat, never twice in the same place."""
     x, y = _grid(size)
     outer, inner = size * rng.uniform(0.352, 0.360), size * rng.uniform(0.150, 0.155)
     dx, dy = x - size * rng.uniform(0.47, 0.53), y - size * rng.uniform(0.47, 0.53)
@@ -224,7 +224,7 @@ def washer(rng: Generator, size: int) -> Surface:
 
 
 def _spot(rng: Generator, surface: Surface, margin: float = 0.08) -> tuple[float, float]:
-    """A place on the body, away from the picture's border, as column and row."""
+    """Choose a place on the body, away from the image border, as column and row."""
     size = surface.size
     inside = np.zeros_like(surface.body, dtype=bool)
     edge = int(margin * size)
@@ -235,7 +235,7 @@ def _spot(rng: Generator, surface: Surface, margin: float = 0.08) -> tuple[float
 
 
 def scratch(rng: Generator, surface: Surface) -> Surface:
-    """A curved groove with a rim: lighter where bare material shows, deeper by up to two pixels."""
+    """Add a curved groove with a rim: bare material of another brightness, deeper by up to two pixels."""
     size = surface.size
     x, y = _grid(size)
     column, row = _spot(rng, surface)
@@ -266,7 +266,7 @@ def scratch(rng: Generator, surface: Surface) -> Surface:
 
 
 def dent(rng: Generator, surface: Surface) -> Surface:
-    """A smooth oval hollow (now and then a bump), a little darker in its depth."""
+    """Add a smooth oval hollow (sometimes a bump), slightly darker at its centre."""
     size = surface.size
     x, y = _grid(size)
     column, row = _spot(rng, surface)
@@ -284,7 +284,7 @@ def dent(rng: Generator, surface: Surface) -> Surface:
 
 
 def stain(rng: Generator, surface: Surface) -> Surface:
-    """A dried liquid: an uneven outline, a tint, a darker rim; nothing of it can be felt."""
+    """Add a dried liquid: an uneven outline, a tint, a darker rim; the height does not change."""
     size = surface.size
     x, y = _grid(size)
     column, row = _spot(rng, surface)
@@ -312,7 +312,7 @@ CATEGORIES = tuple(SURFACES)
 
 
 def camera(rng: Generator, size: int) -> Camera:
-    """The fixed lamp and camera of an inspection cell, as steady as such things are."""
+    """Draw lamp and camera of an inspection cell: fixed, with small variations."""
     turn, tilt = np.deg2rad(rng.normal(225, 4)), np.deg2rad(rng.normal(50, 1.5))
     light = (float(np.cos(turn) * np.cos(tilt)), float(np.sin(turn) * np.cos(tilt)), float(np.sin(tilt)))
     x, y = _grid(size)
@@ -324,7 +324,7 @@ def camera(rng: Generator, size: int) -> Camera:
 
 
 def render(surface: Surface, shot: Camera) -> FloatArray:
-    """Shade a surface, without the sensor's noise, ``(H, W, 3)`` in 0..1."""
+    """Shade a surface, without sensor noise, ``(H, W, 3)`` in 0..1."""
     slope_y, slope_x = np.gradient(surface.height)
     steep = np.sqrt(1 + slope_x**2 + slope_y**2)
     lx, ly, lz = shot.light
@@ -340,19 +340,19 @@ def render(surface: Surface, shot: Camera) -> FloatArray:
 
 
 def _dilate(mask: BoolArray) -> BoolArray:
-    """Grow by one pixel in all eight directions."""
+    """Grow a mask by one pixel in all eight directions."""
     padded = np.pad(mask, 1)
     rows = padded[:-2] | padded[1:-1] | padded[2:]
     return np.asarray(rows[:, :-2] | rows[:, 1:-1] | rows[:, 2:])
 
 
 def _close(mask: BoolArray) -> BoolArray:
-    """Fill the thin lines inside a defect where brighter turns to darker."""
+    """Fill the thin lines inside a defect where its change switches from brighter to darker."""
     return ~_dilate(~_dilate(mask))
 
 
 def take(category: str, seed: int, split: str, index: int, size: int, defect: str | None = None) -> Shot:
-    """Take picture ``index`` of a split; the same arguments give the same bytes.
+    """Take image ``index`` of a split; the same arguments yield the same bytes.
 
     Example:
         >>> shot = take("washer", seed=0, split="test", index=3, size=64, defect="dent")
@@ -364,7 +364,7 @@ def take(category: str, seed: int, split: str, index: int, size: int, defect: st
     surface, shot = SURFACES[category](rng, size), camera(rng, size)
     clean = render(surface, shot)
     picture, mask, height = clean, np.zeros((size, size), bool), surface.height
-    while defect is not None and mask.sum() < 12:  # a defect that fell off the body or cannot be seen is drawn again
+    while defect is not None and mask.sum() < 12:  # redraw a defect that missed the body or cannot be seen
         damaged = DEFECTS[defect](rng, surface)
         picture = render(damaged, shot)
         changed = np.abs(picture - clean).max(-1) > VISIBLE
@@ -375,12 +375,12 @@ def take(category: str, seed: int, split: str, index: int, size: int, defect: st
 
 
 def _develop(picture: FloatArray, shot: Camera) -> NDArray[np.uint8]:
-    """Add the sensor's noise and round, ``(H, W, 3)``."""
+    """Add sensor noise and round, ``(H, W, 3)``."""
     pixels: NDArray[np.uint8] = np.round(255 * np.clip(picture + shot.noise, 0, 1)).astype(np.uint8)
     return pixels
 
 
-#: Defects of the layout with depth: what shows them, and who paints them (odd and even numbers).
+#: Defects of the layout with depth: where they are visible, and which defect is drawn for even and odd numbers.
 DEPTH_DEFECTS = {"colour": ("stain", "stain"), "depth": ("dent", "scratch"), "both": ("dent", "scratch")}
 PIXEL_METRES = 0.0005
 DISTANCE_METRES = 0.6
@@ -389,11 +389,11 @@ DISTANCE_METRES = 0.6
 def take_depth(
     category: str, seed: int, split: str, index: int, size: int, defect: str | None = None
 ) -> tuple[NDArray[np.uint8], FloatArray, BoolArray]:
-    """Take a picture with its point cloud.
+    """Take an image with its point cloud.
 
     Returns the image ``(H, W, 3)``, the points x, y, z in metres from the camera ``(H, W, 3)`` with zeros where the
-    sensor saw nothing, and the mask ``(H, W)``. ``defect`` is a key of ``DEPTH_DEFECTS``: ``colour`` leaves the points
-    as they are, ``depth`` the image.
+    sensor measured nothing, and the mask ``(H, W)``. ``defect`` is a key of ``DEPTH_DEFECTS``: ``colour`` does not
+    change the points, ``depth`` not the image.
 
     Example:
         >>> image, points, mask = take_depth("metal", seed=0, split="test", index=0, size=64, defect="depth")
@@ -408,10 +408,10 @@ def take_depth(
     rng = np.random.default_rng([seed, crc32(category.encode()), crc32(split.encode()), index, 3])
     x, y = _grid(size)
     z = DISTANCE_METRES - PIXEL_METRES * (shot.height + rng.normal(0, 0.04, (size, size)))
-    place = PIXEL_METRES / DISTANCE_METRES * z  # a pixel's width where the point lies
+    place = PIXEL_METRES / DISTANCE_METRES * z  # a pixel's width at the point
     points = np.stack([(x - size / 2) * place, (y - size / 2) * place, z], -1)
     slope_y, slope_x = np.gradient(shot.height)
-    lost = (np.hypot(slope_x, slope_y) > 1.5) & (rng.random((size, size)) < 0.5)  # steep edges give no echo
+    lost = (np.hypot(slope_x, slope_y) > 1.5) & (rng.random((size, size)) < 0.5)  # steep edges return no signal
     points[lost | (rng.random((size, size)) < 0.001)] = 0
     return image, points.astype(np.float32), mask
 
@@ -421,17 +421,17 @@ def take_depth(
 
 @dataclass(frozen=True)
 class Recipe:
-    """What makes one category's folder; two folders of the same recipe are equal byte by byte.
+    """Parameters of one category's folder; two folders of the same recipe are equal byte by byte.
 
     Attributes:
         category: ``fabric``, ``metal`` or ``washer``.
-        seed: Any whole number from 0.
+        seed: Any integer from 0.
         picture_size: Side in pixels, 64 or more.
-        train_images: Normal pictures to train on.
-        test_good: Normal pictures to test on.
-        per_defect: Test pictures of each defect.
-        layout: ``mvtec``, or ``mvtec3d`` with a point cloud per picture and normal pictures to validate on.
-        version: Of the generator.
+        train_images: Number of normal training images.
+        test_good: Number of normal test images.
+        per_defect: Number of test images of each defect.
+        layout: ``mvtec``, or ``mvtec3d`` with a point cloud per image and normal images to validate on.
+        version: Version of the generator.
     """
 
     category: str
@@ -444,31 +444,31 @@ class Recipe:
     version: int = GENERATOR_VERSION
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be drawn."""
+        """Reject values that cannot be drawn."""
         if self.category not in SURFACES:
-            msg = f"Expected a category out of {', '.join(CATEGORIES)}, got {self.category!r}. Choose one of them."
+            msg = f"Expected category to be {' or '.join(CATEGORIES)}, got {self.category!r}. Choose one of them."
             raise ValueError(msg)
         if self.layout not in get_args(Layout):
-            msg = f"Expected a layout out of {', '.join(get_args(Layout))}, got {self.layout!r}. Choose one of them."
+            msg = f"Expected layout to be {' or '.join(get_args(Layout))}, got {self.layout!r}. Choose one of them."
             raise ValueError(msg)
         least_values = {"seed": 0, "picture_size": 64, "train_images": 2, "test_good": 1, "per_defect": 1}
         for name, least in least_values.items():
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
-                msg = f"Expected {name} to be a whole number from {least}, got {value!r}. Give {least} or more."
+                msg = f"Expected {name} to be an integer from {least}, got {value!r}. Set it to {least} or more."
                 raise ValueError(msg)
 
     @property
     def defects(self) -> tuple[str, ...]:
-        """Names of the defects, which are folders of the test split."""
+        """Names of the defects, which are also folders of the test split."""
         return tuple(DEFECTS if self.layout == "mvtec" else DEPTH_DEFECTS)
 
     def __len__(self) -> int:
-        """Number of pictures."""
+        """Return the number of images."""
         return sum(1 for _ in self.shots())
 
     def shots(self) -> Iterator[tuple[str, str, int]]:
-        """Every picture's split, label and number."""
+        """Yield every image's split, label and number."""
         yield from (("train", "good", index) for index in range(self.train_images))
         for split in ("test",) if self.layout == "mvtec" else ("validation", "test"):
             yield from ((split, "good", index) for index in range(self.test_good))
@@ -477,23 +477,23 @@ class Recipe:
 
 
 def make_dataset(root: Path | str, recipe: Recipe) -> Path:
-    """Write one category, or find it there.
+    """Write one category unless it exists.
 
-    The folder appears under its name only when it is complete. Returns that folder, ``root/category``.
+    The folder appears under its name only once it is complete. Returns that folder, ``root/category``.
 
     Raises:
-        FileExistsError: If the folder holds something else than this recipe's pictures.
+        FileExistsError: If the folder holds anything but this recipe's images.
     """
     final = Path(root) / recipe.category
     if final.exists():
         _check_manifest(final, recipe)
-        logger.info("Found the %s pictures in %s.", recipe.category, final)
+        logger.info("Found the %s images in %s.", recipe.category, final)
         return final
     partial = final.with_name(f".{recipe.category}.{os.getpid()}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:
         for split, label, index in tqdm(
-            recipe.shots(), f"Drawing {recipe.category}", len(recipe), unit="picture", mininterval=1
+            recipe.shots(), f"Drawing {recipe.category}", len(recipe), unit="image", mininterval=1
         ):
             _write(partial, recipe, split, label, index)
         (partial / MANIFEST).write_text(json.dumps(asdict(recipe), indent=2) + "\n", encoding="utf-8")
@@ -507,7 +507,7 @@ def make_dataset(root: Path | str, recipe: Recipe) -> Path:
 
 
 def _write(folder: Path, recipe: Recipe, split: str, label: str, index: int) -> None:
-    """Write one picture, with its mask and its points where the layout has them."""
+    """Write one image, with its mask and points if the layout has them."""
     defect = None if label == "good" else label
     where = (recipe.category, recipe.seed, split, index, recipe.picture_size, defect)
     home = folder / split / label
@@ -530,7 +530,7 @@ def _write(folder: Path, recipe: Recipe, split: str, label: str, index: int) -> 
 
 
 def _check_manifest(folder: Path, recipe: Recipe) -> None:
-    """Make sure that a folder that is already there holds what the recipe would write."""
+    """Check that an existing folder holds what the recipe would write."""
     try:
         found = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -3,7 +3,7 @@
 
 """anomalib's inferencers for a photo and its depth.
 
-A compiled OpenVINO model takes a call with the photo alone and silently judges it with the depth of the call before, so
+A compiled OpenVINO model accepts a call with the photo alone and silently reuses the depth of the previous call, so
 both inputs are checked on every call.
 """
 
@@ -27,17 +27,17 @@ FloatArray = npt.NDArray[np.float32]
 
 
 class DepthOpenVINOInferencer(OpenVINOInferencer):
-    """Judge pairs by an OpenVINO or ONNX file that ``Mmrd`` exported.
+    """Predict on pairs of photo and depth with an OpenVINO or ONNX model exported from ``Mmrd``.
 
     Args:
         path: The ``.xml``, ``.bin`` or ``.onnx`` file.
         device: OpenVINO's device.
         config: OpenVINO's configuration.
-        source: How a depth file is read and prepared: ``DepthFolder(...).source`` of the training. Without one, files
-            hold what the model takes.
+        source: How a depth file is read and prepared: ``DepthFolder(...).source`` of the training. Without it, files
+            must hold prepared depth, as the model expects it.
 
     Raises:
-        ValueError: If the model does not take ``image`` and ``depth``.
+        ValueError: If the model's inputs are not ``image`` and ``depth``.
     """
 
     def __init__(
@@ -53,15 +53,15 @@ class DepthOpenVINOInferencer(OpenVINOInferencer):
         if names != {"image", "depth"}:
             msg = (
                 f"Expected a model with the inputs image and depth, got {sorted(names)}. "
-                "Use anomalib's OpenVINOInferencer for models of one input."
+                "Use anomalib's OpenVINOInferencer for models with one input."
             )
             raise ValueError(msg)
 
     def predict(self, image: Photo, depth: Depth | None = None) -> NumpyImageBatch:
-        """Judge one photo with its depth, or a batch of both.
+        """Predict on one photo with its depth, or on a batch of both.
 
         Args:
-            image: File, picture, or array ``(H, W, 3)``, ``(3, H, W)`` or ``(N, 3, H, W)``: bytes, or floats in 0..1.
+            image: File, PIL image, or array ``(H, W, 3)``, ``(3, H, W)`` or ``(N, 3, H, W)``: bytes, or floats in 0..1.
             depth: File, which ``source`` prepares; or array ``(H, W)``, ``(H, W, 3)``, ``(C, H, W)`` or
                 ``(N, C, H, W)`` in the units of training, NaN where missing, prepared as in training: see
                 :func:`anomalib_mkd.depth.prepare_depth`.
@@ -82,7 +82,7 @@ class DepthOpenVINOInferencer(OpenVINOInferencer):
 
 
 class DepthTorchInferencer(TorchInferencer):
-    """Judge pairs by a ``.pt`` file that ``Mmrd`` exported.
+    """Predict on pairs of photo and depth with a ``.pt`` file exported from ``Mmrd``.
 
     Args:
         path: The ``.pt`` file.
@@ -95,7 +95,7 @@ class DepthTorchInferencer(TorchInferencer):
         self.source = source
 
     def predict(self, image: Photo, depth: Depth | None = None) -> ImageBatch:
-        """Judge one photo with its depth, or a batch of both; as for :class:`DepthOpenVINOInferencer`."""
+        """Predict on one photo with its depth, or on a batch of both; as for :class:`DepthOpenVINOInferencer`."""
         photos, depths = (torch.from_numpy(array).to(self.device) for array in pair(image, depth, self.source))
         with torch.inference_mode():
             predictions = self.model(photos, depths)
@@ -103,12 +103,12 @@ class DepthTorchInferencer(TorchInferencer):
 
 
 def pair(image: Photo, depth: Depth | None, source: DepthSource | None = None) -> tuple[FloatArray, FloatArray]:
-    """Bring photo and depth into the form of a model's inputs.
+    """Convert photo and depth to the model's inputs.
 
     Args:
         image: As for :meth:`DepthOpenVINOInferencer.predict`.
-        depth: As there.
-        source: As there.
+        depth: As for :meth:`DepthOpenVINOInferencer.predict`.
+        source: As for :class:`DepthOpenVINOInferencer`.
 
     Returns:
         ``(N, 3, H, W)`` in 0..1 and ``(N, C, H', W')``.
@@ -119,11 +119,11 @@ def pair(image: Photo, depth: Depth | None, source: DepthSource | None = None) -
     """
     for name, given in (("image", image), ("depth", depth)):
         if given is None:
-            msg = f"Expected a photo and its depth, got no {name}. Give both on every call."
+            msg = f"Expected a photo and its depth, got no {name}. Pass both on every call."
             raise TypeError(msg)
     photos, depths = _photos(image), _depths(depth, source)
     if len(photos) != len(depths):
-        msg = f"Expected as many depth maps as photos, got {len(depths)} for {len(photos)}. Give one for each."
+        msg = f"Expected as many depth maps as photos, got {len(depths)} for {len(photos)}. Pass one per photo."
         raise ValueError(msg)
     check_aspect(photos.shape[-2:], depths.shape[-2:])
     return photos, depths
@@ -138,7 +138,7 @@ def _photos(image: Photo) -> FloatArray:
     if array.ndim == 4 and array.shape[1] != 3 and array.shape[-1] == 3:
         array = array.transpose(0, 3, 1, 2)
     if array.ndim != 4 or array.shape[1] != 3:
-        msg = f"Expected an RGB photo (H, W, 3) or (3, H, W), or a batch of them, got {array.shape}. Convert it."
+        msg = f"Expected an RGB photo (H, W, 3) or (3, H, W), or a batch of them, got {array.shape}. Convert it to RGB."
         raise ValueError(msg)
     photos: FloatArray = np.ascontiguousarray(array, dtype=np.float32) / np.float32(scale)
     if not (photos.min() >= 0 and photos.max() <= 1):
@@ -160,15 +160,15 @@ def _depths(depth: Any, source: DepthSource | None) -> FloatArray:
     if array.ndim != 4 or array.shape[1] not in {1, 3}:
         msg = (
             f"Expected a depth map (H, W) or points (H, W, 3), or a batch (N, C, H, W), got {array.shape}. "
-            "Bring it into one of these shapes."
+            "Reshape it to one of these."
         )
         raise ValueError(msg)
     return np.ascontiguousarray(array, dtype=np.float32)
 
 
 def _check_shape(name: str, array: FloatArray, shape: Any) -> None:
-    """Compare with what the model takes."""
+    """Compare an input's shape with the model's."""
     wanted = [side.get_length() if side.is_static else None for side in shape]
     if any(want not in {None, got} for want, got in zip(wanted, array.shape, strict=True)):
-        msg = f"Expected {name} of shape {wanted} (None: any), got {list(array.shape)}. Resize it, or export anew."
+        msg = f"Expected {name} of shape {wanted} (None: any), got {list(array.shape)}. Resize it or export again."
         raise ValueError(msg)

@@ -1,10 +1,10 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""From a raw scan to heights above the background plane, outside of every graph and without torch.
+"""Prepares raw scans as heights above the background plane, outside any graph and without torch.
 
-The constants are those of public code for MVTec 3D-AD (metres): border, distances and number of draws of BTF
-(https://github.com/eliahuhorwitz/3D-ADS), corners, closing and filling of TRD. The rule that accepts a plane is ours.
+The constants come from public code for MVTec 3D-AD (metres): border, distances and number of draws from BTF
+(https://github.com/eliahuhorwitz/3D-ADS), corners, closing and filling from TRD. The rule to accept a plane is ours.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ BoolArray: TypeAlias = NDArray[np.bool_]
 Points: TypeAlias = NDArray[np.float64]
 Plane = Literal["ransac", "corners", "none"]
 
-RING = 10  # pixels from the border in which the background is looked for
+RING = 10  # pixels from the border in which to search for the background
 CORNER = 3
 DRAWS = 1000
-VOTERS = 2000  # points that judge a draw: enough to rank planes, few enough for large scans
+VOTERS = 2000  # points that score a draw: enough to rank planes, few enough for large scans
 LEAST_SHARE = 0.6
 KEPT_SHARE = (0.02, 0.95)
 LEAST_PART = 0.005  # of the image; smaller islands are noise
@@ -38,10 +38,10 @@ class DepthMap:
     """A prepared scan.
 
     Attributes:
-        height: ``(H, W)``, in the scan's unit. With an accepted plane: above it, positive towards the camera, 0 in the
-            background. Without: z itself. NaN where missing, apart from small holes, which are filled.
-        foreground: What stands out from the plane, its small holes included, ``(H, W)``; everything without a plane.
-        valid: What the sensor measured, ``(H, W)``; filled holes do not count.
+        height: ``(H, W)``, in the scan's unit. With an accepted plane: height above it, positive towards the camera, 0
+            in the background. Without one: z itself. NaN where missing, except for small holes, which are filled.
+        foreground: Pixels that stand out from the plane, small holes included, ``(H, W)``; without a plane, all.
+        valid: Pixels that the sensor measured, ``(H, W)``; filled holes are not valid.
         plane_accepted: Whether a plane was found and removed.
     """
 
@@ -70,27 +70,27 @@ def prepare_depth(
     removal_distance: float = 0.005,
     fill_iterations: int = 8,
 ) -> DepthMap:
-    """Remove the background plane, find what stands out, fill its small holes.
+    """Remove the background plane, find the foreground, fill its small holes.
 
     A plane is accepted if it holds 60 % of the points within 10 pixels of the border, and if removing it leaves 2 to
-    95 % of all points: a rope may touch the border, a bare plate has nothing to show. If not, a second one is looked
-    for in all points, 60 % of which it must hold, since a part may lie across the border. Otherwise everything is kept
-    as it is. A frame without any point gives a map of NaN and a warning.
+    95 % of all points: a rope may touch the border, a bare plate has no foreground. If not, a second plane is fitted to
+    all points and must hold 60 % of them, since a part may lie across the border. Otherwise the scan stays unchanged. A
+    frame without points yields a map of NaN and a warning.
 
     Args:
         points: An organised cloud x, y, z ``(H, W, 3)``, or depth along the optical axis ``(H, W)``. Missing points are
-            NaN, infinite or z = 0. In a cloud, distances are at right angles to the plane. Depth alone has no x and y:
-            the plane is then fitted to column, row and z, and distances are taken along z (exact for a plane that faces
-            the camera; give :func:`anomalib_mkd.depth.reading.unproject` the focal length where it is tilted).
-        plane: ``ransac`` fits it to the ring at the border, then to everything, ``corners`` lays it through the means
+            NaN, infinite or z = 0. In a cloud, distances are perpendicular to the plane. Depth alone has no x and y:
+            the plane is then fitted to column, row and z, and distances are measured along z (exact for a plane that
+            faces the camera; if it is tilted, use :func:`anomalib_mkd.depth.reading.unproject` with the focal length).
+        plane: ``ransac`` fits it to the ring at the border, then to all points, ``corners`` passes it through the means
             of three 3x3 corners that have points, ``none`` removes nothing.
         inlier_distance: How far a point of the plane may lie from it, in the scan's unit; the default is in metres.
-        removal_distance: Points nearer to the plane than this are background, same unit. 0 removes nothing: each point
-            is given its height, for a flat product that fills the picture.
-        fill_iterations: Holes of the foreground grow closed by a pixel from each side in each iteration.
+        removal_distance: Points closer to the plane than this are background, same unit. 0 removes nothing: each point
+            keeps its height, for a flat product that fills the image.
+        fill_iterations: Each iteration closes holes of the foreground by one pixel from every side.
 
     Raises:
-        ValueError: If the shape or an argument is none of these.
+        ValueError: If the shape is wrong or an argument is out of range.
 
     Example:
         >>> z = np.full((64, 64), 0.60)
@@ -103,7 +103,7 @@ def prepare_depth(
     valid = find_valid(scan)
     if not valid.any():
         warnings.warn(
-            "Expected a scan with points, got one where all are missing; its map is NaN everywhere. Check the sensor.",
+            "Expected a scan with points, got one without any; its map is NaN everywhere. Check the sensor.",
             RuntimeWarning,
             stacklevel=2,
         )
@@ -130,31 +130,31 @@ def _checked(
 ) -> Points:
     scan = np.asarray(points, np.float64)
     if scan.ndim not in {2, 3} or (scan.ndim == 3 and scan.shape[-1] != 3) or not scan.size:
-        msg = f"Expected depth (H, W) or points (H, W, 3), got the shape {scan.shape}. Give one frame, channels last."
+        msg = f"Expected depth (H, W) or points (H, W, 3), got the shape {scan.shape}. Pass one frame, channels last."
         raise ValueError(msg)
     check_preparation(plane, inlier_distance, removal_distance, fill_iterations)
     return scan
 
 
 def check_preparation(plane: str, inlier_distance: float, removal_distance: float, fill_iterations: int) -> None:
-    """Refuse arguments of :func:`prepare_depth` that mean nothing.
+    """Reject arguments of :func:`prepare_depth` that are out of range.
 
     Raises:
-        ValueError: With the argument's name.
+        ValueError: If one is; the message names it.
     """
     if plane not in get_args(Plane):
-        msg = f"Expected plane out of {', '.join(get_args(Plane))}, got {plane!r}. Choose one of them."
+        msg = f"Expected plane to be {' or '.join(get_args(Plane))}, got {plane!r}. Choose one of them."
         raise ValueError(msg)
     if not (inlier_distance > 0 and removal_distance >= 0 and fill_iterations >= 0):
         msg = (
-            "Expected inlier_distance above 0, removal_distance and fill_iterations from 0, got "
-            f"{inlier_distance}, {removal_distance} and {fill_iterations}. Give distances in the unit of the scans."
+            "Expected inlier_distance > 0, removal_distance >= 0 and fill_iterations >= 0, got "
+            f"{inlier_distance}, {removal_distance} and {fill_iterations}. Set distances in the unit of the scans."
         )
         raise ValueError(msg)
 
 
 def _with_pixels(depth: Points) -> Points:
-    """Put column and row in the place of x and y."""
+    """Use column and row as x and y."""
     rows, columns = np.indices(depth.shape)
     return np.stack([columns, rows, depth], -1)
 
@@ -165,7 +165,7 @@ def _with_pixels(depth: Points) -> Points:
 def _fit(
     cloud: Points, valid: BoolArray, region: BoolArray, plane: str, inlier_distance: float, *, along_z: bool
 ) -> _Fit | None:
-    """Find the plane, turned so that the camera is above it."""
+    """Find the plane, oriented so that the camera is above it."""
     if plane == "none":
         return None
     if plane == "corners":
@@ -185,7 +185,7 @@ def _ring(shape: tuple[int, ...]) -> BoolArray:
 
 
 def _corners(cloud: Points, valid: BoolArray) -> Points:
-    """Mean point of each corner that has points, ``(0 to 4, 3)``; that of an empty one would be the camera itself."""
+    """Compute the mean point of each corner with points, ``(0 to 4, 3)``; an empty corner's would be the camera."""
     first, last = slice(None, CORNER), slice(-CORNER, None)
     places = [(first, first), (first, last), (last, first), (last, last)]
     means = [cloud[place][valid[place]].mean(0) for place in places if valid[place].any()]
@@ -193,7 +193,7 @@ def _corners(cloud: Points, valid: BoolArray) -> Points:
 
 
 def _planes_through(triples: Points, *, along_z: bool) -> tuple[Points, Points]:
-    """Planes through three points each, ``(K, 3, 3)``; those that do not span one are left out."""
+    """Compute the planes through three points each, ``(K, 3, 3)``; collinear triples are left out."""
     if triples.shape[1] < 3:
         return np.empty((0, 3)), np.empty(0)
     a, b, c = triples.transpose(1, 0, 2)
@@ -201,7 +201,7 @@ def _planes_through(triples: Points, *, along_z: bool) -> tuple[Points, Points]:
 
 
 def _planes(normals: Points, anchors: Points, *, along_z: bool) -> tuple[Points, Points]:
-    """Scale normals ``(K, 3)`` so that heights are distances, at right angles or along z; drop degenerate ones."""
+    """Scale normals ``(K, 3)`` so that heights are distances, perpendicular or along z; drop degenerate ones."""
     lengths = np.abs(normals[:, 2]) if along_z else np.linalg.norm(normals, axis=1)
     spans = lengths > 1e-12
     normals = normals[spans] / lengths[spans, None]
@@ -209,7 +209,7 @@ def _planes(normals: Points, anchors: Points, *, along_z: bool) -> tuple[Points,
 
 
 def _best_plane(ring: Points, inlier_distance: float, *, along_z: bool) -> tuple[Points, Points]:
-    """RANSAC (Fischler and Bolles, 1981): the draw that most points agree with, fitted anew to these."""
+    """Fit a plane by RANSAC (Fischler and Bolles, 1981): the draw with most inliers, refitted to them."""
     rng = np.random.default_rng(0)
     draws = rng.integers(max(len(ring), 1), size=(DRAWS, 3))
     normals, offsets = _planes_through(ring[draws] if len(ring) else ring[None], along_z=along_z)
@@ -244,15 +244,15 @@ def _close(mask: BoolArray) -> BoolArray:
 
 
 def _drop_islands(mask: BoolArray) -> BoolArray:
-    """Keep every part of more than 0.5 % of the image, not the largest alone: a piece broken off is a defect."""
+    """Keep every component above 0.5 % of the image, not only the largest: a piece broken off is a defect."""
     _, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
     large = np.asarray(stats)[:, cv2.CC_STAT_AREA] > LEAST_PART * mask.size
-    large[0] = False  # what is not in the mask
+    large[0] = False  # the background of the mask
     return np.asarray(large[np.asarray(labels)], bool)
 
 
 def _fill(height: Points, foreground: BoolArray, iterations: int) -> Points:
-    """Give holes of the foreground the mean of their 3x3 neighbours in it, from their rim inwards."""
+    """Fill holes of the foreground with the mean of their 3x3 foreground neighbours, from the rim inwards."""
     for _ in range(iterations):
         known = foreground & ~np.isnan(height)
         total, count = (_sum_neighbours(each) for each in (np.where(known, height, 0.0), known.astype(np.float64)))

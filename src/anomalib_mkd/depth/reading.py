@@ -1,7 +1,7 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""One reader for scans of any format: float32, missing values NaN."""
+"""One reader for depth scans of any format: float32, NaN where values are missing."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 FloatArray: TypeAlias = NDArray[np.float32]
-#: Unit per step of an image of whole numbers, or the z of its step 0 and of its last step.
+#: Unit per step of an integer image, or the z of its first and last step.
 Scale: TypeAlias = "float | tuple[float, float] | None"
 ASPECT_TOLERANCE = 0.02
 
@@ -39,13 +39,13 @@ READERS: dict[str, Callable[[Path], NDArray[Any]]] = {
 def read_depth(path: Path | str, scale: Scale = None) -> FloatArray:
     """Read a depth map ``(H, W)`` or an organised point cloud x, y, z ``(H, W, 3)`` from TIFF, PNG or NumPy.
 
-    A point is missing where a channel is NaN or infinite, or where z is 0 (as MVTec 3D-AD writes it); all its channels
-    are NaN then. Other files than 8-bit images hold steps or units: floating-point numbers are units already.
+    A point is missing if a channel is NaN or infinite, or z is 0 (as in MVTec 3D-AD); all its channels are then NaN.
+    Integers are steps, floating-point numbers already units; 8-bit images are rejected.
 
     Args:
         path: A ``.tif``, ``.tiff``, ``.png`` or ``.npy``.
-        scale: Of whole numbers, which it is needed for: unit per step (0.001 for millimetres read as metres), or the z
-            of step 0 and of the last step (as in Eyecandies). Floating-point numbers are multiplied by the former.
+        scale: Required for integers: unit per step (0.001 for millimetres read as metres), or the z of the first and
+            the last step (as in Eyecandies). A unit per step also multiplies floating-point numbers.
 
     Raises:
         ValueError: If the file cannot be read, has another shape or 8 bits, or if the scale is missing or does not fit.
@@ -72,26 +72,24 @@ def _load(path: Path) -> NDArray[Any]:
     except FileNotFoundError:
         raise
     except (OSError, ValueError, EOFError, tifffile.TiffFileError) as error:
-        msg = f"Expected a readable depth map in {path}, got {type(error).__name__}: {error}. Write the file anew."
+        msg = f"Expected a readable depth map in {path}, got {type(error).__name__}: {error}. Save the file again."
         raise ValueError(msg) from error
 
 
 def _in_units(values: NDArray[Any], scale: Scale, path: Path) -> NDArray[np.float64]:
-    """Turn steps into units."""
+    """Convert steps to units."""
     if values.dtype.kind not in "iuf" or values.dtype.itemsize == 1:
-        msg = f"Expected at least 16 bits per value in {path}, got {values.dtype}. Save raw depth, not a picture of it."
+        msg = f"Expected at least 16 bits per value in {path}, got {values.dtype}. Save raw depth, not an image of it."
         raise ValueError(msg)
     steps = values.astype(np.float64)
     if isinstance(scale, tuple):
         if values.dtype.kind == "f":
-            msg = (
-                f"Expected 16-bit steps between two depths in {path}, got {values.dtype}. Give the unit as one number."
-            )
+            msg = f"Expected 16-bit steps between two depths in {path}, got {values.dtype}. Set scale to one number."
             raise ValueError(msg)
         low, high = scale
         return np.asarray(low + (high - low) * steps / (2**16 - 1))
     if scale is None and values.dtype.kind != "f":
-        msg = f"Expected a scale for the {values.dtype} values of {path}, got none. Give the unit per step, e.g. 0.001."
+        msg = f"Expected a scale for the {values.dtype} values of {path}, got none. Set the unit per step, e.g. 0.001."
         raise ValueError(msg)
     return steps if scale is None else np.asarray(steps * scale)
 
@@ -102,22 +100,22 @@ def _mark_missing(values: NDArray[np.float64]) -> FloatArray:
 
 
 def find_valid(values: NDArray[np.floating[Any]]) -> NDArray[np.bool_]:
-    """Say where a depth map ``(H, W)`` or cloud ``(H, W, 3)`` was measured: all channels finite, z not 0."""
+    """Return where a depth map ``(H, W)`` or cloud ``(H, W, 3)`` was measured: all channels finite, z not 0."""
     if values.ndim == 2:
         return np.asarray(np.isfinite(values) & (values != 0))
     return np.asarray(np.isfinite(values).all(-1) & (values[..., 2] != 0))
 
 
-def check_aspect(image: tuple[int, ...], depth: tuple[int, ...], place: str = "the depth given") -> None:
-    """Refuse depth that cannot show the same section as its image: aspect ratios that differ by more than 2 %.
+def check_aspect(image: tuple[int, ...], depth: tuple[int, ...], place: str = "the depth map") -> None:
+    """Reject depth that cannot show the same section as its image: aspect ratios that differ by more than 2 %.
 
     Args:
         image: Height and width.
         depth: Height and width.
-        place: Where the depth is, for the message.
+        place: Origin of the depth, for the message.
 
     Raises:
-        ValueError: If it cannot.
+        ValueError: If the aspect ratios differ.
     """
     (height, width), (rows, columns) = image, depth
     if abs(columns * height / (rows * width) - 1) > ASPECT_TOLERANCE:
@@ -129,7 +127,7 @@ def check_aspect(image: tuple[int, ...], depth: tuple[int, ...], place: str = "t
 
 
 def unproject(depth: FloatArray, focal_length: float) -> FloatArray:
-    """Place each pixel of a depth map ``(H, W)`` in space, ``(H, W, 3)``; the optical axis meets the image's centre.
+    """Convert a depth map ``(H, W)`` to points ``(H, W, 3)``; the optical axis passes through the image's centre.
 
     Args:
         depth: z along the optical axis.
@@ -146,10 +144,10 @@ def unproject(depth: FloatArray, focal_length: float) -> FloatArray:
 
 
 def eyecandies_range(path: Path) -> tuple[float, float]:
-    """Read the depths of the first and last step of ``<name>_depth.png`` from ``<name>_info_depth.yaml`` beside it.
+    """Read the depths of the first and last step of ``<name>_depth.png`` from ``<name>_info_depth.yaml`` next to it.
 
     Raises:
-        ValueError: If that file is missing or does not hold them.
+        ValueError: If that file is missing or incomplete.
     """
     info = path.with_name(path.stem.removesuffix("_depth") + "_info_depth.yaml")
     try:
@@ -157,8 +155,8 @@ def eyecandies_range(path: Path) -> tuple[float, float]:
         low, high = (float(content["normalization"][name]) for name in ("min", "max"))
     except (OSError, TypeError, KeyError, ValueError, yaml.YAMLError) as error:
         msg = (
-            f"Expected normalization: min, max in {info}, got {type(error).__name__}: {error}. Take the file that "
-            "Eyecandies ships."
+            f"Expected normalization: min, max in {info}, got {type(error).__name__}: {error}. Restore the file "
+            "that comes with Eyecandies."
         )
         raise ValueError(msg) from error
     return low, high

@@ -1,7 +1,7 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""How the depth of a data set is read, prepared and kept; the same object serves training, testing and prediction."""
+"""How a data set's depth is read, prepared and cached; one object serves training, testing and prediction."""
 
 from __future__ import annotations
 
@@ -25,27 +25,27 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 Serve = Literal["height", "points"]
-#: Raised whenever the same scan and arguments give another map; part of every entry's name.
+#: Raised whenever the same scan and arguments yield another map; part of every entry's name.
 PREPARATION_VERSION = 1
 
 
 @dataclass(frozen=True)
 class DepthSource:
-    """Turns the path of a scan into ``(1, H, W)`` heights or ``(3, H, W)`` points, missing values NaN.
+    """Reads a scan's path as heights ``(1, H, W)`` or points ``(3, H, W)``, NaN where values are missing.
 
     Attributes:
-        serve: ``height`` (prepared by :func:`prepare_depth`) or ``points`` (the organised cloud as it is).
-        scale: Unit per step of whole numbers; ``eyecandies`` reads the range of each file from the one beside it.
-        focal_length: In pixels; places the pixels of a depth map in space. Clouds do not need it.
+        serve: ``height`` (prepared by :func:`prepare_depth`) or ``points`` (the unchanged organised cloud).
+        scale: Unit per step of integers; ``eyecandies`` reads each file's range from the file next to it.
+        focal_length: In pixels; turns a depth map into points. Clouds do not need it.
         plane: See :func:`prepare_depth`.
         inlier_distance: See :func:`prepare_depth`.
         removal_distance: See :func:`prepare_depth`.
         fill_iterations: See :func:`prepare_depth`.
-        cache_dir: Where prepared maps are kept. An entry belongs to a file, its size and time, and to the arguments
-            above, so a changed one is prepared anew. None prepares at each reading.
+        cache_dir: Folder for prepared maps. An entry belongs to a file, its size and time, and to the arguments above,
+            so that any change prepares it again. None prepares on each read.
 
     Raises:
-        ValueError: If an argument is none of these.
+        ValueError: If an argument is out of range.
     """
 
     serve: Serve = "height"
@@ -58,29 +58,29 @@ class DepthSource:
     cache_dir: Path | str | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be served."""
+        """Reject arguments that are out of range or exclude each other."""
         if self.serve not in get_args(Serve):
-            msg = f"Expected depth out of {', '.join(get_args(Serve))}, got {self.serve!r}. Choose one of them."
+            msg = f"Expected depth to be {' or '.join(get_args(Serve))}, got {self.serve!r}. Choose one of them."
             raise ValueError(msg)
         for name, value in (("depth_scale", self.scale), ("focal_length", self.focal_length)):
             if value not in {None, "eyecandies"} and not (isinstance(value, float | int) and value > 0):
-                msg = f"Expected {name} above 0, got {value!r}. Give it as one number, or leave it out."
+                msg = f"Expected {name} > 0, got {value!r}. Set it to one number, or leave it out."
                 raise ValueError(msg)
         if self.serve == "points" and self.cache_dir is not None:
-            msg = "Expected no cache_dir with depth='points', got one. Leave it out: points are not prepared."
+            msg = "Expected no cache_dir with depth='points', got one. Remove cache_dir: points are not prepared."
             raise ValueError(msg)
         check_preparation(self.plane, self.inlier_distance, self.removal_distance, self.fill_iterations)
 
     def __call__(self, path: Path | str) -> FloatArray:
-        """Read a scan and serve it."""
+        """Read a scan and return its heights or points."""
         if self.serve == "points":
             return self._points(Path(path))
         if self.cache_dir is None:
             prepared = self._prepare(Path(path))
             if self.plane != "none" and not prepared.plane_accepted:
                 warnings.warn(
-                    "No background plane was accepted in a scan, whose map is its depth as it is. Look at the scans, "
-                    "and choose plane and distances that fit them all.",
+                    "Expected a background plane in the scan, got none; its map is the unchanged depth. Inspect the "
+                    "scans, and choose plane and distances that fit them all.",
                     RuntimeWarning,
                     stacklevel=2,
                 )
@@ -92,10 +92,10 @@ class DepthSource:
             return np.asarray(content["height"], np.float32)[None]
 
     def fill_cache(self, paths: Sequence[Path | str]) -> None:
-        """Prepare what is not kept yet, showing progress, and warn if planes were accepted in some scans only.
+        """Prepare all uncached maps, showing progress, and warn if planes were accepted in only some of the scans.
 
         Raises:
-            ValueError: If the folder cannot be written.
+            ValueError: If the folder is not writable.
         """
         if self.cache_dir is None:
             return
@@ -107,7 +107,7 @@ class DepthSource:
         if self.plane != "none" and accepted < len(entries):
             warnings.warn(
                 f"Expected a background plane in every scan, got one in {accepted} of {len(entries)}; the maps of the "
-                "others are their depth as it is. Look at the scans, and choose plane and distances that fit them all.",
+                "others are the unchanged depth. Inspect the scans, and choose plane and distances that fit them all.",
                 RuntimeWarning,
                 stacklevel=2,
             )
@@ -119,7 +119,7 @@ class DepthSource:
     def _points(self, path: Path) -> FloatArray:
         values = self._read(path)
         if values.ndim == 2:
-            msg = f"Expected points x, y, z in {path}, got depth alone. Give focal_length, or ask for depth='height'."
+            msg = f"Expected points x, y, z in {path}, got depth alone. Set focal_length, or depth='height'."
             raise ValueError(msg)
         return np.ascontiguousarray(values.transpose(2, 0, 1))
 
@@ -137,7 +137,7 @@ class DepthSource:
         return self._prepared_by(self._read(path))
 
     def _entry(self, path: Path) -> Path:
-        """Name the prepared map of a scan."""
+        """Return the cache file of a scan's prepared map."""
         state = path.stat()
         scale = eyecandies_range(path) if self.scale == "eyecandies" else self.scale
         key = [PREPARATION_VERSION, str(path.resolve()), state.st_size, state.st_mtime_ns, scale, self.focal_length]
@@ -145,7 +145,7 @@ class DepthSource:
         return Path(self.cache_dir or "") / f"{path.stem}-{digest[:24]}.npz"
 
     def _store(self, entry: Path, prepared: DepthMap) -> None:
-        """Write an entry, which appears under its name only when it is complete."""
+        """Write an entry, which appears under its name only once it is complete."""
         unfinished = entry.with_name(f".{entry.name}.{os.getpid()}.partial")
         try:
             entry.parent.mkdir(parents=True, exist_ok=True)
@@ -153,7 +153,7 @@ class DepthSource:
                 np.savez(file, height=prepared.height, plane_accepted=prepared.plane_accepted)
             unfinished.replace(entry)
         except OSError as error:
-            msg = f"Expected a folder to write in as cache_dir, got {self.cache_dir}: {error}. Choose another one."
+            msg = f"Expected a writable folder as cache_dir, got {self.cache_dir}: {error}. Choose another cache_dir."
             raise ValueError(msg) from error
         finally:
             with suppress(OSError):  # the folder itself may be at fault

@@ -62,7 +62,7 @@ def test_augmentations_reach_their_stage(tmp_path: Path) -> None:
 
 
 def test_wrong_arguments_are_refused_at_once(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="fabric, metal, washer, got 'bottle'"):
+    with pytest.raises(ValueError, match="fabric or metal or washer, got 'bottle'"):
         Quickstart(root=tmp_path, category="bottle")
     with pytest.raises(ValueError, match="picture_size"):
         Quickstart(root=tmp_path, picture_size=16)

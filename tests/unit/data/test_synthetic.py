@@ -127,8 +127,8 @@ def test_a_faster_process_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize(
     ("wrong", "told"),
     [
-        ({"category": "carpet"}, "fabric, metal, washer, got 'carpet'"),
-        ({"picture_size": 32}, "picture_size to be a whole number from 64, got 32"),
+        ({"category": "carpet"}, "fabric or metal or washer, got 'carpet'"),
+        ({"picture_size": 32}, "picture_size to be an integer from 64, got 32"),
         ({"train_images": 0}, "train_images"),
         ({"test_good": 0}, "test_good"),
         ({"per_defect": 1.5}, "per_defect"),

@@ -82,13 +82,13 @@ def test_depth_above_one_stays_what_it_is() -> None:
 @pytest.mark.parametrize(
     ("photo", "depth", "error", "message"),
     [
-        (PHOTO, None, TypeError, "got no depth. Give both on every call"),
+        (PHOTO, None, TypeError, "got no depth. Pass both on every call"),
         (None, DEPTH, TypeError, "got no image"),
         (PHOTO[..., 0], DEPTH, ValueError, "Expected an RGB photo"),
         (PHOTO.astype(np.float32), DEPTH, ValueError, r"floats in 0\.\.1, got values of 51 to 51"),
         (PHOTO, DEPTH[0], ValueError, "Expected a depth map"),
         (PHOTO, np.ones((2, 1, 10, 15)), ValueError, "got 2 for 1"),
-        (PHOTO, DEPTH.T, ValueError, "aspect ratio in the depth given, got 15x10 for an image of 20x30"),
+        (PHOTO, DEPTH.T, ValueError, "aspect ratio in the depth map, got 15x10 for an image of 20x30"),
     ],
 )
 def test_refuses_what_is_no_pair(photo: Any, depth: Any, error: type[Exception], message: str) -> None:

@@ -193,7 +193,7 @@ def test_missing_values_of_any_kind(missing: float) -> None:
 @pytest.mark.parametrize("plane", ["ransac", "corners", "none"])
 @pytest.mark.parametrize("shape", [(48, 48), (48, 48, 3), (1, 1)])
 def test_a_frame_without_points_is_nan_and_a_warning(plane: Any, shape: tuple[int, ...]) -> None:
-    with pytest.warns(RuntimeWarning, match="all are missing; its map is NaN everywhere"):
+    with pytest.warns(RuntimeWarning, match="got one without any; its map is NaN everywhere"):
         prepared = prepare_depth(np.zeros(shape), plane)
     assert np.isnan(prepared.height).all()
     assert not prepared.plane_accepted
@@ -215,8 +215,8 @@ def test_a_constant_frame_has_no_plane_to_remove(plane: Any, points: Array) -> N
         ((48, 48, 2), {}, r"Expected depth \(H, W\) or points \(H, W, 3\), got the shape \(48, 48, 2\)"),
         ((3, 48, 48), {}, r"channels last"),
         ((0, 48), {}, r"got the shape \(0, 48\)"),
-        ((8, 8), {"plane": "table"}, "Expected plane out of ransac, corners, none, got 'table'"),
-        ((8, 8), {"inlier_distance": 0}, "Expected inlier_distance above 0"),
+        ((8, 8), {"plane": "table"}, "Expected plane to be ransac or corners or none, got 'table'"),
+        ((8, 8), {"inlier_distance": 0}, "Expected inlier_distance > 0"),
         ((8, 8), {"removal_distance": -1}, "removal_distance"),
         ((8, 8), {"fill_iterations": -1}, "fill_iterations"),
     ],

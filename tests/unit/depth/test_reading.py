@@ -47,7 +47,7 @@ def test_floating_point_numbers_are_units(tmp_path: Path, suffix: str, values: n
 def test_steps_need_a_scale(tmp_path: Path, suffix: str) -> None:
     path = write(tmp_path / f"scan{suffix}", np.round(Z * 1000).astype(np.uint16))
     assert np.abs(read_depth(path, 0.001) - Z).max() < 6e-4
-    with pytest.raises(ValueError, match=r"Expected a scale for the uint16 .* got none\. Give the unit per step"):
+    with pytest.raises(ValueError, match=r"Expected a scale for the uint16 .* got none\. Set the unit per step"):
         read_depth(path)
 
 

@@ -46,7 +46,7 @@ def test_heights_or_points(path: Path) -> None:
 
 def test_depth_becomes_points_by_the_focal_length(path: Path) -> None:
     np.save(path, np.full((48, 48), 600, np.uint16))
-    with pytest.raises(ValueError, match=r"Expected points x, y, z in .*, got depth alone\. Give focal_length"):
+    with pytest.raises(ValueError, match=r"Expected points x, y, z in .*, got depth alone\. Set focal_length"):
         DepthSource(serve="points", scale=0.001)(path)
     points = DepthSource(serve="points", scale=0.001, focal_length=60)(path)
     assert points[:, 0, -1] == pytest.approx([0.235, -0.235, 0.6])
@@ -109,7 +109,7 @@ def test_planes_accepted_in_some_scans_only_are_told_each_time(path: Path, tmp_p
     for _ in range(2):
         with pytest.warns(RuntimeWarning, match=r"Expected a background plane in every scan, got one in 1 of 2;"):
             cached.fill_cache([path, path.with_name("bare.npy")])
-    with pytest.warns(RuntimeWarning, match="No background plane was accepted in a scan"):
+    with pytest.warns(RuntimeWarning, match="Expected a background plane in the scan, got none"):
         DepthSource()(path.with_name("bare.npy"))
     DepthSource(cache_dir=tmp_path / "cache", plane="none").fill_cache([path])
     DepthSource(cache_dir=tmp_path / "cache", removal_distance=0).fill_cache([path, path.with_name("bare.npy")])
@@ -128,18 +128,18 @@ def test_an_interrupted_write_leaves_nothing(path: Path, tmp_path: Path, monkeyp
 
 def test_a_folder_that_cannot_be_written_is_told(path: Path, tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("a file in its place")
-    with pytest.raises(ValueError, match=r"Expected a folder to write in as cache_dir, got .*cache.*Choose another"):
+    with pytest.raises(ValueError, match=r"Expected a writable folder as cache_dir, got .*cache.*Choose another"):
         DepthSource(cache_dir=tmp_path / "cache")(path)
 
 
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        ({"serve": "normals"}, "Expected depth out of height, points, got 'normals'"),
-        ({"scale": 0}, "Expected depth_scale above 0, got 0"),
-        ({"scale": "mm"}, "Expected depth_scale above 0, got 'mm'"),
-        ({"focal_length": -1}, "Expected focal_length above 0"),
-        ({"plane": "table"}, "Expected plane out of"),
+        ({"serve": "normals"}, "Expected depth to be height or points, got 'normals'"),
+        ({"scale": 0}, "Expected depth_scale > 0, got 0"),
+        ({"scale": "mm"}, "Expected depth_scale > 0, got 'mm'"),
+        ({"focal_length": -1}, "Expected focal_length > 0"),
+        ({"plane": "table"}, "Expected plane to be"),
         ({"serve": "points", "cache_dir": Path("cache")}, "Expected no cache_dir with depth='points'"),
     ],
 )

@@ -66,7 +66,9 @@ def test_weights_travel_with_the_checkpoint() -> None:
 def test_levels_of_different_shape_are_refused() -> None:
     teacher, student = pyramid(0), pyramid(1)
     student["b"] = student["b"][:, :2]
-    with pytest.raises(ValueError, match=r"agree at 'b', got \(3, 4, 4, 4\) and \(3, 2, 4, 4\)\. Build the student"):
+    with pytest.raises(
+        ValueError, match=r"equal shape at 'b', got \(3, 4, 4, 4\) and \(3, 2, 4, 4\)\. Build the student"
+    ):
         loss()(teacher, student)
 
 
