@@ -2,17 +2,20 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 # Sourced by the scripts beside it. `make_environment FOLDER PACKAGE` makes a virtual environment in the repository and
-# installs the package into it; once, and again when the packages that it needs have changed. PYTHON names the
-# interpreter to start from.
+# installs the package into it; once, and again when the packages that it needs or the interpreter have changed. PYTHON
+# names the interpreter to start from.
 make_environment() {
-    local repository venv stamp
+    local repository venv stamp python
     repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
     venv=$repository/$1
     stamp=$venv/.installed
-    if [[ ! -e $stamp || $repository/pyproject.toml -nt $stamp || $repository/constraints.txt -nt $stamp ]]; then
+    python=$("${PYTHON:-python3}" --version)
+    if [[ ! -e $stamp || $(< "$stamp") != "$python" ||
+        $repository/pyproject.toml -nt $stamp || $repository/constraints.txt -nt $stamp ]]; then
+        [[ -e $stamp && $(< "$stamp") != "$python" ]] && rm -r "$venv"
         "${PYTHON:-python3}" -m venv "$venv"
         "$venv/bin/python" -m pip install --disable-pip-version-check \
             -c "$repository/constraints.txt" -e "$repository$2"
-        touch "$stamp"
+        printf '%s\n' "$python" > "$stamp"
     fi
 }
