@@ -17,9 +17,9 @@ from jsonargparse.typing import NonNegativeInt, PositiveInt  # noqa: TC002  # js
 
 logger = logging.getLogger("anomalib_mkd.quickstart")
 
-OURS = "anomalib_mkd.quickstart"  # loggers whose words reach the screen
+OURS = "anomalib_mkd.quickstart"  # loggers whose messages are shown
 NEXT = """
-Next, your own parts: make a folder with pictures of good parts in train/good, other good ones in test/good and bad ones
+Next, your own parts: make a folder with images of good parts in train/good, other good ones in test/good and bad ones
 in test/<defect> (masks, if you have them, in ground_truth/<defect>), and run this again with --data FOLDER.
 """
 
@@ -32,26 +32,26 @@ def quickstart(
     batch_size: PositiveInt = 8,
     seed: NonNegativeInt = 0,
 ) -> None:
-    """Train a model with the embedded teacher, test it, draw heat maps, export to OpenVINO and compare the results.
+    """Train a model with the embedded teacher, test it, draw heat maps, export to OpenVINO and compare the predictions.
 
-    Nothing is downloaded. Each run makes a new folder, so an interrupted one is simply started again.
+    Nothing is downloaded. Each run makes a new folder; if one is interrupted, simply start again.
 
     Args:
         data: "metal", "washer" or "fabric", which are drawn, or a folder in MVTec AD's layout: train/good, test/good,
-            test/<defect> and, where there are masks, ground_truth/<defect>.
-        model: What is trained. Mkd is included for reference: expect fewer defects found and rougher heat maps.
+            test/<defect> and, if there are masks, ground_truth/<defect>.
+        model: Model to train. Mkd is included for reference: expect fewer defects found and coarser heat maps.
         output: Folder for results.
-        steps: Training steps, rounded up to whole passes over the pictures.
-        batch_size: Pictures per training step.
+        steps: Training steps, rounded up to whole epochs.
+        batch_size: Images per training step.
         seed: Seed of the training.
     """
-    logger.info("[1/5] Loading anomalib and the pictures.")
-    from anomalib_mkd.quickstart.run import open_data, run  # noqa: PLC0415  # takes seconds, which --help need not
+    logger.info("[1/5] Loading anomalib and the images.")
+    from anomalib_mkd.quickstart.run import open_data, run  # noqa: PLC0415  # slow, and --help does not need it
 
-    warnings.simplefilter("ignore")  # again: some libraries set filters of their own
+    warnings.simplefilter("ignore")  # again: some libraries set their own filters
     try:
         check_output(output)
-        pictures = open_data(data, int(batch_size), int(seed))  # plain numbers: they end up in the checkpoint
+        pictures = open_data(data, int(batch_size), int(seed))  # plain numbers: they are saved in the checkpoint
     except (OSError, ValueError) as error:
         sys.exit(str(error))
     summary = run(pictures, model, output, int(steps), int(seed))
@@ -59,32 +59,32 @@ def quickstart(
 
 
 def check_output(output: Path) -> None:
-    """Make sure that results can be written.
+    """Check that results can be written.
 
     Args:
-        output: Folder for results, made if it does not exist.
+        output: Folder for results; created if missing.
 
     Raises:
-        OSError: If they cannot.
+        OSError: If it is not writable.
     """
     try:
         output.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=output).close()
     except OSError as error:
-        msg = f"Expected a folder that can be written as --output, got '{output}' ({error}). Choose another one."
+        msg = f"Expected a writable folder as --output, got '{output}' ({error}). Choose another folder."
         raise type(error)(msg) from error
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run.
+    """Run the command line.
 
     Args:
-        arguments: Words of the command line; the process's own if ``None``.
+        arguments: Arguments of the command line; the process's own if ``None``.
     """
     handler = logging.StreamHandler(sys.stdout)
     handler.addFilter(lambda record: record.name.startswith(OURS) or record.levelno >= logging.ERROR)
     logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[handler])
-    warnings.simplefilter("ignore")  # advice of the libraries below is for those who call them
+    warnings.simplefilter("ignore")  # the libraries' warnings are for their callers
     jsonargparse.auto_cli(quickstart, as_positional=False, args=arguments, prog="anomalib_mkd.quickstart")
 
 

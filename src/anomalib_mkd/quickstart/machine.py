@@ -1,7 +1,7 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""The processor that a number was measured on."""
+"""Description of the processor that ran a measurement."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ CPU_FEATURES = {
     "bf16": "BF16",
     "i8mm": "I8MM",
 }
-"""Flags of ``/proc/cpuinfo`` that decide the speed of a network, and the names shown for them."""
+"""Flags of ``/proc/cpuinfo`` that determine the speed of a network, and their display names."""
 
 
 def cpu_features(flags: Iterable[str]) -> list[str]:
-    """Names of the features among a processor's flags that decide the speed of a network.
+    """List the names of the processor features that determine the speed of a network.
 
     Args:
         flags: Flags as the system prints them.
@@ -43,11 +43,11 @@ def cpu_features(flags: Iterable[str]) -> list[str]:
 
 
 def machine(threads: int | None = None, cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
-    """Processor, cores, threads used and features of this machine, found at run time.
+    """Describe this machine at run time: processor, cores, threads used and features.
 
     Args:
         threads: Threads that the run used; left out if ``None``.
-        cpuinfo: Where the system describes the processor.
+        cpuinfo: The system's description of the processor.
 
     Returns:
         For example ``"AMD EPYC; 2 cores; 2 threads; AVX2"``.

@@ -1,7 +1,7 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Callbacks that report how far a run is, where no progress bar can be seen."""
+"""Callbacks that log the progress of a run without a progress bar."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class StepLog(Callback):
     """Log the step and the loss ten times per training.
 
     Args:
-        name: First words of each line.
+        name: Start of each line.
     """
 
     def __init__(self, name: str) -> None:
@@ -31,7 +31,7 @@ class StepLog(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Log if another tenth is done."""
+        """Log after each tenth of the training."""
         del pl_module, batch, batch_idx
         total = int(trainer.estimated_stepping_batches)
         tenth = 10 * trainer.global_step // max(total, 1)
@@ -42,11 +42,11 @@ class StepLog(Callback):
 
 
 class CalledBad(Callback):
-    """Count the test pictures that the model calls bad, and log how many are tested.
+    """Count the test images that the model calls bad, and log how many are tested.
 
     Attributes:
-        bad: Bad parts, and how many of them were called bad.
-        good: Good parts, and how many of them were called bad.
+        bad: Number of bad parts, and how many of them were called bad.
+        good: Number of good parts, and how many of them were called bad.
     """
 
     def __init__(self) -> None:
@@ -63,7 +63,7 @@ class CalledBad(Callback):
     ) -> None:
         """Count one batch.
 
-        A trainer's own callbacks come before the model's post-processor: scores are raw here, as its threshold is.
+        A trainer's own callbacks run before the model's post-processor: scores are raw here, like its threshold.
         """
         del outputs, batch_idx, dataloader_idx
         post_processor: Any = pl_module.post_processor
@@ -72,10 +72,10 @@ class CalledBad(Callback):
         for counts, chosen in ((self.bad, is_bad), (self.good, ~is_bad)):
             counts[0] += int(chosen.sum())
             counts[1] += int(called_bad[chosen].sum())
-        total = len(trainer.datamodule.test_data)  # type: ignore[attr-defined]  # it came with one
-        logger.info("      tested %d of %d pictures", self.bad[0] + self.good[0], total)
+        total = len(trainer.datamodule.test_data)  # type: ignore[attr-defined]  # it always has one here
+        logger.info("      tested %d of %d images", self.bad[0] + self.good[0], total)
 
     def __str__(self) -> str:
-        """Say how many of which parts were called bad."""
+        """Summarise the counts."""
         (bad, caught), (good, alarms) = self.bad, self.good
         return f"{caught} of {bad} bad parts caught, {alarms} of {good} good parts called bad"

@@ -1,7 +1,7 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""The stages of the first run, each by the part of anomalib that users will meet again."""
+"""The stages of the first run, each using the part of anomalib that users will use themselves."""
 
 from __future__ import annotations
 
@@ -34,24 +34,24 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-COMPARED = 100  # test pictures on which OpenVINO is compared with the checkpoint, at most
+COMPARED = 100  # maximum number of test images on which to compare OpenVINO with the checkpoint
 SCORE_TOLERANCE = 1e-3  # of scores in 0..1
 # Of maps in 0..1, mean over pixels: rounding can change which pixel was a pool's maximum, and then a spot of the map
-# changes, between two orders of summation in torch as well.
+# changes; so does another order of summation in torch itself.
 MAP_TOLERANCE = 2e-3
 
 
 def open_data(data: str, batch_size: int, seed: int) -> AnomalibDataModule:
-    """Find the pictures, or draw them. One in five of the good training pictures sets the threshold.
+    """Open or draw the images. One in five of the good training images sets the threshold.
 
     Args:
         data: Category of the embedded data, or a folder in MVTec AD's layout.
-        batch_size: Pictures per training step.
-        seed: Seed of the choice of training pictures that set the threshold.
+        batch_size: Images per training step.
+        seed: Seed for selecting the training images that set the threshold.
 
     Raises:
-        OSError: If there is no such category or folder, the folder lacks a part, or the pictures cannot be written.
-        ValueError: If pictures or masks cannot be used.
+        OSError: If there is no such category or folder, the folder lacks a part, or the images cannot be written.
+        ValueError: If images or masks cannot be used.
     """
     pictures: AnomalibDataModule
     if data in CATEGORIES:
@@ -62,7 +62,7 @@ def open_data(data: str, batch_size: int, seed: int) -> AnomalibDataModule:
         pictures = MVTecFolder(folder.parent, folder.name, train_batch_size=batch_size, num_workers=0, seed=seed)
     else:
         names = ", ".join(CATEGORIES)
-        msg = f"Expected {names} or a folder as --data, got '{data}', which does not exist. Correct the path."
+        msg = f"Expected {names} or a folder as --data, got '{data}', which does not exist. Set --data to one of them."
         raise FileNotFoundError(msg)
     pictures.prepare_data()
     pictures.setup()
@@ -70,7 +70,7 @@ def open_data(data: str, batch_size: int, seed: int) -> AnomalibDataModule:
 
 
 def evaluator() -> Evaluator:
-    """Metrics of the test; those of pixels stay away where the pictures have no masks."""
+    """Build the test metrics; pixel metrics are skipped if the images have no masks."""
     pixels = ["anomaly_map", "gt_mask"]
     return Evaluator(
         test_metrics=[
@@ -82,7 +82,7 @@ def evaluator() -> Evaluator:
 
 
 def metric_lines(values: Mapping[str, float]) -> list[tuple[str, str]]:
-    """Names and values of the metrics as the summary shows them.
+    """Format names and values of the metrics for the summary.
 
     Args:
         values: What a test with :func:`evaluator` returns.
@@ -94,13 +94,13 @@ def metric_lines(values: Mapping[str, float]) -> list[tuple[str, str]]:
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far OpenVINO's answers are from the checkpoint's, and what an answer costs.
+    """Difference between OpenVINO's predictions and the checkpoint's, and the time of each.
 
     Attributes:
-        pictures: How many were compared.
+        pictures: Number of images compared.
         score: Largest difference of scores, which lie in 0..1.
         anomaly_map: Largest mean difference of maps, which lie in 0..1.
-        torch_ms: Median milliseconds per picture in torch, one picture at a time.
+        torch_ms: Median milliseconds per image in torch, one image at a time.
         openvino_ms: The same in OpenVINO.
     """
 
@@ -111,20 +111,20 @@ class Agreement:
     openvino_ms: float
 
     def __str__(self) -> str:
-        """Say how near the answers are."""
+        """Summarise the differences."""
         return f"scores within {self.score:.0e}, maps within {self.anomaly_map:.0e} of 0..1"
 
 
 def compare(model: AnomalibModule, inferencer: OpenVINOInferencer, paths: Sequence[str]) -> Agreement:
-    """Predict on pictures with both.
+    """Predict on images with both, and compare the predictions.
 
     Args:
         model: The checkpoint.
-        inferencer: The export of it.
-        paths: Pictures.
+        inferencer: Its export.
+        paths: Paths of the images.
 
     Raises:
-        RuntimeError: If the answers differ.
+        RuntimeError: If the predictions differ.
     """
     scores, maps, torch_times, openvino_times = [], [], [], []
     for path in (paths[0], *paths):  # the first one warms up
@@ -139,9 +139,9 @@ def compare(model: AnomalibModule, inferencer: OpenVINOInferencer, paths: Sequen
         maps.append(_mean_difference(ours.anomaly_map, theirs.anomaly_map))
         torch_times.append(1000 * (middle - start))
         openvino_times.append(1000 * (end - middle))
-    if not (max(scores) <= SCORE_TOLERANCE and max(maps) <= MAP_TOLERANCE):  # NaN is no agreement
+    if not (max(scores) <= SCORE_TOLERANCE and max(maps) <= MAP_TOLERANCE):  # NaN does not agree
         msg = (
-            f"Expected OpenVINO to answer as the checkpoint does, to {SCORE_TOLERANCE} in scores and {MAP_TOLERANCE} "
+            f"Expected OpenVINO to predict as the checkpoint does, to {SCORE_TOLERANCE} in scores and {MAP_TOLERANCE} "
             f"in maps, got differences of {max(scores):.2g} and {max(maps):.2g}. Please report this with the line "
             f"'{machine()}'."
         )
@@ -156,19 +156,19 @@ def compare(model: AnomalibModule, inferencer: OpenVINOInferencer, paths: Sequen
 
 
 def _mean_difference(ours: torch.Tensor, theirs: Any) -> float:
-    """Mean difference of an answer in torch from one in NumPy."""
+    """Compute the mean absolute difference of a prediction in torch from one in NumPy."""
     return float((ours.flatten() - torch.as_tensor(theirs).flatten()).abs().mean())
 
 
 def run(data: AnomalibDataModule, name: str, output: Path, steps: int, seed: int) -> str:
-    """Train, test, export, compare.
+    """Train, test, export and compare.
 
     Args:
-        data: The pictures.
+        data: The images.
         name: Class of the model.
-        output: Folder under which anomalib makes a new folder per run.
-        steps: Training steps, rounded up to whole passes over the pictures.
-        seed: Seed of the student's first weights and of the order of the pictures.
+        output: Folder in which anomalib makes a new folder per run.
+        steps: Training steps, rounded up to whole epochs.
+        seed: Seed of the student's initial weights and of the order of the images.
 
     Returns:
         The summary.
@@ -187,13 +187,13 @@ def run(data: AnomalibDataModule, name: str, output: Path, steps: int, seed: int
         callbacks=[StepLog("      training"), called_bad],
     )
 
-    logger.info("[2/5] Training the student on pictures of good parts.")
+    logger.info("[2/5] Training the student on images of good parts.")
     start = time.perf_counter()
     engine.fit(model=model, datamodule=data)
     seconds = time.perf_counter() - start
 
     logger.info("[3/5] Testing, and drawing heat maps.")
-    model.evaluator = evaluator()  # not before: AUPRO's limit would enter the checkpoint, which no other model can load
+    model.evaluator = evaluator()  # not before: AUPRO's limit in the checkpoint would keep other models from loading it
     (values,) = engine.test(model=model, datamodule=data, verbose=False)
     checkpoint = Path(str(engine.best_model_path))
     heat_maps = checkpoint.parents[2] / "images"
@@ -205,7 +205,7 @@ def run(data: AnomalibDataModule, name: str, output: Path, steps: int, seed: int
         ckpt_path=checkpoint,
         onnx_kwargs={"verbose": False},
     )
-    assert exported is not None  # noqa: S101  # for the type checker: it is None for other kinds only
+    assert exported is not None  # noqa: S101  # for the type checker: it is None only for other kinds
 
     logger.info("[5/5] Comparing OpenVINO with the checkpoint.")
     inferencer = OpenVINOInferencer(exported, device="CPU", config={"INFERENCE_PRECISION_HINT": "f32"})
@@ -215,10 +215,10 @@ def run(data: AnomalibDataModule, name: str, output: Path, steps: int, seed: int
     lines = [
         *metric_lines(values),
         ("at the threshold", str(called_bad)),
-        ("training", f"{seconds:.0f} s, {engine.trainer.global_step} steps of {data.train_batch_size} pictures"),
-        ("torch", f"{agreement.torch_ms:.1f} ms per picture"),
-        ("OpenVINO", f"{agreement.openvino_ms:.1f} ms per picture"),
-        ("the same answer", f"on {agreement.pictures} pictures: {agreement}"),
+        ("training", f"{seconds:.0f} s, {engine.trainer.global_step} steps of {data.train_batch_size} images"),
+        ("torch", f"{agreement.torch_ms:.1f} ms per image"),
+        ("OpenVINO", f"{agreement.openvino_ms:.1f} ms per image"),
+        ("same predictions", f"on {agreement.pictures} images: {agreement}"),
         ("machine", machine(torch.get_num_threads())),
         ("heat maps", f"{_shown(heat_maps)} (one scale for all)"),
         ("checkpoint", f"{_shown(checkpoint)} ({_megabytes(checkpoint)})"),

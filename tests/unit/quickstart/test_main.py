@@ -38,19 +38,19 @@ def test_output_that_is_a_file(tmp_path: Path) -> None:
     file.touch()
     for output in (file, file / "below"):
         message = refusal("--output", output)
-        assert message.startswith(f"Expected a folder that can be written as --output, got '{output}'")
+        assert message.startswith(f"Expected a writable folder as --output, got '{output}'")
         assert message.endswith("Choose another one.")
 
 
 def test_data_that_is_not_there(tmp_path: Path) -> None:
     message = refusal("--output", tmp_path, "--data", tmp_path / "nothing")
     assert message.startswith("Expected fabric, metal, washer or a folder as --data, got '")
-    assert message.endswith("nothing', which does not exist. Correct the path.")
+    assert message.endswith("nothing', which does not exist. Set --data to one of them.")
 
 
 def test_data_of_another_layout(tmp_path: Path) -> None:
     message = refusal("--output", tmp_path, "--data", tmp_path)
-    assert message.startswith("Expected pictures of good parts to learn from in '")
+    assert message.startswith("Expected images of good parts to learn from in '")
 
 
 @pytest.mark.parametrize("argument", ["--steps", "--batch_size"])
@@ -88,7 +88,7 @@ def test_the_whole_run_on_an_own_folder(tmp_path: Path) -> None:
             "training",
             "torch",
             "OpenVINO",
-            "the same answer",
+            "same predictions",
             "machine",
             "heat maps",
         } <= starts

@@ -36,7 +36,7 @@ def test_an_empty_part_is_named(own: Path, part: str) -> None:
     shutil.rmtree(own / part)
     (own / part).mkdir()
     (own / part / "notes.txt").touch()
-    with pytest.raises(FileNotFoundError, match=rf"^Expected pictures of .* in '{own / part}', got none\. Put some"):
+    with pytest.raises(FileNotFoundError, match=rf"^Expected images of .* in '{own / part}', got none\. Put some"):
         check_layout(own)
 
 
@@ -48,18 +48,18 @@ def test_no_folder_of_bad_parts(own: Path) -> None:
 
 
 def test_no_folder_at_all(own: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"^Expected a folder, got '.*000.png', which is none\. Correct"):
+    with pytest.raises(FileNotFoundError, match=r"^Expected a folder, got '.*000.png', which is not one\. Set --data"):
         check_layout(own / "train" / "good" / "000.png")
 
 
 def test_too_few_good_parts(own: Path) -> None:
     (own / "train" / "good" / "000.png").unlink()
-    with pytest.raises(ValueError, match=r"^Expected 5 or more pictures in .*, got 4\. Take some more\.$"):
+    with pytest.raises(ValueError, match=r"^Expected 5 or more images in .*, got 4\. Add more there\.$"):
         check_layout(own)
 
 
 def test_a_picture_that_is_none(own: Path) -> None:
     broken = own / "test" / "good" / "001.JPG"
     broken.touch()
-    with pytest.raises(ValueError, match=rf"^Expected pictures that can be read, got '{broken}' .* Remove"):
+    with pytest.raises(ValueError, match=rf"^Expected readable images, got '{broken}' .* Remove"):
         check_layout(own)

@@ -87,8 +87,10 @@ class Constant(nn.Module):
         return InferenceBatch(torch.full((len(images),), self.score), anomaly_map=torch.full((1, 1, 8, 8), self.value))
 
     def predict(self, images: Tensor) -> SimpleNamespace:
-        answer = self(images)
-        return SimpleNamespace(pred_score=answer.pred_score.numpy(), anomaly_map=answer.anomaly_map[:, 0].numpy())
+        prediction = self(images)
+        return SimpleNamespace(
+            pred_score=prediction.pred_score.numpy(), anomaly_map=prediction.anomaly_map[:, 0].numpy()
+        )
 
 
 def test_comparison(own: Path) -> None:
@@ -102,5 +104,5 @@ def test_comparison(own: Path) -> None:
     assert near.score == pytest.approx(SCORE_TOLERANCE / 2, rel=1e-3)
     assert near.anomaly_map == pytest.approx(MAP_TOLERANCE / 2, rel=1e-3)
     for score, value in ((0.5 + 2 * SCORE_TOLERANCE, 0.5), (0.5, 0.5 + 2 * MAP_TOLERANCE), (0.5, float("nan"))):
-        with pytest.raises(RuntimeError, match=r"^Expected OpenVINO to answer as the checkpoint does"):
+        with pytest.raises(RuntimeError, match=r"^Expected OpenVINO to predict as the checkpoint does"):
             ask(score, value)

@@ -1,7 +1,7 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Multi-modal reverse distillation: decoders restore the features of a siamese teacher in colour and depth."""
+"""Multi-modal reverse distillation: decoders restore a siamese teacher's features of colour and depth."""
 
 from .lightning_model import Mmrd
 

@@ -1,9 +1,9 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Photo, depth and mask pre-processed together, in training, in testing and inside an exported graph.
+"""Joint pre-processing of photo, depth and mask, in training, in testing and inside an exported graph.
 
-anomalib's pre-processor transforms photo and mask only, and augmentations of its data sets never reach the depth.
+anomalib's pre-processor transforms only photo and mask, and its data sets never augment the depth.
 """
 
 from collections.abc import Iterable
@@ -23,13 +23,13 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 NORMAL_RANGE = (0.25, 0.75)
-"""Where the depths of good parts lie in the depth image; depths outside them must stay visible."""
+"""Values of normal depths in the depth image; depths beyond them must stay visible."""
 LOWEST = 0.05
 """Smallest value of a measured depth in the depth image; 0 means missing."""
 TAIL = 0.005
 """Share of the normal depths that may lie outside ``NORMAL_RANGE`` on either side."""
 SAMPLES = 100_000
-"""Depths per image that the range is taken from, at most."""
+"""Maximum number of depths per image to estimate the range from."""
 
 FLAT = 1e-4
 """Smallest width of the range, as a share of the depth: smaller differences are rounding."""
@@ -40,25 +40,25 @@ Aux = Literal["depth", "normals"]
 
 
 class DepthPreProcessor(PreProcessor):
-    """Resize photo, depth and mask alike, and turn the depth into an image of three channels.
+    """Resize photo, depth and mask to one size, and turn the depth into an image of three channels.
 
-    The depth comes as ``(N, 1, H, W)``, where NaN is missing, or as an organised point cloud ``(N, 3, H, W)`` of x, y
-    and z, where NaN or z = 0 is missing; of any size. It is resized over measured values only, so that a hole does not
-    pull its neighbours down. Constants of the training set scale it, which keeps absolute depth: depths of good parts
-    span the middle half of the depth image, since dents and bumps go beyond them. Missing values become 0 (surface
-    normals: no normal), whatever their neighbours are.
+    The depth is ``(N, 1, H, W)``, where NaN is missing, or an organised point cloud ``(N, 3, H, W)`` of x, y and z,
+    where NaN or z = 0 is missing; of any size. Only measured values are resized, so that holes do not lower their
+    neighbours. Constants of the training set scale it, which keeps absolute depth: normal depths span the middle half
+    of the depth image, since dents and bumps exceed them. Missing values become 0 (surface normals: no normal),
+    whatever their neighbours are.
 
-    Surface normals are computed behind resizing and augmentation, so that a mirrored part has mirrored normals.
+    Surface normals are computed after resizing and augmentation, so that a mirrored part has mirrored normals.
 
     Args:
         transform: Applied to the photo; the depth is resized to the result. Geometric steps other than ``Resize``
             belong in ``augmentation``.
         aux: The second modality: the depth, or surface normals computed from it.
-        augmentation: Geometric transform of training images, the same for photo, depth and mask; each image has its
-            own chance.
+        augmentation: Geometric transform of training images, the same for photo, depth and mask, and drawn anew for
+            each image.
 
     Attributes:
-        depth_channels: Channels of the depth maps in training, which all later ones must have; None before training.
+        depth_channels: Channels of the depth maps in training, required of all later ones; None before training.
 
     Example:
         >>> from torchvision.transforms.v2 import Resize
@@ -87,9 +87,9 @@ class DepthPreProcessor(PreProcessor):
         self.depth_channels: int | None = None
 
     def checkpoint_config(self) -> dict[str, Any]:
-        """Add the constants of the training set to what anomalib saves of a pre-processor.
+        """Add the constants of the training set to anomalib's configuration of a pre-processor.
 
-        They are not in the state dict, so that checkpoints load whatever pre-processor a model was built with.
+        They are not in the state dict, so that checkpoints load whichever pre-processor a model was built with.
         """
         constants = {name: getattr(self, name).item() for name in CONSTANTS}
         return {**super().checkpoint_config(), **constants, "depth_channels": self.depth_channels}
@@ -119,7 +119,7 @@ class DepthPreProcessor(PreProcessor):
     on_predict_batch_start = on_validation_batch_start
 
     def transform_batch(self, batch: Any, *, augment: bool = False) -> None:
-        """Transform photo, mask and, where there is one, depth of a batch in place."""
+        """Transform photo, mask and depth, if any, of a batch in place."""
         if self.transform:
             batch.image, batch.gt_mask = self.transform(batch.image, batch.gt_mask)
         depth = getattr(batch, "depth_map", None)
@@ -139,7 +139,7 @@ class DepthPreProcessor(PreProcessor):
             depth: Depth maps, as for the class.
 
         Returns:
-            Photos, and depth images ``(N, 3, h, w)`` where there is depth.
+            Photos, and with ``depth`` also depth images ``(N, 3, h, w)``.
         """
         photo = exportable(self.transform)(batch) if self.transform else batch
         if depth is None:
@@ -157,14 +157,14 @@ class DepthPreProcessor(PreProcessor):
             Depths of that size; NaN where less than half of a pixel was measured.
 
         Raises:
-            ValueError: If the depth has other channels than in training.
+            ValueError: If the depth does not have the channels of training.
         """
         allowed = (1, 3) if self.depth_channels is None else (self.depth_channels,)
         if depth.shape[1] not in allowed:
             channels = " or ".join(map(str, allowed))
             msg = (
                 f"Expected depth maps of {channels} channels as in training (heights: 1, points: 3), got "
-                f"{depth.shape[1]}. Serve depth as the datamodule of the training did."
+                f"{depth.shape[1]}. Set the datamodule's depth as in training."
             )
             raise ValueError(msg)
         measured = _measured(depth)
@@ -174,20 +174,20 @@ class DepthPreProcessor(PreProcessor):
         return torch.where(share > 0.5, values, torch.nan)
 
     def depth_image(self, values: Tensor) -> Tensor:
-        """Turn depths into an image that a network for photos can see.
+        """Turn depths into the input of a network for photos.
 
         Args:
-            values: As :meth:`resized` gives them.
+            values: As returned by :meth:`resized`.
 
         Returns:
-            ``(N, 3, h, w)``, normalised as photos of ImageNet are.
+            ``(N, 3, h, w)``, normalised like ImageNet's photos.
         """
         picture = self._normals(values) if self.aux == "normals" else self._scaled(values)
         mean, std = _imagenet(picture)
         return (picture - mean) / std
 
     def _scaled(self, values: Tensor) -> Tensor:
-        """Depths in 0..1, ``(N, 1, h, w)``; 0 where missing."""
+        """Scale depths to 0..1, ``(N, 1, h, w)``; 0 where missing."""
         depth = values[:, -1:]
         measured = ~depth.isnan()
         depth = torch.where(measured, depth, 0.0)
@@ -196,10 +196,10 @@ class DepthPreProcessor(PreProcessor):
         return torch.where(measured, (bottom + (top - bottom) * share).clamp(LOWEST, 1.0), 0.0)
 
     def _normals(self, values: Tensor) -> Tensor:
-        """Unit normals towards the camera in 0..1, ``(N, 3, h, w)``; (0.5, 0.5, 0) where there is none.
+        """Compute unit normals towards the camera, in 0..1, ``(N, 3, h, w)``; (0.5, 0.5, 0) where missing.
 
-        A map of heights lies on a grid of the pitch that makes the steepest normal slopes 45 degrees, with the camera
-        above.
+        A height map is placed on a grid whose pitch makes the steepest slopes of normal parts 45 degrees, with the
+        camera above.
         """
         is_map = values.shape[1] == 1
         if is_map:
@@ -228,10 +228,10 @@ class DepthPreProcessor(PreProcessor):
 
         Args:
             maps: Raw depth maps of normal images, each ``(H, W)``, ``(1, H, W)`` or ``(3, H, W)``.
-            size: Height and width at which the model sees them.
+            size: Height and width of the model's input.
 
         Raises:
-            ValueError: If no depth is measured in any of them.
+            ValueError: If none of them has a measured depth.
         """
         depths: list[Tensor] = []
         slopes: list[Tensor] = []
@@ -245,7 +245,7 @@ class DepthPreProcessor(PreProcessor):
                 kept.append(flat[:: max(1, len(flat) // SAMPLES)])
         every = torch.cat(depths) if depths else torch.empty(0)
         if not len(every):
-            msg = "Expected depth in normal training images, got none that is measured. Check the depth files."
+            msg = "Expected measured depth in the normal training images, got none. Check the depth files."
             raise ValueError(msg)
         low, high = _quantile(every, TAIL), _quantile(every, 1 - TAIL)
         self.depth_low.copy_(low)
@@ -254,7 +254,7 @@ class DepthPreProcessor(PreProcessor):
 
 
 def default_transform(size: tuple[int, int] = (256, 256)) -> Transform:
-    """Build anomalib's transform of photos: resize, and normalise as photos of ImageNet are."""
+    """Build anomalib's transform of photos: resize, and normalise like ImageNet's photos."""
     transform: Transform = AnomalibModule.configure_pre_processor(size).transform
     return transform
 
@@ -262,7 +262,7 @@ def default_transform(size: tuple[int, int] = (256, 256)) -> Transform:
 def augmented(
     augmentation: Transform, photos: Tensor, masks: Tensor | None, depths: Tensor | None
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """Transform each image with its mask and its depth; the depth as a mask, so that no values are mixed or tinted.
+    """Transform each image with its mask and depth; the depth as a mask, so that values are neither mixed nor tinted.
 
     Args:
         augmentation: A geometric transform.
@@ -288,30 +288,30 @@ def picture_of_depth(depth: Tensor) -> Tensor:
         depth: ``(3, H, W)``.
 
     Returns:
-        The same in 0..1, rounded to four places.
+        The depth image in 0..1, rounded to four places.
     """
     mean, std = _imagenet(depth)
     return (depth * std + mean)[0].round(decimals=4).clamp(0, 1)
 
 
 def _imagenet(like: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and deviation of ImageNet's photos, ``(1, 3, 1, 1)``."""
+    """Return mean and deviation of ImageNet's photos, ``(1, 3, 1, 1)``."""
     mean, std = (like.new_tensor(numbers).view(1, 3, 1, 1) for numbers in (IMAGENET_MEAN, IMAGENET_STD))
     return mean, std
 
 
 def with_channels(depth: Tensor) -> Tensor:
-    """Depth maps ``(N, C, H, W)``, also from anomalib's ``(N, H, W)``."""
+    """Return depth maps ``(N, C, H, W)``, adding the channel to anomalib's ``(N, H, W)``."""
     return depth if depth.ndim == 4 else depth.unsqueeze(1)
 
 
 def _along_picture(normals: Tensor, across: Tensor, down: Tensor) -> Tensor:
-    """Express normals in the picture's columns and rows, which may be mirrored or turned against the scan's x and y.
+    """Express normals along the image's columns and rows, which may be mirrored or rotated against the scan's x and y.
 
     Args:
         normals: ``(N, 3, h, w)``.
         across: From each point's left to its right neighbour, ``(N, 3, h, w)``; 0 where missing.
-        down: From its upper to its lower neighbour, likewise.
+        down: From its upper to its lower neighbour, ``(N, 3, h, w)``; 0 where missing.
     """
     right = across[:, :2].sum(dim=(2, 3), keepdim=True)
     right = right * (right.square().sum(dim=1, keepdim=True) + 1e-24).rsqrt()
@@ -322,11 +322,11 @@ def _along_picture(normals: Tensor, across: Tensor, down: Tensor) -> Tensor:
 
 
 def _measured(depth: Tensor) -> Tensor:
-    """Where a depth was measured, ``(N, 1, H, W)``."""
+    """Return where a depth was measured, ``(N, 1, H, W)``."""
     finite = depth.isfinite().all(dim=1, keepdim=True)
     return finite if depth.shape[1] == 1 else finite & (depth[:, -1:] != 0)
 
 
 def _quantile(values: Tensor, share: float) -> Tensor:
-    """Like ``torch.quantile``, which takes no more than 16 million values."""
+    """Compute a quantile; ``torch.quantile`` is limited to 16 million values."""
     return values.kthvalue(1 + round(share * (len(values) - 1))).values

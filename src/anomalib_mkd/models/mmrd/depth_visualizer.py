@@ -37,7 +37,7 @@ class DepthVisualizer(ImageVisualizer):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Write one picture per image of the batch."""
+        """Write one file per image of the batch."""
         del outputs, batch_idx, dataloader_idx
         is_ready = isinstance(pl_module.pre_processor, DepthPreProcessor)
         if self.output_dir is None:
@@ -54,7 +54,7 @@ class DepthVisualizer(ImageVisualizer):
             self.picture(item, item.depth_map if is_ready and hasattr(item, "depth_map") else None).save(file)
 
     def picture(self, item: Any, depth: Tensor | None) -> Image.Image:
-        """Draw one item with its pre-processed depth image ``(3, H, W)``; without one as anomalib does."""
+        """Draw one item with its pre-processed depth image ``(3, H, W)``; without depth, as anomalib does."""
         row: Any = visualize_image_item(
             item,
             fields=self.fields,
@@ -79,7 +79,7 @@ class DepthVisualizer(ImageVisualizer):
 
 
 def depth_panel(depth: Tensor) -> Image.Image:
-    """Draw a pre-processed depth image: depth in colours, black where missing; normals as they are.
+    """Draw a pre-processed depth image: depth in colours, black where missing; normals unchanged.
 
     Args:
         depth: ``(3, H, W)``.

@@ -1,12 +1,12 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""How two modalities become one: the features that are the target of distillation, and the two anomaly maps.
+"""Fusion of two modalities: of the features that are distilled, and of the two anomaly maps.
 
-A defect that only one modality shows weakens in fused features: in a mean of features of norms r and a by
-``r^2 / (r^2 + a^2)``. Hence the default keeps both targets side by side and joins the maps, each measured by the peaks
-that it has on normal images: a score is a peak, and how far peaks stand out from the mean differs between modalities
-more than their standard deviations suggest.
+Fused features weaken a defect that only one modality shows: in a mean of features of norms r and a, by
+``r^2 / (r^2 + a^2)``. Hence the default keeps both targets separate and fuses the maps, each scaled by its peaks on
+normal images: a score is a peak, and how far peaks exceed the mean differs between modalities more than their standard
+deviations suggest.
 """
 
 from collections.abc import Callable
@@ -22,7 +22,7 @@ Fusion: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 
 
 def unit(features: Tensor) -> Tensor:
-    """Scale the vector of channels at each position to length 1; zero stays zero.
+    """Scale the channel vector at each position to length 1; zero stays zero.
 
     Args:
         features: ``(N, C, H, W)``.

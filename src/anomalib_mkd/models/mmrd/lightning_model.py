@@ -31,40 +31,40 @@ from anomalib_mkd.training.mixin import DistillationMixin
 from anomalib_mkd.training.normal_images import held_out, normal_batches, normal_items
 
 BETAS = (0.5, 0.999)
-"""Of Adam, as in RD4AD's code; anomalib's Reverse Distillation has 0.99 for the second."""
+"""Adam's betas, as in RD4AD's code; the second is 0.99 in anomalib's Reverse Distillation."""
 AUX_IMAGES = 256
-"""Normal images that the second modality's range and statistics are estimated from."""
+"""Maximum number of normal images to estimate the second modality's range and statistics from."""
 
 
 class Mmrd(PairedExport, DistillationMixin, AnomalibModule):
     """Multi-modal reverse distillation (Gu et al. 2024) for photos with depth.
 
-    Batches need a ``depth_map``, as those of ``DepthFolder``, or of anomalib's ``Folder3D``, have one.
+    Batches need a ``depth_map``, as provided by ``DepthFolder`` or anomalib's ``Folder3D``.
 
     Args:
         backbone: Teacher, by timm's full name: a ResNet, ResNeXt or Wide ResNet.
         branches: "mmrd"; or a baseline: reverse distillation of the photo ("rgb") or of the depth ("aux") alone, or of
-            each of them independently ("two_branch").
+            both independently ("two_branch").
         aux: The second modality: the depth, or surface normals computed from it.
-        target_fusion: Restore both modalities side by side ("concat"), or one fusion of their features: their "mean",
-            or "modulation", which adds more of the second modality where they differ.
-        modality_fusion: How two maps are joined, each scaled to 0 at its normal mean and 1 at its mean normal peak:
+        target_fusion: What the student restores: both modalities separately ("concat"), or one fusion of their
+            features: their "mean", or "modulation", which adds more of the second modality where they differ.
+        modality_fusion: How two maps are fused, each scaled to 0 at its normal mean and 1 at its mean normal peak:
             "zmax", the default, takes the larger one, "rss" the root of the sum of squares.
-        num_prototypes: Prototypes of each modality.
+        num_prototypes: Number of prototypes per modality.
         interaction: Attention within a modality and then across, within only, or none.
         loss: One cosine per image and level, as in RD4AD ("flat"); one per position ("pixel"); or the sum of both.
         sigma: Standard deviation of the map's Gaussian blur in pixels; 0 for none.
-        learning_rate: Adam's largest learning rate.
+        learning_rate: Adam's peak learning rate.
         weight_decay: Adam's weight decay.
-        schedule: "one_cycle" lets the learning rate end at 0, so that the last weights are good weights.
-        training_steps: Steps for each category where neither max_epochs nor max_steps is set, up to whole epochs.
-        cache_gigabytes: Memory for the training images and the teacher's features of them; 0 keeps none.
-        student_precision: "auto" trains the student in bf16 on CPUs that compute in it, and in f32 elsewhere.
-        pre_trained: Start from the backbone's ImageNet weights.
+        schedule: "one_cycle" decays the learning rate to 0, so that the final weights do not depend on the last steps.
+        training_steps: Steps per category if neither max_epochs nor max_steps is set, rounded up to whole epochs.
+        cache_gigabytes: Memory for the training images and the teacher's features of them; 0 disables caching.
+        student_precision: "auto" trains the student in bf16 on CPUs that compute in it, else as the trainer does.
+        pre_trained: Whether to load the backbone's ImageNet weights.
         weights: File with weights for the backbone.
-        pre_processor: Default: 256 pixels, ImageNet's normalisation, and the depth alongside. Another one must be a
+        pre_processor: Default: 256 pixels and ImageNet's normalisation, with matching depth. Any other must be a
             ``DepthPreProcessor``, unless branches="rgb".
-        post_processor: Default: anomalib's thresholds, on a scale that cuts nothing off.
+        post_processor: Default: anomalib's thresholds, on a scale that is never clipped.
         evaluator: Default: anomalib's.
         visualizer: Default: photo, depth, ground truth and heat map side by side.
 
@@ -117,13 +117,13 @@ class Mmrd(PairedExport, DistillationMixin, AnomalibModule):
 
     @staticmethod
     def configure_pre_processor(image_size: tuple[int, int] | None = None) -> DepthPreProcessor:
-        """Build the default pre-processor, for images of another size if one is given."""
+        """Build the default pre-processor, for images of 256 pixels or another size."""
         return DepthPreProcessor(default_transform(image_size or (256, 256)))
 
     @classmethod
     def configure_visualizer(cls) -> DepthVisualizer:
         """Build the default visualizer."""
-        return DepthVisualizer(text_config={"size": 15})  # anomalib's own cuts its longest label off
+        return DepthVisualizer(text_config={"size": 15})  # anomalib's default size cuts off its longest label
 
     @property
     def input_names(self) -> tuple[str, ...]:
@@ -131,17 +131,17 @@ class Mmrd(PairedExport, DistillationMixin, AnomalibModule):
         return ("image",) if self.hparams["branches"] == RGB else ("image", "depth")
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Configure Adam over everything that learns."""
+        """Configure Adam for all trainable parameters."""
         rate, decay = self.hparams["learning_rate"], self.hparams["weight_decay"]
         return self.scheduled(
             torch.optim.Adam(self.model.learned_parameters(), lr=rate, betas=BETAS, weight_decay=decay)
         )
 
     def inputs(self, batch: Any) -> Tensor:
-        """Return photo and depth image of a batch as one image, as far as the branches see them.
+        """Return the branches' input as one image: photo, depth image, or both, ``(N, 3 or 6, H, W)``.
 
         Raises:
-            ValueError: If there is no depth, and it is needed.
+            ValueError: If the branches need depth and there is none.
         """
         branches = self.hparams["branches"]
         if branches == RGB:
@@ -159,9 +159,9 @@ class Mmrd(PairedExport, DistillationMixin, AnomalibModule):
         super().on_train_start()
 
     def calibrate(self) -> None:
-        """Also measure the maps of normal images, of held-out ones if possible.
+        """Also calibrate the maps on normal images, held-out ones if possible.
 
-        The distances of training images are smaller than those of new ones, and not equally in both modalities.
+        Training images have smaller distances than new ones, to a different extent in each modality.
         """
         super().calibrate()
         if self.model.modality_fusion is not None:
@@ -169,14 +169,14 @@ class Mmrd(PairedExport, DistillationMixin, AnomalibModule):
             self.model.calibrate(self.inputs(batch) for batch in normal_batches(self, dataset=dataset))
 
     def forward(self, batch: Tensor, depth: Tensor | None = None) -> InferenceBatch:
-        """Predict on raw inputs as testing does; this is what is exported.
+        """Predict on raw inputs, as in testing; this method is exported.
 
         Args:
             batch: Photos ``(N, 3, H, W)`` in 0..1.
             depth: Depth maps ``(N, 1, H, W)``, or point clouds ``(N, 3, H, W)``, as for :class:`DepthPreProcessor`.
 
         Raises:
-            ValueError: If there is no depth, and it is needed.
+            ValueError: If the branches need depth and there is none.
         """
         if self.hparams["branches"] == RGB:
             return super().forward(batch)
@@ -188,7 +188,7 @@ class Mmrd(PairedExport, DistillationMixin, AnomalibModule):
 
 
 def check_pre_processor(pre_processor: Any, branches: str, aux: str) -> None:
-    """Refuse a pre-processor that leaves the depth alone, or makes something else of it.
+    """Reject a pre-processor that ignores the depth, or computes another modality from it.
 
     Args:
         pre_processor: The model's, or ``None``.
@@ -196,19 +196,19 @@ def check_pre_processor(pre_processor: Any, branches: str, aux: str) -> None:
         aux: As for :class:`Mmrd`.
 
     Raises:
-        ValueError: If it does.
+        ValueError: If the pre-processor does not fit.
     """
     if branches == RGB or pre_processor is None:
         return
     if not isinstance(pre_processor, DepthPreProcessor):
         msg = (
             f"Expected a DepthPreProcessor for branches={branches!r}, got a {type(pre_processor).__name__}, which "
-            "leaves the depth as it is. Wrap its transform: DepthPreProcessor(transform)."
+            "does not change the depth. Wrap its transform: DepthPreProcessor(transform)."
         )
         raise ValueError(msg)  # noqa: TRY004  # as for every other argument
     if pre_processor.aux != aux:
         msg = (
-            f"Expected a pre-processor with aux={aux!r}, as the model's, got {pre_processor.aux!r}. "
-            "Set aux of both to the same."
+            f"Expected a pre-processor with the model's aux={aux!r}, got {pre_processor.aux!r}. "
+            "Set aux to the same value in both."
         )
         raise ValueError(msg)

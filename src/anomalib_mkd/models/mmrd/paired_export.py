@@ -1,7 +1,7 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Exports with two inputs, a photo and its depth; anomalib's take one."""
+"""Exports with two inputs, a photo and its depth; anomalib's have one."""
 
 import warnings
 from pathlib import Path
@@ -17,20 +17,20 @@ from anomalib_mkd.export.mixin import DistillationExport
 from anomalib_mkd.export.staged import staged
 
 EXAMPLE_SIZE = (64, 64)
-"""Of the photo in an export for any size."""
+"""Size of the example photo in an export for any size."""
 
 
 class PairedExport(DistillationExport):
-    """Export of a model whose ``forward`` takes what :attr:`input_names` names; goes before the other bases."""
+    """Export of a model whose ``forward`` takes the inputs :attr:`input_names`; goes before the other bases."""
 
     @property
     def input_names(self) -> tuple[str, ...]:
-        """Inputs of an export, in order: ``image``, and ``depth`` where it is needed."""
+        """Inputs of an export, in order: ``image``, and ``depth`` if needed."""
         return ("image", "depth")
 
     @property
     def depth_channels(self) -> int:
-        """Channels of a raw depth map: 1, or 3 where training saw point clouds, or where it comes pre-processed."""
+        """Channels of an export's depth: 1, or 3 if training used point clouds or depth comes pre-processed."""
         pre_processor: Any = self.pre_processor
         return (pre_processor.depth_channels or 1) if pre_processor else 3
 
@@ -44,7 +44,7 @@ class PairedExport(DistillationExport):
         if depth is None:
             msg = (
                 f"Expected a depth map with every photo for {type(self).__name__}, got none. Use a datamodule with "
-                "depth, such as DepthFolder, and give both inputs, or set branches='rgb'."
+                "depth, such as DepthFolder, and pass both inputs, or set branches='rgb'."
             )
             raise ValueError(msg)
         return depth
@@ -63,7 +63,7 @@ class PairedExport(DistillationExport):
         input_size: tuple[int, int] | None = None,
         **kwargs: Any,
     ) -> Path:
-        """Export with the inputs ``image`` ``(N, 3, H, W)`` and ``depth`` ``(N, C, H', W')``, any number of pairs.
+        """Export with the inputs ``image`` ``(N, 3, H, W)`` and ``depth`` ``(N, C, H', W')``, for any number of pairs.
 
         Args:
             export_root: Folder of the export.

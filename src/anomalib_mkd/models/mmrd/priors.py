@@ -1,10 +1,10 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""What the student knows of normal parts, and how the modalities exchange it.
+"""Priors: prototypes of normal parts, and their interaction between modalities.
 
-Source: the abstract of MMRD (Gu et al., AAAI 2024) has priors learned from the teacher's features of normal data, and
-their interaction, first within a modality and then across; the formulas and the constants are ours.
+Source: the abstract of MMRD (Gu et al., AAAI 2024) describes priors learned from the teacher's features of normal data,
+and their interaction, first within a modality and then across; the formulas and the constants are ours.
 """
 
 from collections.abc import Sequence
@@ -19,6 +19,7 @@ PRIOR_DIM = 256
 TEMPERATURE = 0.1
 """Divides the cosines to prototypes before the softmax."""
 HEADS = 4
+"""Attention heads."""
 
 InteractionKind: TypeAlias = Literal["intra_cross", "intra", "none"]
 
@@ -26,8 +27,8 @@ InteractionKind: TypeAlias = Literal["intra_cross", "intra", "none"]
 class Prior(nn.Module):
     """Replace each position of a query by the prototypes of normal parts that it resembles.
 
-    What comes out is a mean of prototypes, weighted by a softmax over cosines. A position unlike anything in training
-    can therefore not be copied through.
+    The output is a mean of prototypes, weighted by a softmax over cosines, so a position unlike anything in training
+    cannot be copied through.
 
     Args:
         channels: Channels ``C`` of the queries.
@@ -49,19 +50,19 @@ class Prior(nn.Module):
         self.perplexity = torch.zeros(())
 
     def weights(self, tokens: Tensor) -> Tensor:
-        """Weigh the prototypes for each token.
+        """Compute the weights of the prototypes for each token.
 
         Args:
             tokens: ``(N, h*w, PRIOR_DIM)``.
 
         Returns:
-            Weights ``(N, h*w, K)`` in 0..1, of sum 1.
+            Weights ``(N, h*w, K)`` in 0..1, which sum to 1 over K.
         """
         cosines = _unit(tokens) @ _unit(self.prototypes).T
         return (cosines / TEMPERATURE).softmax(dim=-1)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Look up."""
+        """Look up the prototypes."""
         weights = self.weights(rearrange(self.query(features), "n d h w -> n (h w) d"))
         if self.training:
             usage = reduce(weights.detach().float(), "n token prototype -> prototype", "mean")
@@ -70,12 +71,12 @@ class Prior(nn.Module):
 
 
 def _unit(vectors: Tensor) -> Tensor:
-    """Scale to length 1 by a root instead of a norm, which quantisation takes for the mark of an anomaly map."""
+    """Scale to length 1 by a root, not a norm: quantisation treats a norm as the start of an anomaly map."""
     return vectors * (vectors.square().sum(dim=-1, keepdim=True) + 1e-12).rsqrt()
 
 
 class Attention(nn.Module):
-    """Add to tokens what they find in others; no position enters, so that any image size will do."""
+    """Add to tokens what they attend to in others; without positions, so that any image size works."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -91,7 +92,7 @@ class Attention(nn.Module):
 
 
 class Interaction(nn.Module):
-    """Let the tokens of a modality meet each other, then those of the other modality, both directions at once.
+    """Let tokens attend to those of their own modality, then to those of the other, in both directions at once.
 
     Args:
         modalities: Two names.
@@ -106,11 +107,11 @@ class Interaction(nn.Module):
         )
 
     def forward(self, tokens: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Interact; ``(N, T, PRIOR_DIM)`` per modality, in and out."""
+        """Update the tokens, ``(N, T, PRIOR_DIM)`` per modality, in and out."""
         first, second = tokens
         other = {first: second, second: first}
         for step, attentions in self.steps.items():
-            source = tokens  # of both directions: which modality comes first must not matter
+            source = tokens  # for both directions: the order of the modalities must not matter
             tokens = {
                 name: attentions[name](source[name], source[other[name] if step == "cross" else name])
                 for name in source

@@ -1,7 +1,7 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""One frozen network that sees several kinds of images."""
+"""One frozen network for several modalities."""
 
 import copy
 from collections.abc import Iterable, Sequence
@@ -14,11 +14,11 @@ from anomalib_mkd.training.batch_norm import estimating_batch_norm
 from anomalib_mkd.types import Pyramid
 
 RGB = "rgb"
-"""The modality that the pretrained statistics belong to."""
+"""The modality of the pretrained statistics."""
 
 
 def level(modality: str, layer: str) -> str:
-    """Name the features of a layer for one modality.
+    """Return the name of a layer's features in one modality.
 
     Example:
         >>> level("rgb", "layer1")
@@ -28,10 +28,10 @@ def level(modality: str, layer: str) -> str:
 
 
 class SiameseTeacher(FrozenNetwork):
-    """A teacher whose convolutions all modalities share, while each has BatchNorm statistics of its own.
+    """A teacher whose convolutions are shared by all modalities, with separate BatchNorm statistics for each.
 
-    Source: MMRD (Gu et al., AAAI 2024) has such a siamese teacher; where the statistics of the second modality come
-    from is not public. Here they start as the pretrained ones and are estimated on normal images.
+    Source: MMRD (Gu et al., AAAI 2024) has such a siamese teacher; how it obtains the statistics of the second modality
+    is not public. Here they start from the pretrained ones and are estimated on normal images.
 
     Args:
         teacher: The network for the first modality.
@@ -41,7 +41,7 @@ class SiameseTeacher(FrozenNetwork):
         estimated: Whether the statistics of the modalities other than ``"rgb"`` have been estimated.
 
     Shape:
-        ``(N, 3 M, H, W)`` in, a pyramid out whose levels are named by :func:`level`, M modalities.
+        ``(N, 3 M, H, W)`` with M modalities in, a pyramid out whose levels are named by :func:`level`.
 
     Example:
         >>> teacher = SiameseTeacher(Teacher("resnet18.tv_in1k", ["layer1"], pre_trained=False), ["rgb", "aux"])
@@ -70,11 +70,11 @@ class SiameseTeacher(FrozenNetwork):
 
     @property
     def ready(self) -> Tensor:
-        """Whether the weights are there."""
+        """Whether the weights are loaded."""
         return self.teacher.ready
 
     def prepare(self) -> None:
-        """Load the pretrained weights, unless they are there already; errors as for :class:`Teacher`."""
+        """Load the pretrained weights, unless they are already loaded; errors as for :class:`Teacher`."""
         if not bool(self.ready):
             self.teacher.prepare()
             for other in self.others:
@@ -83,8 +83,8 @@ class SiameseTeacher(FrozenNetwork):
     def estimate(self, batches: Iterable[Tensor]) -> None:
         """Estimate the statistics of the modalities other than ``"rgb"``.
 
-        A level sees features that the levels before normalise batch by batch, so that its statistics are close to, but
-        not exactly, those under the final ones.
+        Meanwhile, earlier levels normalise batch by batch, so the statistics of a level are close to, but not exactly,
+        those under the final statistics of the earlier levels.
 
         Args:
             batches: Pre-processed normal images ``(N, 3 M, H, W)``.

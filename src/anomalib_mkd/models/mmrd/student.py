@@ -1,7 +1,7 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""The students of reverse distillation: they see the teacher's features, squeezed, and restore them."""
+"""The students of reverse distillation: they compress the teacher's features and restore them."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -18,7 +18,7 @@ from anomalib_mkd.models.mmrd.siamese import level
 from anomalib_mkd.types import Pyramid
 
 FUSED = "fused"
-"""The one target of both modalities, if there is only one."""
+"""Name of the single target of both modalities."""
 
 
 def make_bottleneck(backbone: str) -> OCBE:
@@ -33,7 +33,7 @@ def make_bottleneck(backbone: str) -> OCBE:
 
 
 def features_of(modality: str, layers: Sequence[str], pyramid: Pyramid) -> list[Tensor]:
-    """Pick a modality's levels, shallow to deep."""
+    """Return a modality's levels, shallow to deep."""
     return [pyramid[level(modality, layer)] for layer in layers]
 
 
@@ -64,19 +64,19 @@ class PlainStudent(nn.Module):
 
 
 class GuidedStudent(nn.Module):
-    """A bottleneck and a decoder per modality, guided by what both modalities' priors know of normal parts.
+    """A bottleneck and a decoder per modality, guided by both modalities' priors of normal parts.
 
-    What one modality sees reaches the restoration of the other through prototypes only: noise of the colour does not
-    blur the depth.
+    One modality influences the restoration of the other only through prototypes: noise in the colour does not blur the
+    depth.
 
     Args:
         backbone: A ResNet's name without tag.
         channels: The teacher's three layers and their channels.
         modalities: Two names.
-        one_target: One fused target under the layers' own names, restored from both embeddings by one decoder, instead
-            of one target per modality.
-        num_prototypes: Prototypes of each modality.
-        interaction: How the modalities' tokens meet.
+        one_target: Whether there is one fused target under the layers' own names, restored from both embeddings by one
+            decoder, instead of one target per modality.
+        num_prototypes: Number of prototypes per modality.
+        interaction: How the modalities' tokens interact.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class GuidedStudent(nn.Module):
         self.bottlenecks = nn.ModuleDict({name: make_bottleneck(backbone) for name in modalities})
         self.priors: Any = nn.ModuleDict({name: Prior(sum(channels.values()), num_prototypes) for name in modalities})
         self.interaction = Interaction(modalities, interaction)
-        embedded = 2 * channels[self.layers[-1]]  # the bottleneck goes on as the ResNet would
+        embedded = 2 * channels[self.layers[-1]]  # the bottleneck continues as the ResNet would
         self.guides: Any = nn.ModuleDict(
             {target: nn.Conv2d(len(modalities) * PRIOR_DIM, embedded, kernel_size=1) for target in self.sources}
         )
@@ -104,7 +104,7 @@ class GuidedStudent(nn.Module):
             nn.init.zeros_(parameter)
 
     def forward(self, teacher: Pyramid) -> Pyramid:
-        """Restore the targets from what both modalities look like and from what normal parts look like."""
+        """Restore the targets from both modalities' embeddings and the priors of normal parts."""
         levels = {name: features_of(name, self.layers, teacher) for name in self.priors}
         height, width = (side // 2 for side in next(iter(levels.values()))[-1].shape[-2:])  # of the embeddings
         embedded = {name: bottleneck(levels[name]) for name, bottleneck in self.bottlenecks.items()}

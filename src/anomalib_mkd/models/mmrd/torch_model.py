@@ -1,7 +1,7 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Mmrd: a siamese teacher sees colour and depth, and a guided student restores its features.
+"""Mmrd: a guided student restores a siamese teacher's features of colour and depth.
 
 Source: Gu et al., "Rethinking Reverse Distillation for Multi-Modal Anomaly Detection", AAAI 2024. Neither its full text
 nor code is public; what the abstract leaves open is ours. Plain branches are RD4AD (Deng and Li, CVPR 2022).
@@ -37,17 +37,17 @@ MODALITIES: dict[Branches, tuple[str, ...]] = {
     "aux": (AUX,),
 }
 STRIDE = 32
-"""Of the bottleneck; the decoder doubles its way back."""
+"""Stride of the bottleneck, which the decoder reverses by doublings."""
 
 
 class MmrdModel(LevelwiseTeacherStudent):
     """Teacher, student and the maps of both modalities; arguments and errors as for ``Mmrd``.
 
-    An image is a photo with the depth image behind it, ``(N, 6, H, W)``, or one of them alone, ``(N, 3, H, W)``.
+    An image is a photo followed by the depth image, ``(N, 6, H, W)``, or one of them alone, ``(N, 3, H, W)``.
 
     Attributes:
-        modalities: What an image consists of.
-        side_multiple: Divisor of every side.
+        modalities: The modalities that an image consists of.
+        side_multiple: Number of which every side of an image must be a multiple.
     """
 
     teacher: SiameseTeacher
@@ -103,11 +103,11 @@ class MmrdModel(LevelwiseTeacherStudent):
 
     def compared(self, images: Tensor, teacher: Pyramid) -> tuple[Pyramid, Pyramid]:
         """Fuse the teacher's features into targets, and restore them from the teacher's features."""
-        del images  # a reverse student sees what the teacher made of them
+        del images  # a reverse student only sees the teacher's features
         return self.targets(teacher), self.student(teacher)
 
     def targets(self, teacher: Pyramid) -> Pyramid:
-        """Compute what the student restores: the features of each modality, or one fusion of both."""
+        """Compute the student's targets: the features of each modality, or one fusion of both."""
         if self.branches != "mmrd":
             return teacher
         if self.target_fusion is None:
@@ -121,7 +121,7 @@ class MmrdModel(LevelwiseTeacherStudent):
         return [self.anomaly_map(teacher, {n: s for n, s in student.items() if n in names}, size) for names in chosen]
 
     def locate(self, teacher: Pyramid, student: Pyramid, size: torch.Size) -> Tensor:
-        """Compute the map: of the fused target, of the only modality, or of both joined; blurred last."""
+        """Compute the map: of the fused target, of the only modality, or of both, fused; blurred last."""
         if self.modality_fusion is None:
             return gaussian_blur(self.anomaly_map(teacher, student, size), self.sigma)
         maps = zip(self.modality_maps(teacher, student, size), self.map_mean, self.map_peak, strict=True)
@@ -130,10 +130,10 @@ class MmrdModel(LevelwiseTeacherStudent):
 
     @torch.no_grad()
     def calibrate(self, batches: Iterable[Tensor]) -> None:
-        """Store the mean of each modality's map over normal images, and the mean of the peaks of these images.
+        """Store the mean of each modality's map over normal images, and the mean of the images' peaks.
 
         Args:
-            batches: Pre-processed normal images, best such as the student was not trained on.
+            batches: Pre-processed normal images, preferably ones that the student was not trained on.
         """
         of_batches = []
         for images in batches:
@@ -147,14 +147,14 @@ class MmrdModel(LevelwiseTeacherStudent):
         self.map_peak.copy_(torch.maximum(reduce(peaks, "modality image -> modality", "mean"), mean + 1e-6))
 
     def observations(self) -> dict[str, Tensor]:
-        """Return how many prototypes of each modality are in use."""
+        """Return the number of prototypes in use, per modality."""
         if not isinstance(self.student, GuidedStudent):
             return {}
         return {f"{name}_prototypes_in_use": prior.perplexity for name, prior in self.student.priors.items()}
 
 
 def plain_name(backbone: str) -> str:
-    """Take the tag off a backbone that anomalib has a decoder for.
+    """Remove the tag of a backbone's name, and check that anomalib has a decoder for it.
 
     Raises:
         ValueError: If it has none.
@@ -178,23 +178,23 @@ def plain_name(backbone: str) -> str:
 def check_fusions(
     branches: Branches, target_fusion: TargetFusion, modality_fusion: ModalityFusion | None, *, one_map: bool
 ) -> None:
-    """Refuse fusions that would do nothing.
+    """Reject fusions that would have no effect.
 
     Args:
         branches: As for ``Mmrd``.
-        target_fusion: Has to be "concat", its default, unless there are targets to fuse.
-        modality_fusion: Has to be ``None``, its default, unless there are maps to join.
-        one_map: Whether there is one map only.
+        target_fusion: Must be "concat", its default, unless there are targets to fuse.
+        modality_fusion: Must be ``None``, its default, unless there are maps to fuse.
+        one_map: Whether there is only one map.
 
     Raises:
-        ValueError: If there is one.
+        ValueError: If a fusion would have no effect.
     """
     if branches != "mmrd" and target_fusion != "concat":
         msg = f"Expected target_fusion='concat' for branches={branches!r}, got {target_fusion!r}. Remove target_fusion."
         raise ValueError(msg)
     if one_map and modality_fusion is not None:
         msg = (
-            f"Expected no modality_fusion where there is one map only (branches={branches!r}, "
+            f"Expected no modality_fusion with only one map (branches={branches!r}, "
             f"target_fusion={target_fusion!r}), got {modality_fusion!r}. Remove modality_fusion."
         )
         raise ValueError(msg)

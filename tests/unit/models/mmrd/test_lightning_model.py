@@ -36,7 +36,7 @@ def build(**arguments: Any) -> Mmrd:
         ({"pre_processor": PreProcessor(default_transform())}, "Expected a DepthPreProcessor for branches='mmrd'"),
         (
             {"aux": "normals", "pre_processor": DepthPreProcessor(default_transform())},
-            "Expected a pre-processor with aux='normals', as the model's, got 'depth'",
+            "Expected a pre-processor with the model's aux='normals', got 'depth'",
         ),
     ],
 )
