@@ -76,7 +76,7 @@ class Life:
 
     def photos(self) -> tuple[Tensor, NDArray[np.bool_]]:
         """The test pictures ``(N, 3, 96, 96)``, which the model enlarges, and which of them are defective."""
-        data = make_data(self.data.root, **PICTURES)  # one that no engine has told to resize
+        data = make_data(self.data.root, **PICTURES)  # one that no engine has set to resize
         data.setup()
         batches = list(data.test_dataloader())
         return torch.cat([batch.image for batch in batches]), torch.cat([batch.gt_label for batch in batches]).numpy()
@@ -311,7 +311,7 @@ def test_8_bits_need_images(model: Model, tmp_path: Path) -> None:
 
 
 @pytest.mark.real
-def test_real_bottles_are_told_apart_after_a_short_training(
+def test_real_bottles_are_separated_after_a_short_training(
     model: Model,
     shared: Callable[[str], Path],
     tmp_path: Path,

@@ -236,25 +236,25 @@ class MaxPool(OpRun):
         return (pooled.numpy(),)
 
 
-Judge: TypeAlias = "Callable[[NDArray[np.float32]], tuple[NDArray[np.float32], NDArray[np.float32]]]"
+Predict: TypeAlias = "Callable[[NDArray[np.float32]], tuple[NDArray[np.float32], NDArray[np.float32]]]"
 
 
-def openvino_judge(file: Path, precision: str | None = "f32") -> Judge:
-    """Judge by OpenVINO, which reads its own files and ONNX's; ``None`` is the precision that it chooses itself."""
+def openvino_predict(file: Path, precision: str | None = "f32") -> Predict:
+    """Predict with OpenVINO, which reads its own files and ONNX's; ``None`` is the precision that it chooses itself."""
     hints = {"INFERENCE_PRECISION_HINT": precision} if precision else {}
     compiled = openvino.Core().compile_model(file, "CPU", hints)
 
-    def judge(images: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def predict(images: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         result = compiled(images)
         return result["pred_score"], result["anomaly_map"]
 
-    return judge
+    return predict
 
 
-def expect_agreement(judge: Judge, raw: Mkd, images: Tensor) -> None:
+def expect_agreement(predict: Predict, raw: Mkd, images: Tensor) -> None:
     with torch.inference_mode():
         expected = raw(images)
-    score, anomaly_map = judge(images.numpy())
+    score, anomaly_map = predict(images.numpy())
     assert score.shape == (len(images),)
     assert anomaly_map.shape == (len(images), 1, 128, 128)
     np.testing.assert_allclose(score, expected.pred_score.numpy(), rtol=1e-3)
@@ -267,7 +267,7 @@ def expect_agreement(judge: Judge, raw: Mkd, images: Tensor) -> None:
 def test_exported_graphs_agree_with_the_checkpoint(
     request: pytest.FixtureRequest, raw: Mkd, pictured: Tensor, kind: str, batch: int
 ) -> None:
-    expect_agreement(openvino_judge(request.getfixturevalue(kind)), raw, defective(pictured)[-batch:])
+    expect_agreement(openvino_predict(request.getfixturevalue(kind)), raw, defective(pictured)[-batch:])
 
 
 def test_the_onnx_graph_means_the_same_to_another_interpreter(onnx_file: Path, raw: Mkd, pictured: Tensor) -> None:
@@ -285,7 +285,7 @@ def test_the_torch_file_is_the_model(raw: Mkd, pictured: Tensor, tmp_path: Path)
 
 @pytest.mark.parametrize("size", [(100, 180), (256, 256), (301, 97)])
 def test_photos_of_any_size_are_resized_in_the_graph(openvino_file: Path, raw: Mkd, size: tuple[int, int]) -> None:
-    expect_agreement(openvino_judge(openvino_file), raw, pictures(2, *size))
+    expect_agreement(openvino_predict(openvino_file), raw, pictures(2, *size))
 
 
 def defective(images: Tensor) -> Tensor:
@@ -299,19 +299,19 @@ def defective(images: Tensor) -> Tensor:
     return images
 
 
-def expect_auroc(judge: Judge, raw: Mkd, normal: Tensor, tolerance: float) -> None:
+def expect_auroc(predict: Predict, raw: Mkd, normal: Tensor, tolerance: float) -> None:
     images = torch.cat((normal, defective(normal)))
     labels = np.repeat([0, 1], len(normal))
     with torch.inference_mode():
         scores = raw(images).pred_score.numpy()
-    expected, actual = (roc_auc_score(labels, values) for values in (scores, judge(images.numpy())[0]))
+    expected, actual = (roc_auc_score(labels, values) for values in (scores, predict(images.numpy())[0]))
     assert 0.7 < expected < 1  # at 1, a difference could hide
     assert actual == pytest.approx(expected, abs=tolerance)
 
 
 @pytest.mark.parametrize("kind", ["onnx_file", "openvino_file"])
 def test_auroc_in_f32(request: pytest.FixtureRequest, raw: Mkd, pictured: Tensor, kind: str) -> None:
-    expect_auroc(openvino_judge(request.getfixturevalue(kind)), raw, pictured, tolerance=0.001)
+    expect_auroc(openvino_predict(request.getfixturevalue(kind)), raw, pictured, tolerance=0.001)
 
 
 def test_auroc_and_scores_in_openvinos_own_precision(openvino_file: Path, raw: Mkd, pictured: Tensor) -> None:
@@ -319,11 +319,11 @@ def test_auroc_and_scores_in_openvinos_own_precision(openvino_file: Path, raw: M
     precision = core.compile_model(openvino_file, "CPU").get_property("INFERENCE_PRECISION_HINT").get_type_name()
     if precision == "f32":
         pytest.skip(f"OpenVINO's default precision on {core.get_property('CPU', 'FULL_DEVICE_NAME')} is f32")
-    judge = openvino_judge(openvino_file, precision=None)
-    expect_auroc(judge, raw, pictured, tolerance=0.005)
+    predict = openvino_predict(openvino_file, precision=None)
+    expect_auroc(predict, raw, pictured, tolerance=0.005)
     with torch.inference_mode():
         expected = raw(pictured).pred_score.numpy()
-    np.testing.assert_allclose(judge(pictured.numpy())[0], expected, rtol=0.03)
+    np.testing.assert_allclose(predict(pictured.numpy())[0], expected, rtol=0.03)
 
 
 def test_operators_that_openvino_computes_wrongly_or_coarsely_are_not_in_the_graphs(
@@ -343,9 +343,9 @@ def test_operators_that_openvino_computes_wrongly_or_coarsely_are_not_in_the_gra
 
 
 def test_the_graph_repeats_and_stays_finite_on_constant_images(openvino_file: Path) -> None:
-    judge = openvino_judge(openvino_file)
+    predict = openvino_predict(openvino_file)
     images = torch.cat([torch.full((1, 3, 128, 128), level) for level in (0.0, 0.5, 1.0)]).numpy()
-    for first, second in zip(judge(images), judge(images), strict=True):
+    for first, second in zip(predict(images), predict(images), strict=True):
         assert np.array_equal(first, second)
         assert np.isfinite(first).all()
 

@@ -202,7 +202,7 @@ def test_also_after_an_error(root: Path, tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_the_users_own_metrics(root: Path, tmp_path: Path) -> None:
-    """While training too; and a checkpoint that does not tell what data it was trained on."""
+    """While training too; and a checkpoint that does not name its training data."""
     evaluator = Evaluator(
         val_metrics=[AUROC(fields=["pred_score", "gt_label"], prefix="image_")],
         test_metrics=[AUPRO(fields=["anomaly_map", "gt_mask"])],

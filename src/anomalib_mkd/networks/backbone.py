@@ -96,7 +96,7 @@ def list_stages(backbone: str) -> dict[str, Stage]:
         backbone: timm's name, or ``"quickstart"``.
 
     Raises:
-        ValueError: If timm does not know the name, or the network gives no feature maps.
+        ValueError: If timm does not know the name, or the network returns no feature maps.
     """
     if backbone == QUICKSTART:
         widths = [block[-1] for block in _QUICKSTART_WIDTHS]
@@ -174,7 +174,7 @@ def create_network(backbone: str, **arguments: Any) -> nn.Module:  # passed thro
     """Create timm's feature network.
 
     Raises:
-        ValueError: If timm does not know the name, or the network gives no feature maps.
+        ValueError: If timm does not know the name, or the network returns no feature maps.
     """
     if not timm.is_model(backbone.split(".", maxsplit=1)[0]):
         near = difflib.get_close_matches(backbone, timm.list_models() + timm.list_pretrained(), n=5)

@@ -55,7 +55,7 @@ def test_masks_go_by_name_and_not_by_order(tmp_path: Path) -> None:
     assert pairs["a_b"] == "a_b_mask"
 
 
-def test_without_masks_only_images_are_judged(tmp_path: Path) -> None:
+def test_without_masks_only_images_are_scored(tmp_path: Path) -> None:
     draw_category(tmp_path / "part", mask=None)
     datamodule = ready(tmp_path)
     assert datamodule.task == "classification"

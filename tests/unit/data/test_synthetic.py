@@ -125,7 +125,7 @@ def test_a_faster_process_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize(
-    ("wrong", "told"),
+    ("wrong", "message"),
     [
         ({"category": "carpet"}, "fabric or metal or washer, got 'carpet'"),
         ({"picture_size": 32}, "picture_size to be an integer from 64, got 32"),
@@ -136,8 +136,8 @@ def test_a_faster_process_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         ({"layout": "coco"}, "mvtec or mvtec3d, got 'coco'"),
     ],
 )
-def test_wrong_recipes_are_refused(wrong: dict[str, object], told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_wrong_recipes_are_refused(wrong: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         Recipe(**{"category": "metal", **wrong})
 
 

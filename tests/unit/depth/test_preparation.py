@@ -210,7 +210,7 @@ def test_a_constant_frame_has_no_plane_to_remove(plane: Any, points: Array) -> N
 
 
 @pytest.mark.parametrize(
-    ("shape", "arguments", "told"),
+    ("shape", "arguments", "message"),
     [
         ((48, 48, 2), {}, r"Expected depth \(H, W\) or points \(H, W, 3\), got the shape \(48, 48, 2\)"),
         ((3, 48, 48), {}, r"channels last"),
@@ -221,6 +221,6 @@ def test_a_constant_frame_has_no_plane_to_remove(plane: Any, points: Array) -> N
         ((8, 8), {"fill_iterations": -1}, "fill_iterations"),
     ],
 )
-def test_wrong_arguments_are_refused(shape: tuple[int, ...], arguments: dict[str, Any], told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_wrong_arguments_are_refused(shape: tuple[int, ...], arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         prepare_depth(np.ones(shape), **arguments)

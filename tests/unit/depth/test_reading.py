@@ -84,7 +84,7 @@ def test_other_shapes_are_refused(tmp_path: Path, shape: tuple[int, ...]) -> Non
 
 
 @pytest.mark.parametrize("name", ["scan.tiff", "scan.png", "scan.npy"])
-def test_broken_files_are_told(tmp_path: Path, name: str) -> None:
+def test_broken_files_are_reported(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"no depth")
     with pytest.raises(ValueError, match=rf"Expected a readable depth map in .*{name}, got"):
         read_depth(tmp_path / name)

@@ -103,7 +103,7 @@ def test_the_cache_is_filled_with_progress(path: Path, tmp_path: Path, prepared:
     assert not capsys.readouterr().err
 
 
-def test_planes_accepted_in_some_scans_only_are_told_each_time(path: Path, tmp_path: Path) -> None:
+def test_planes_accepted_in_only_some_scans_are_reported_each_time(path: Path, tmp_path: Path) -> None:
     np.save(path.with_name("bare.npy"), scan(1))
     cached = DepthSource(cache_dir=tmp_path / "cache")
     for _ in range(2):
@@ -126,14 +126,14 @@ def test_an_interrupted_write_leaves_nothing(path: Path, tmp_path: Path, monkeyp
     assert not list((tmp_path / "cache").iterdir())
 
 
-def test_a_folder_that_cannot_be_written_is_told(path: Path, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_reported(path: Path, tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("a file in its place")
     with pytest.raises(ValueError, match=r"Expected a writable folder as cache_dir, got .*cache.*Choose another"):
         DepthSource(cache_dir=tmp_path / "cache")(path)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         ({"serve": "normals"}, "Expected depth to be height or points, got 'normals'"),
         ({"scale": 0}, "Expected depth_scale > 0, got 0"),
@@ -143,6 +143,6 @@ def test_a_folder_that_cannot_be_written_is_told(path: Path, tmp_path: Path) -> 
         ({"serve": "points", "cache_dir": Path("cache")}, "Expected no cache_dir with depth='points'"),
     ],
 )
-def test_wrong_arguments_are_refused(arguments: dict[str, Any], told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_wrong_arguments_are_refused(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         DepthSource(**arguments)

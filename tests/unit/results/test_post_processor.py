@@ -20,14 +20,14 @@ def fitted(kind: type[PostProcessor], threshold: float = 0.8, low: float = 0.1, 
     return made
 
 
-def judged(post_processor: PostProcessor, values: Tensor) -> InferenceBatch:
+def processed(post_processor: PostProcessor, values: Tensor) -> InferenceBatch:
     result: InferenceBatch = post_processor(InferenceBatch(pred_score=values, anomaly_map=values.view(1, 1, 1, -1)))
     return result
 
 
 def test_order_and_decisions_stay_where_anomalib_makes_ties() -> None:
     values = torch.linspace(-3, 5, 200)  # from far below the normal range to far above
-    ours, theirs = judged(fitted(SoftPostProcessor), values), judged(fitted(PostProcessor), values)
+    ours, theirs = processed(fitted(SoftPostProcessor), values), processed(fitted(PostProcessor), values)
     assert torch.equal(ours.pred_label, theirs.pred_label)
     assert torch.equal(ours.pred_mask, theirs.pred_mask)
     for result in (ours.pred_score, ours.anomaly_map.flatten()):
@@ -39,7 +39,7 @@ def test_order_and_decisions_stay_where_anomalib_makes_ties() -> None:
 
 def test_at_the_threshold_value_and_slope_are_anomalibs() -> None:
     near = 0.8 + torch.tensor([-1e-3, 0.0, 1e-3])
-    ours, theirs = judged(fitted(SoftPostProcessor), near), judged(fitted(PostProcessor), near)
+    ours, theirs = processed(fitted(SoftPostProcessor), near), processed(fitted(PostProcessor), near)
     assert ours.pred_score[1] == 0.5
     assert torch.allclose(ours.pred_score, theirs.pred_score, atol=1e-5)
 
@@ -47,12 +47,12 @@ def test_at_the_threshold_value_and_slope_are_anomalibs() -> None:
 @pytest.mark.parametrize("bounds", [(0.5, 0.5), (float("nan"), float("nan"))])
 def test_without_a_range_it_does_as_anomalib(bounds: tuple[float, float]) -> None:
     values = torch.tensor([0.2, 0.5, 3.0])
-    ours, theirs = (judged(fitted(kind, 0.5, *bounds), values) for kind in (SoftPostProcessor, PostProcessor))
+    ours, theirs = (processed(fitted(kind, 0.5, *bounds), values) for kind in (SoftPostProcessor, PostProcessor))
     assert torch.equal(ours.pred_score, theirs.pred_score)
 
 
 def test_without_a_threshold_the_middle_of_the_range_is_half() -> None:
-    assert judged(fitted(SoftPostProcessor, float("nan"), 0.0, 1.0), torch.tensor([0.5])).pred_score == 0.5
+    assert processed(fitted(SoftPostProcessor, float("nan"), 0.0, 1.0), torch.tensor([0.5])).pred_score == 0.5
 
 
 def test_checkpoints_fit_models_with_either_post_processor() -> None:

@@ -154,7 +154,7 @@ def test_every_datamodule_keeps_its_augmentations(root: Path) -> None:
 
 
 def test_the_models_resize_is_one_object(root: Path) -> None:
-    """So that a cache can tell that all images are fixed, whatever their category."""
+    """So that a cache knows that all images are fixed, whatever their category."""
 
     class Model(torch.nn.Module):
         pre_processor = torch.nn.Module()

@@ -40,7 +40,7 @@ def test_one_image_prepared_as_in_training(tmp_path: Path, depth: str) -> None:
     assert torch.equal(item.image, datamodule.test_data[1].image)
 
 
-def test_an_image_without_depth_is_told(tmp_path: Path) -> None:
+def test_an_image_without_depth_is_reported(tmp_path: Path) -> None:
     base = draw_mvtec3d(tmp_path / "part")
     (base / "test/bad/xyz/001.tiff").unlink()
     with pytest.raises(FileNotFoundError, match=r"Expected a depth map for each image in .*, got none for 001\.png"):

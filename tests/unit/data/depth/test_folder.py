@@ -92,7 +92,7 @@ def test_3d_adam_calls_its_masks_otherwise(tmp_path: Path) -> None:
     ]
 
 
-def test_without_masks_only_images_are_judged(tmp_path: Path) -> None:
+def test_without_masks_only_images_are_scored(tmp_path: Path) -> None:
     draw_mvtec3d(tmp_path / "part", gt=None)
     datamodule = ready(tmp_path)
     assert datamodule.task == TaskType.CLASSIFICATION
@@ -219,7 +219,7 @@ def test_augmentations_are_refused(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "error", "told"),
+    ("spoil", "error", "message"),
     [
         (lambda part: (part / "test/bad/xyz/001.tiff").unlink(), FileNotFoundError, r"a depth map for .*bad/rgb/001"),
         (
@@ -238,11 +238,11 @@ def test_augmentations_are_refused(tmp_path: Path, name: str) -> None:
         (shutil.rmtree, FileNotFoundError, "layout mvtec3d, got none; the folder holds nothing"),
     ],
 )
-def test_incomplete_folders_are_told(
-    tmp_path: Path, spoil: Callable[[Path], None], error: type[Exception], told: str
+def test_incomplete_folders_are_reported(
+    tmp_path: Path, spoil: Callable[[Path], None], error: type[Exception], message: str
 ) -> None:
     spoil(draw_mvtec3d(tmp_path / "part"))
-    with pytest.raises(error, match=told):
+    with pytest.raises(error, match=message):
         ready(tmp_path)
 
 

@@ -111,10 +111,10 @@ def compare(theirs: Any, ours: Any, batches: list[Tensor]) -> None:
     torch.testing.assert_close(our_losses, their_losses, rtol=0, atol=1e-5)
     torch.testing.assert_close(ours.model.student.net.state_dict(), student.state_dict(), rtol=1e-5, atol=1e-5)
     with torch.no_grad():
-        expected, judged = theirs.eval().model(batches[0]), ours.eval().model(batches[0])
-    expected_map = expected.anomaly_map.to(judged.anomaly_map)  # theirs is always float32
-    torch.testing.assert_close(judged.anomaly_map, expected_map, rtol=0, atol=1e-5)
-    torch.testing.assert_close(judged.pred_score, expected_map.amax((1, 2, 3)), rtol=0, atol=1e-5)
+        expected, actual = theirs.eval().model(batches[0]), ours.eval().model(batches[0])
+    expected_map = expected.anomaly_map.to(actual.anomaly_map)  # theirs is always float32
+    torch.testing.assert_close(actual.anomaly_map, expected_map, rtol=0, atol=1e-5)
+    torch.testing.assert_close(actual.pred_score, expected_map.amax((1, 2, 3)), rtol=0, atol=1e-5)
 
 
 def test_without_paths_it_is_anomalibs_stfpm(stfpm: Stfpm) -> None:

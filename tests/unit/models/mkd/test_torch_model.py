@@ -28,7 +28,7 @@ def tiny_model(backbone: str = "quickstart", **arguments: Any) -> MkdModel:
     return model.eval()
 
 
-def judged(model: MkdModel, images: Tensor) -> tuple[Tensor, Tensor]:
+def predict(model: MkdModel, images: Tensor) -> tuple[Tensor, Tensor]:
     with torch.inference_mode():
         prediction = model(images)
     return prediction.pred_score, prediction.anomaly_map
@@ -37,7 +37,7 @@ def judged(model: MkdModel, images: Tensor) -> tuple[Tensor, Tensor]:
 # ---------------------------------------------------------------------------------------------------------------- score
 
 
-def test_four_levels_are_learned_and_three_judge() -> None:
+def test_four_levels_are_learned_and_three_predict() -> None:
     model = tiny_model()
     assert model.score_layers == LAYERS[1:]
     teacher = model.teacher(pictures(2, 64))
@@ -49,16 +49,16 @@ def test_four_levels_are_learned_and_three_judge() -> None:
 def test_the_score_is_the_loss_before_the_mean_over_the_batch() -> None:
     model = tiny_model(score_layers=LAYERS)
     images = pictures(3, 64)
-    torch.testing.assert_close(judged(model, images)[0].mean(), model.loss(*model.pyramids(images))["loss"].detach())
+    torch.testing.assert_close(predict(model, images)[0].mean(), model.loss(*model.pyramids(images))["loss"].detach())
 
 
 @pytest.mark.parametrize("student", ["smaller", "equal"])
 @pytest.mark.parametrize("scaling", ["none", "per_image_p99"])
-def test_an_image_is_judged_alone_as_in_a_batch(student: str, scaling: str) -> None:
+def test_an_image_scores_alone_as_in_a_batch(student: str, scaling: str) -> None:
     model, images = tiny_model(student=student, map_scaling=scaling), pictures(5, 64)
-    scores, maps = judged(model, images)
+    scores, maps = predict(model, images)
     for index, image in enumerate(images.split(1)):
-        score, anomaly_map = judged(model, image)
+        score, anomaly_map = predict(model, image)
         torch.testing.assert_close(score[0], scores[index], rtol=1e-6, atol=0)
         assert (anomaly_map[0] - maps[index]).abs().max() < 1e-6 * max(1.0, maps.max().item())
 
@@ -68,7 +68,7 @@ def test_a_perfect_student_finds_nothing(detach: bool) -> None:
     model = tiny_model(student="equal", detach_teacher=detach)
     images = pictures(2, 64)
     copy_teacher(model)
-    score, anomaly_map = judged(model.double(), images.double())
+    score, anomaly_map = predict(model.double(), images.double())
     assert score.abs().max() < 1e-9
     assert anomaly_map.abs().max() < 1e-9
 
@@ -86,14 +86,14 @@ def test_score_layers_can_be_chosen_and_come_sorted() -> None:
     images = pictures(2, 64)
     teacher, student = model.pyramids(images)
     torch.testing.assert_close(
-        judged(model, images)[0], model.loss.per_image(teacher, student, ["pool2", "pool5"]).detach()
+        predict(model, images)[0], model.loss.per_image(teacher, student, ["pool2", "pool5"]).detach()
     )
 
 
-def test_a_single_layer_is_learned_and_judges() -> None:
+def test_a_single_layer_is_learned_and_predicts() -> None:
     model = tiny_model(layers=["pool3"])
     assert model.score_layers == ("pool3",)
-    assert judged(model.eval(), pictures(1, 64))[1].shape == (1, 1, 64, 64)
+    assert predict(model.eval(), pictures(1, 64))[1].shape == (1, 1, 64, 64)
 
 
 @pytest.mark.parametrize("score_layers", [["pool1"], ["pool3", "layer1"], []])
@@ -118,7 +118,7 @@ def test_balanced_terms_are_of_one_size() -> None:
 
 @pytest.mark.parametrize("size", [(32, 32), (50, 71), (96, 160), (128, 128)])
 def test_the_map_has_the_images_size(size: tuple[int, int]) -> None:
-    score, anomaly_map = judged(tiny_model(), pictures(2, *size))
+    score, anomaly_map = predict(tiny_model(), pictures(2, *size))
     assert score.shape == (2,)
     assert anomaly_map.shape == (2, 1, *size)
     assert score.min() >= 0
@@ -129,9 +129,9 @@ def test_the_map_has_the_images_size(size: tuple[int, int]) -> None:
 @pytest.mark.parametrize("level", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize("scaling", ["none", "per_image_p99"])
 @pytest.mark.parametrize("localization", ["gradients", "guided"])
-def test_constant_images_are_judged_by_finite_numbers(level: float, scaling: str, localization: str) -> None:
+def test_constant_images_get_finite_predictions(level: float, scaling: str, localization: str) -> None:
     model = tiny_model(map_scaling=scaling, localization=localization, detach_teacher=False)
-    score, anomaly_map = judged(model, torch.full((2, 3, 64, 64), level))
+    score, anomaly_map = predict(model, torch.full((2, 3, 64, 64), level))
     assert score.isfinite().all()
     assert anomaly_map.isfinite().all()
     assert anomaly_map.max() <= 1e3
@@ -142,18 +142,18 @@ def test_the_map_is_the_gradients_size_blurred_and_opened() -> None:
     plain = tiny_model(sigma=0.0, opening=False)
     with torch.inference_mode():
         strength = plain.score_and_gradient(images)[1].abs().sum(1, keepdim=True)
-    assert torch.equal(judged(plain, images)[1], strength)
-    blurred = judged(tiny_model(sigma=2.0, opening=False), images)[1]
+    assert torch.equal(predict(plain, images)[1], strength)
+    blurred = predict(tiny_model(sigma=2.0, opening=False), images)[1]
     for one, expected in zip(blurred[:, 0], strength[:, 0], strict=True):
         torch.testing.assert_close(one, torch.from_numpy(gaussian_filter(expected.numpy(), 2.0)), rtol=1e-4, atol=1e-6)
-    opened = judged(tiny_model(sigma=2.0, opening=True), images)[1]
+    opened = predict(tiny_model(sigma=2.0, opening=True), images)[1]
     assert (opened <= blurred).all()
     assert (opened < blurred).any()
 
 
 def test_the_papers_scaling_gives_every_image_the_same_peak() -> None:
     model = tiny_model(map_scaling="per_image_p99", sigma=0.0, opening=False)
-    _, anomaly_map = judged(model, torch.cat((pictures(1, 64), pictures(1, 64).mul(0.1).add(0.45))))
+    _, anomaly_map = predict(model, torch.cat((pictures(1, 64), pictures(1, 64).mul(0.1).add(0.45))))
     assert anomaly_map.amax((1, 2, 3)).tolist() == [1, 1]
     assert ((anomaly_map == 1).flatten(1).float().mean(1) < 0.02).all()
 
@@ -162,10 +162,10 @@ def test_by_default_images_keep_their_strength_on_a_scale_of_normal_ones() -> No
     normal = pictures(8, 64)
     plain, scaled = tiny_model(), tiny_model(map_scaling="train_quantile")
     scaled.calibrate_map(normal.split(3))
-    maps = judged(scaled, normal)[1]
+    maps = predict(scaled, normal)[1]
     assert (maps <= 1).float().mean().item() == pytest.approx(0.999, abs=1.5 / maps.numel())
     other = pictures(2, 64, seed=1)
-    torch.testing.assert_close(judged(scaled, other)[1] * scaled.map_scale, judged(plain, other)[1])
+    torch.testing.assert_close(predict(scaled, other)[1] * scaled.map_scale, predict(plain, other)[1])
 
 
 def test_calibration_repeats_and_leaves_other_scalings_alone() -> None:
@@ -185,19 +185,21 @@ def test_calibration_on_a_student_without_error_stays_finite() -> None:
     copy_teacher(model)
     black = torch.zeros(1, 3, 64, 64)
     model.calibrate_map([black])
-    assert judged(model, black)[1].isfinite().all()
+    assert predict(model, black)[1].isfinite().all()
 
 
 def test_guided_and_plain_maps_differ_and_scores_do_not() -> None:
     images = pictures(2, 64)
-    (score, plain), (same, guided) = (judged(tiny_model(localization=name), images) for name in ("gradients", "guided"))
+    (score, plain), (same, guided) = (
+        predict(tiny_model(localization=name), images) for name in ("gradients", "guided")
+    )
     assert torch.equal(score, same)
     assert not torch.allclose(plain, guided)
 
 
 def test_the_way_through_the_teacher_changes_the_map_and_not_the_score() -> None:
     images = pictures(2, 64)
-    (score, detached), (same, whole) = (judged(tiny_model(detach_teacher=value), images) for value in (True, False))
+    (score, detached), (same, whole) = (predict(tiny_model(detach_teacher=value), images) for value in (True, False))
     torch.testing.assert_close(score, same)
     assert not torch.allclose(detached, whole)
 
@@ -206,10 +208,10 @@ def test_the_way_through_the_teacher_changes_the_map_and_not_the_score() -> None
 def test_smooth_grad_repeats_and_leaves_the_random_numbers_alone(scaling: str) -> None:
     model, images = tiny_model(localization="smooth_grad", map_scaling=scaling), pictures(2, 32)
     state = torch.get_rng_state()
-    first, second = judged(model, images)[1], judged(model, images)[1]
+    first, second = predict(model, images)[1], predict(model, images)[1]
     assert torch.equal(torch.get_rng_state(), state)
     assert torch.equal(first, second)
-    assert not torch.allclose(first, judged(tiny_model(map_scaling=scaling), images)[1])
+    assert not torch.allclose(first, predict(tiny_model(map_scaling=scaling), images)[1])
 
 
 def test_smooth_grad_is_the_mean_over_noisy_copies() -> None:
@@ -223,7 +225,7 @@ def test_smooth_grad_is_the_mean_over_noisy_copies() -> None:
         for _ in range(SMOOTH_GRAD_COPIES):
             noisy = images + deviation * torch.randn(images.shape, generator=generator)
             total += model.score_and_gradient(noisy)[1].abs().sum(1, keepdim=True)
-    torch.testing.assert_close(judged(model, images)[1], total / 50)
+    torch.testing.assert_close(predict(model, images)[1], total / 50)
 
 
 # ------------------------------------------------------------------------------------------------------- other sources
@@ -241,7 +243,7 @@ def test_any_cnn_can_be_the_teacher(backbone: str, layers: tuple[str, ...]) -> N
     model, images = tiny_model(backbone), pictures(2, 64, 96)
     assert model.teacher.layers == layers
     assert model.score_layers == layers[1:]
-    score, anomaly_map = judged(model, images)
+    score, anomaly_map = predict(model, images)
     assert score.shape == (2,)
     assert anomaly_map.shape == (2, 1, 64, 96)
     assert score.isfinite().all()
