@@ -148,6 +148,27 @@ def soft_scale(values: Tensor) -> Tensor:
     return 0.5 + values / (1 + 2 * values.abs())
 
 
+def soft_normalize(values: Tensor, low: Tensor, high: Tensor, threshold: Tensor) -> Tensor:
+    """Scale scores or maps as anomalib normalises them, without its clipping to 0..1.
+
+    Args:
+        values: Raw scores or maps, of any shape.
+        low: Their smallest value in validation.
+        high: Their largest value in validation, above ``low``.
+        threshold: Becomes 0.5; if it is NaN, the middle of the range does.
+
+    Returns:
+        Values in 0..1, in the same order.
+
+    Example:
+        >>> import torch
+        >>> soft_normalize(torch.tensor([0.0, 1.0, 4.0]), *torch.tensor([0.0, 1.0, 1.0]))
+        tensor([0.1667, 0.5000, 0.9286])
+    """
+    centre = torch.where(torch.isnan(threshold), (high + low) / 2, threshold)
+    return soft_scale((values - centre) / (high - low))
+
+
 def spatial_kl_divergence(
     teacher: Tensor,
     student: Tensor,

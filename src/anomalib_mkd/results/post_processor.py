@@ -7,7 +7,7 @@ import torch
 from anomalib.post_processing import PostProcessor
 from torch import Tensor
 
-from anomalib_mkd.functional import soft_scale
+from anomalib_mkd.functional import soft_normalize
 
 
 class SoftPostProcessor(PostProcessor):
@@ -38,7 +38,6 @@ class SoftPostProcessor(PostProcessor):
         hard: Tensor | None = PostProcessor._normalize(preds, norm_min, norm_max, threshold)  # noqa: SLF001
         if preds is None or hard is None:
             return hard
-        middle = torch.where(torch.isnan(threshold), (norm_max + norm_min) / 2, threshold)
         spread = norm_max - norm_min
-        scaled = (preds - middle) / torch.where(spread > 0, spread, torch.ones_like(spread))
-        return torch.where(spread > 0, soft_scale(scaled), hard)
+        high = torch.where(spread > 0, norm_max, norm_min + 1)  # no division by 0 in an exported graph
+        return torch.where(spread > 0, soft_normalize(preds, norm_min, high, threshold), hard)

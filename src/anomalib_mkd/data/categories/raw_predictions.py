@@ -8,15 +8,14 @@ from __future__ import annotations
 import copy
 from typing import TYPE_CHECKING, Any
 
-import torch
 from anomalib.post_processing import PostProcessor
 from lightning.pytorch import Callback
-from torch import Tensor
 
-from anomalib_mkd.functional import soft_scale
+from anomalib_mkd.functional import soft_normalize, soft_scale
 
 if TYPE_CHECKING:
     from lightning.pytorch import LightningModule, Trainer
+    from torch import Tensor
 
 
 def soften(values: Tensor | None, post_processor: Any, kind: str) -> Tensor | None:
@@ -35,6 +34,7 @@ def soften(values: Tensor | None, post_processor: Any, kind: str) -> Tensor | No
         Values between 0 and 1, with 0.5 at the threshold; None for None.
 
     Example:
+        >>> import torch
         >>> soften(torch.tensor([-9.0, 0.0, 1.0, 3.0, 1000.0]), None, "image")
         tensor([0.0263, 0.5000, 0.8333, 0.9286, 0.9998])
     """
@@ -42,9 +42,8 @@ def soften(values: Tensor | None, post_processor: Any, kind: str) -> Tensor | No
         return None
     if isinstance(post_processor, PostProcessor):
         low, high, threshold = (getattr(post_processor, f"{kind}_{name}") for name in ("min", "max", "threshold"))
-        centre = torch.where(torch.isnan(threshold), (low + high) / 2, threshold)
         if high > low:
-            values = (values - centre) / (high - low)
+            return soft_normalize(values, low, high, threshold)
     return soft_scale(values)
 
 

@@ -68,8 +68,20 @@ def test_shapes_of_the_taps() -> None:
     assert cloner.eval()(pictures(3, 32))["pool5"].shape == (3, 512, 1, 1)
 
 
-def test_trains_on_a_single_image_of_the_smallest_size() -> None:
-    build_cloner(VGG16, "smaller").train()(pictures(1, 32))
+def test_learns_from_a_single_image_of_the_smallest_size() -> None:
+    """At 32 pixels the deepest level has one position; a BatchNorm behind it would have no statistics of one image."""
+    torch.manual_seed(0)
+    cloner, image = build_cloner(VGG16, "smaller").train(), pictures(1, 32)
+    optimizer = torch.optim.Adam(cloner.parameters(), lr=1e-3)
+    losses = []
+    for _ in range(5):
+        loss = sum((features - 1).square().mean() for features in cloner(image).values())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0]
+    assert all(parameter.grad is not None and parameter.grad.any() for parameter in cloner.parameters())
 
 
 def test_recipe_for_a_resnet() -> None:
