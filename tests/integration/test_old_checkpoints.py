@@ -71,7 +71,8 @@ def test_a_setting_that_is_gone_is_refused(model: Any, settings: dict[str, Any],
     """Also where the weights would fit, and predictions would silently be others."""
     path = changed(model, tmp_path, **settings)
     (name, value) = next(iter(settings.items()))
-    sentence = rf"anomalib_mkd 0\.1\.0 can load, got '{path}': Expected a checkpoint with {name}={RETIRED[model.__name__][name]!r}.*{value!r}"
+    left = RETIRED[model.__name__][name]
+    sentence = rf"anomalib_mkd 0\.1\.0 can load, got '{path}': Expected a checkpoint with {name}={left!r}.*{value!r}"
     with pytest.raises(ValueError, match=sentence):
         model.load_from_checkpoint(path, weights_only=True)
 
