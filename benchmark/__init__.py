@@ -1,7 +1,7 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Measuring: every number of the documentation is a row written here and a table generated from rows.
+"""Measurements: each number in the documentation comes from rows written here, and each table is generated from rows.
 
 ``python -m benchmark --help`` lists the commands.
 """

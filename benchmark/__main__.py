@@ -38,8 +38,8 @@ class Setup:
         teacher: timm's name of the teacher, or quickstart for the embedded one.
         weights: File with the teacher's weights; null takes them from the hub or its cache.
         batch_size: Images per training step.
-        threads: Threads of torch, or of OpenVINO where that is timed.
-        results: CSV file to append to; null means the command's own in results/.
+        threads: Threads of torch, or of OpenVINO when timing it.
+        results: CSV file to append to; null for the command's own in results/.
         work: Folder for heat maps and painted or drawn data sets, ignored by git.
     """
 
@@ -55,12 +55,12 @@ class Setup:
         """Make the work folder, and set torch's threads."""
         self.work.mkdir(parents=True, exist_ok=True)
         (self.work / ".gitignore").write_text("*\n", encoding="utf-8")
-        import torch  # noqa: PLC0415  # tables need none
+        import torch  # noqa: PLC0415  # tables do not need it
 
         torch.set_num_threads(self.threads)
 
     def file(self, name: str) -> Path:
-        """CSV file of a command whose own one is ``name``."""
+        """Return the CSV file of a command whose default file is ``name``."""
         return self.results or ROOT / "results" / name
 
     @property
@@ -82,7 +82,7 @@ def accuracy(
 ) -> None:
     """Train and test models, and append one row per metric.
 
-    Runs that the file has are skipped, so the command resumes. Heat maps to look at go to the work folder.
+    Runs already in the file are skipped, so the command resumes. Heat maps are saved in the work folder.
 
     Args:
         setup: Common options.
@@ -93,9 +93,9 @@ def accuracy(
         data: Folders under the data root, in MVTec layout; joint4 is one model for the four of the default. For Mmrd
             folders in MVTec 3D-AD's layout, or drawn3d/metal, drawn3d/washer, drawn3d/fabric, which are drawn.
         seeds: Seeds.
-        steps: Training steps, of joint data all together; null means the model's own number (Stfpm: 100).
+        steps: Training steps, in total for joint data; null for the model's own number (Stfpm: 100).
         int8: Also test the OpenVINO model in 8 bits, calibrated on normal training images; not for Mkd and Patchcore.
-        otherwise: After a run of the default also measure other maps and scores of it (product, sigma4, peak, ...),
+        otherwise: After a run of the default, also measure its other maps and scores (product, sigma4, peak, ...)
             without training again.
         dry_run: Only list the runs.
     """
@@ -127,9 +127,9 @@ def stability(
     steps: int = 300,
     checkpoints: int = 6,
 ) -> None:
-    """Test single late checkpoints at a constant learning rate beside the weights that the user's recipe delivers.
+    """Test single late checkpoints at a constant learning rate, and the final weights of the user's recipe.
 
-    The figures are reported only; nothing is chosen by them.
+    The figures are only reported; nothing is chosen by them.
 
     Args:
         setup: Common options.
@@ -167,7 +167,7 @@ def selection(
         data: Folders under the data root, in MVTec layout; joint4 is one model for four of them. For Mmrd in MVTec
             3D-AD's layout, painted in colour, in depth, and in both.
         seeds: Seeds of the split, the defects and the training.
-        steps: Training steps where a candidate gives none; null means the model's own number.
+        steps: Training steps of candidates without their own; null for the model's own number.
     """
     from benchmark.selection import measure_candidates  # noqa: PLC0415
 
@@ -192,7 +192,7 @@ def short_runs(
     seeds: list[int] = list(range(10)),  # noqa: B006
     steps: int = 100,
 ) -> None:
-    """Train shortly with many seeds, and say of each whether it collapsed, by held-out normal training images.
+    """Run short trainings with many seeds, and report which collapsed, using held-out normal training images.
 
     Args:
         setup: Common options.
@@ -215,11 +215,11 @@ def short_runs(
 def latency(setup: Setup, rounds: int = 50) -> None:
     """Time OpenVINO models of 256 px on one image at a time: Dcam, Mmrd, a teacher, PatchCore; in f32 and 8 bits.
 
-    Run it on a machine that does nothing else. Weights are random; no data is needed.
+    Run it on an otherwise idle machine. Weights are random; no data is needed.
 
     Args:
         setup: Common options.
-        rounds: Turns, in each of which each model predicts on one image.
+        rounds: Number of rounds; in each, every model predicts on one image.
     """
     from benchmark.latency import measure_latency  # noqa: PLC0415
 
@@ -233,7 +233,7 @@ def report(check: bool = False, show: str | None = None, root: Path = ROOT, resu
         check: Write nothing; exit with status 1 if a document differs.
         show: Write nothing; print the table of this name in benchmark/report.py.
         root: Root of the repository.
-        results: Folder of CSV files; null means the repository's.
+        results: Folder of CSV files; null for the repository's.
     """
     from benchmark.report import find_table, update  # noqa: PLC0415
     from benchmark.rows import read_folder  # noqa: PLC0415
@@ -256,7 +256,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Run one command.
 
     Args:
-        arguments: Words of the command line; the process's own if ``None``.
+        arguments: Arguments of the command line; the process's own if ``None``.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     parser = jsonargparse.ArgumentParser(prog="python -m benchmark", description=sys.modules["benchmark"].__doc__)

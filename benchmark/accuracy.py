@@ -3,8 +3,8 @@
 
 """Train and test one model on one data set, or on several as one, and write the metrics as rows.
 
-Metrics are anomalib's, on raw scores and maps: no post-processor stands between. All normal training images train;
-nothing is validated, so no test image takes part in any choice.
+Metrics are anomalib's, on raw scores and maps, without a post-processor. All normal training images are used for
+training and there is no validation, so no test image influences any choice.
 """
 
 from __future__ import annotations
@@ -47,18 +47,18 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 ACCELERATOR = "ANOMALIB_MKD_ACCELERATOR"
-"""Environment variable with Lightning's name of what to train on; the CPU without it, for what users have."""
+"""Environment variable with Lightning's name of the accelerator; without it, the CPU, which is what users have."""
 
 
 @dataclass(frozen=True)
 class Trained:
-    """How far a training went.
+    """Extent of a training.
 
     Args:
         steps: Optimiser steps taken.
         epochs: Passes over the training images.
-        seconds: Wall-clock time, with the reading of images and the caching of features.
-        precision: ``f32``, or ``bf16-train`` where the student's passes ran in bf16. Inference is always f32.
+        seconds: Wall-clock time, including reading images and caching features.
+        precision: ``f32``, or ``bf16-train`` if the student's passes ran in bf16. Inference is always f32.
     """
 
     steps: int
@@ -68,7 +68,7 @@ class Trained:
 
 
 def _engine(work: Path, callbacks: Sequence[Callback], **limits: Any) -> Engine:
-    """An engine that writes no checkpoint, validates nothing and draws a bar only on a terminal."""
+    """Build an engine that writes no checkpoints, does not validate, and shows a progress bar only on a terminal."""
     return Engine(
         default_root_dir=work,
         accelerator=os.environ.get(ACCELERATOR, "cpu"),
@@ -90,7 +90,7 @@ def train(
     Args:
         model: Untrained.
         datamodule: Its data.
-        run: Gives the steps: our models limit themselves, others get ``max_steps``.
+        run: Sets the number of steps: our models limit themselves, others get ``max_steps``.
         work: Folder for the engine's files.
         callbacks: Further callbacks.
     """
@@ -106,12 +106,12 @@ def train(
 
 
 def train_precision(model: AnomalibModule) -> str:
-    """How a row names the precision that a model trains in."""
+    """Return the name of a model's training precision in rows."""
     return "bf16-train" if uses_bf16(model.device, model.hparams.get("student_precision", "f32")) else "f32"
 
 
 def test_outputs(model: AnomalibModule, datamodule: AnomalibDataModule, work: Path) -> Outputs:
-    """Raw results of a trained model on the whole test set.
+    """Return the raw results of a trained model on the whole test set.
 
     Args:
         model: Trained.
@@ -127,28 +127,28 @@ test_outputs.__test__ = False  # type: ignore[attr-defined]  # not a test, thoug
 
 
 def int8_outputs(model: Any, datamodule: AnomalibDataModule, outputs: Outputs, work: Path) -> Outputs:
-    """Raw results of the same test set by the model's OpenVINO export in 8 bits.
+    """Return the raw results of the model's OpenVINO export in 8 bits on the same test set.
 
     Args:
         model: Trained.
-        datamodule: Its data; training images calibrate.
-        outputs: The results of the model itself, for the truth.
+        datamodule: Its data; training images calibrate the export.
+        outputs: The results of the model itself, for the ground truth.
         work: Folder for the export.
     """
     file = model.to_openvino(work, compression_type=CompressionType.INT8_PTQ, datamodule=datamodule)
     dataset: Any = datamodule.test_data
-    # loaders may have an order of their own: that of joined data goes category by category
+    # loaders may have their own order: that of joined data goes category by category
     index = {str(path): number for number, path in enumerate(dataset.samples["image_path"])}
     return openvino_outputs(file, (model.raw_inputs(dataset[index[path]]) for path in outputs.paths), outputs)
 
 
 def openvino_outputs(file: Path, inputs: Iterable[Sequence[torch.Tensor]], outputs: Outputs) -> Outputs:
-    """Raw results of an OpenVINO model, as it is compiled by default.
+    """Return the raw results of an OpenVINO model, compiled with default settings.
 
     Args:
         file: The model.
-        inputs: For each image of the test set what the model takes, ``(C, H, W)`` each.
-        outputs: Results of another model on the same images in the same order, for the truth.
+        inputs: The model's inputs for each image of the test set, ``(C, H, W)`` each.
+        outputs: Results of another model on the same images in the same order, for the ground truth.
     """
     compiled = openvino.Core().compile_model(file, "CPU")
     results = [compiled([value[None].numpy() for value in given]) for given in inputs]
@@ -161,11 +161,11 @@ def openvino_outputs(file: Path, inputs: Iterable[Sequence[torch.Tensor]], outpu
 def outputs_otherwise(
     run: Run, model: AnomalibModule, datamodule: MVTecFolder | MultiCategory | DepthFolder, work: Path
 ) -> dict[str, Outputs]:
-    """Raw results of a trained default for the variants that differ in prediction alone, by their names.
+    """Return raw results of a trained default model for each variant that differs only in prediction, by name.
 
     Args:
-        run: The run; none but the default has such variants.
-        model: Trained; left as it was.
+        run: The run; only the default has such variants.
+        model: Trained; unchanged afterwards.
         datamodule: Its data.
         work: Folder for the engine's files.
     """
@@ -187,11 +187,11 @@ def run_rows(
     source: str,
     extra: Mapping[str, float] | None = None,
 ) -> list[Row]:
-    """Rows of a run: of each category, and of joint data the mean over categories, whatever their sizes.
+    """Build the rows of a run: of each category, and for joint data the unweighted mean over categories.
 
     Args:
         run: The run.
-        trained: How far its training went.
+        trained: Extent of its training.
         outputs: Its raw results by category.
         source: Commit of the code.
         extra: Further values of the run as a whole by metric, for example times.
@@ -234,25 +234,25 @@ def measure_run(
     otherwise: bool = True,
     build: Callable[[Run], AnomalibModule] = build_model,
 ) -> list[Row]:
-    """Train, test and append the rows of one run, unless the file has it.
+    """Train, test and append the rows of one run, unless the file already has it.
 
     Args:
         run: The run.
         results: CSV file.
-        data_root: Folder that ``run.data`` lies under.
-        pictures: Folder for heat maps, a folder per category of joint data; none are drawn if ``None``.
-        source: Commit of the code; found if ``None``.
-        int8: Also measure the export in 8 bits.
-        otherwise: Also measure a trained default by the variants that differ in prediction alone.
-        build: Makes the model.
+        data_root: Folder that contains ``run.data``.
+        pictures: Folder for heat maps, with a folder per category of joint data; none are drawn if ``None``.
+        source: Commit of the code; determined if ``None``.
+        int8: Whether to also measure the export in 8 bits.
+        otherwise: Whether to also measure a trained default as the variants that differ only in prediction.
+        build: Builds the model.
 
     Returns:
-        The new rows; none if the run was there.
+        The new rows; none if the file already had the run.
     """
     wanted = {run.key, run.key._replace(int8=int8)}
     known = {key for key in wanted if has_run(results, key)}
     if known == wanted:
-        logger.info("%s: there, skipped", run.name)
+        logger.info("%s: already measured, skipped", run.name)
         return []
     source = source or commit()
     seed_everything(run.seed, verbose=False)

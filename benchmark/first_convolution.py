@@ -1,10 +1,10 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""What 8 bits in the first convolutions cost: ``python -m benchmark.first_convolution --setup.batch_size 8``.
+"""Accuracy cost of 8 bits in the first convolutions: ``python -m benchmark.first_convolution --setup.batch_size 8``.
 
 Trains a MixedDistillation (seed 0) on a category, exports it for images of 256 px in 8 bits with and without the
-convolutions that read the image, and tests both exports as OpenVINO compiles them by itself.
+convolutions that read the image, and tests both exports with OpenVINO's default settings.
 """
 
 from __future__ import annotations

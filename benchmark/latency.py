@@ -3,9 +3,9 @@
 
 """Milliseconds per image of exported models, one image at a time.
 
-All graphs are in memory at once and take turns on the same image, so that whatever else slows the machine down slows
-them all; a ratio is taken within a turn. Weights are random, which costs no time and saves training. PatchCore alone
-needs a memory: features of noise, repeated until there are as many as 1 % of the patches of real training sets.
+All graphs are in memory at once and take turns on the same image, so that other load on the machine slows them all;
+ratios are computed within a turn. Random weights do not change the time and save the training. Only PatchCore needs a
+memory bank: features of noise, repeated up to 1 % of the patches of real training sets.
 """
 
 from __future__ import annotations
@@ -48,18 +48,18 @@ GRAPHS = (
     ("Patchcore", "bottle"),
     ("Patchcore", "joint4"),
 )
-"""Model and variant; the first is what the others are compared with. PatchCore's memory depends on its training set."""
+"""Model and variant; all are compared with the first. PatchCore's memory bank depends on its training set."""
 TRAINING_IMAGES = {"bottle": 209, "joint4": 807}
-"""What PatchCore remembers 1 % of the patches of."""
+"""Training images of PatchCore, of whose patches it keeps 1 %."""
 PRECISIONS = ("f32", INT8)
 WARM_UP = 3
-"""Turns that do not count."""
+"""Turns that are not counted."""
 NOISE_IMAGES = 8
-"""What 8 bits are calibrated on, and PatchCore remembers."""
+"""Images that calibrate 8 bits and fill PatchCore's memory bank."""
 
 
 class Taps(nn.Module):
-    """A teacher whose features at the taps are a list, as a graph of its own needs them.
+    """A teacher that returns its features as a list, as the export of a single network needs them.
 
     Args:
         teacher: The teacher.
@@ -70,12 +70,12 @@ class Taps(nn.Module):
         self.teacher = teacher
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """Give the features, shallow to deep."""
+        """Return the features, shallow to deep."""
         return list(self.teacher(images).values())
 
 
 def build(model: str, variant: str, backbone: str, side: int) -> Any:
-    """An untrained model in eval mode that resizes to ``(side, side)`` and gives raw scores.
+    """Build an untrained model in eval mode that resizes to ``(side, side)`` and returns raw scores.
 
     Args:
         model: Class name.
@@ -106,9 +106,9 @@ def export(model: str, variant: str, folder: Path, *, backbone: str, side: int) 
     """Export an untrained model for images of one size.
 
     Args:
-        model: Class name, or ``Teacher``, which is the network alone: no pre-processing, no student, no map.
+        model: Class name, or ``Teacher`` for the network alone: no pre-processing, no student, no map.
         variant: Preset.
-        folder: Where to write.
+        folder: Folder to write to.
         backbone: Teacher.
         side: Side of the images in pixels.
 
@@ -117,7 +117,7 @@ def export(model: str, variant: str, folder: Path, *, backbone: str, side: int) 
     """
     if (model, variant) != TEACHER:
         module = build(model, variant, backbone, side)
-        # or PatchCore's graph could only take as many images as the exporter's example has
+        # otherwise PatchCore's graph would accept only as many images as the exporter's example has
         single: dict[str, Any] = {"onnx_kwargs": {"dynamic_axes": {}}} if model in BASELINES else {}
         path: Path = module.to_openvino(folder, input_size=(side, side), **single)
         return path
@@ -129,14 +129,14 @@ def export(model: str, variant: str, folder: Path, *, backbone: str, side: int) 
 
 
 def inputs_of(graph: openvino.Model | openvino.CompiledModel, images: Tensor) -> tuple[Tensor, ...]:
-    """Give photos ``(N, 3, H, W)``, and depth ``(N, 1, H, W)`` behind them if the graph has a second input."""
+    """Return photos ``(N, 3, H, W)``, followed by depth ``(N, 1, H, W)`` if the graph has a second input."""
     return (images, images[:, :1])[: len(graph.inputs)]
 
 
 def compile_graph(path: Path, threads: int) -> openvino.CompiledModel:
-    """Load a graph for one image; what is not in 8 bits is computed in f32, also where the CPU has bf16."""
+    """Load a graph for one image; everything not in 8 bits is computed in f32, even if the CPU has bf16."""
     core = openvino.Core()
-    core.set_property({"ENABLE_MMAP": False})  # the file is replaced by the one in 8 bits, and goes away
+    core.set_property({"ENABLE_MMAP": False})  # the file is later replaced by the one in 8 bits
     hints = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads}
     model = core.read_model(path)
     model.reshape({taken: [1, *list(taken.partial_shape)[1:]] for taken in model.inputs})
@@ -144,11 +144,11 @@ def compile_graph(path: Path, threads: int) -> openvino.CompiledModel:
 
 
 def speed(seconds: Sequence[float], reference: Sequence[float]) -> dict[str, float]:
-    """Numbers of a graph.
+    """Compute the figures of a graph.
 
     Args:
         seconds: Its times, turn by turn.
-        reference: Those of the graph that it is compared with.
+        reference: Times of the graph to compare with.
 
     Example:
         >>> speed([2.0, 2.0, 4.0, 4.0], [1.0, 1.0, 2.0, 1.0])
@@ -172,25 +172,25 @@ def measure_latency(
     side: int = 256,
     source: str | None = None,
 ) -> list[Row]:
-    """Export, measure and append the rows, unless the file has them.
+    """Export, measure and append the rows, unless the file already has them.
 
     Args:
         results: CSV file.
-        rounds: Turns that count, at least 2.
+        rounds: Counted turns, at least 2.
         threads: Threads of OpenVINO.
         graphs: Model and variant of each graph; ratios are to the first one in f32.
         backbone: Teacher, by timm's full name.
         side: Side of the images in pixels.
-        source: Commit of the code; found if ``None``.
+        source: Commit of the code; determined if ``None``.
 
     Returns:
         The new rows, per graph and precision: median and interquartile range of the latency in seconds, median ratio to
-        the first graph, and the size on disk in megabytes; none if they were there.
+        the first graph, and the size on disk in megabytes; none if the file already had them.
     """
     features = machine(threads).rsplit("; ", 1)[-1].replace(" ", "+")
     key = Key(f"latency-{backbone}-{side}px-t{threads}-{rounds}rounds-{features}", batch=1, steps=0)
     if has_run(results, key):
-        logger.info("%s: there, skipped", key.run_id)
+        logger.info("%s: already measured, skipped", key.run_id)
         return []
     source = source or commit()
     torch.manual_seed(0)

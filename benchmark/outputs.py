@@ -1,9 +1,9 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Raw results of a test set, what they are worth, and pictures of them.
+"""Raw results of a test set, their metrics, and heat maps of them.
 
-Metrics are anomalib's, on raw scores and maps: no post-processor stands between.
+Metrics are anomalib's, on raw scores and maps, without a post-processor.
 """
 
 from __future__ import annotations
@@ -46,19 +46,19 @@ class Outputs:
     paths: list[str]
 
     def select(self, chosen: Tensor) -> Outputs:
-        """The images where ``chosen`` ``(N,)`` is true."""
+        """Return the images where ``chosen`` ``(N,)`` is true."""
         paths = [path for path, keep in zip(self.paths, chosen.tolist(), strict=True) if keep]
         return Outputs(self.scores[chosen], self.labels[chosen], self.maps[chosen], self.masks[chosen], paths)
 
     @property
     def subsets(self) -> list[str]:
-        """Defect type of each image (its folder's name, or with depth beside it that of the folder above)."""
+        """Defect type of each image: the name of its folder, or with depth that of the parent folder."""
         folders = [Path(path).parent for path in self.paths]
         return [folder.parent.name if folder.name == RGB_FOLDER else folder.name for folder in folders]
 
 
 class OutputCollector(Callback):
-    """Keep scores, maps and truth of every test batch."""
+    """Keep scores, maps and ground truth of every test batch."""
 
     def __init__(self) -> None:
         self.batches: list[Outputs] = []
@@ -87,7 +87,7 @@ class OutputCollector(Callback):
         )
 
     def outputs(self) -> Outputs:
-        """All batches as one."""
+        """Return all batches as one."""
         return Outputs(
             torch.cat([batch.scores for batch in self.batches]),
             torch.cat([batch.labels for batch in self.batches]),
@@ -98,12 +98,12 @@ class OutputCollector(Callback):
 
 
 def measure(outputs: Outputs, protocol: str = "user", *, by_type: bool = False) -> dict[tuple[str, str], float]:
-    """Metrics of a test set.
+    """Compute the metrics of a test set.
 
     Args:
         outputs: Raw results.
-        protocol: ``paper`` takes defective images only into the pixel AUROC.
-        by_type: Whether a defect type gets all metrics, and the recall at 5 % false alarms.
+        protocol: ``paper`` restricts the pixel AUROC to defective images.
+        by_type: Whether to compute all metrics, and the recall at 5 % false alarms, for each defect type.
 
     Returns:
         Value by (metric, subset): image AUROC, pixel AUROC and AUPRO (limit 0.3) of ``all``, and the image AUROC of
@@ -141,17 +141,17 @@ def measure(outputs: Outputs, protocol: str = "user", *, by_type: bool = False) 
 
 
 def _to_unit_range(values: Tensor) -> Tensor:
-    """Stretch to 0..1, in order: torchmetrics takes numbers outside for logits, and its sigmoid ties large ones."""
+    """Stretch to 0..1, keeping order: torchmetrics takes other numbers for logits, and its sigmoid ties large ones."""
     low, high = values.aminmax()
     return (values - low) / (high - low).clamp_min(torch.finfo(values.dtype).tiny)
 
 
 def by_category(outputs: Outputs, datamodule: MVTecFolder | MultiCategory | DepthFolder) -> dict[str, Outputs]:
-    """Raw results of each category.
+    """Split raw results by category.
 
     Args:
-        outputs: Those of the whole test set.
-        datamodule: Where the test set comes from.
+        outputs: Results of the whole test set.
+        datamodule: Source of the test set.
     """
     if not isinstance(datamodule, MultiCategory):
         return {datamodule.category.rsplit("/", 1)[-1]: outputs}
@@ -160,15 +160,15 @@ def by_category(outputs: Outputs, datamodule: MVTecFolder | MultiCategory | Dept
 
 
 def save_heat_maps(outputs: Outputs, folder: Path, count: int = 4) -> list[Path]:
-    """Pictures to look at: image, heat map and true mask side by side.
+    """Save image, heat map and ground-truth mask side by side, for some images.
 
-    One scale serves all pictures: from 0 to the larger of the 99.9th percentile over normal images and the median peak
+    All heat maps share one scale: from 0 to the larger of the 99.9th percentile over normal images and the median peak
     of the defective ones.
 
     Args:
         outputs: Raw results.
-        folder: Where to write; created with a ``.gitignore`` of its own.
-        count: Defective images shown; one normal image joins them.
+        folder: Folder to write to; created with its own ``.gitignore``.
+        count: Number of defective images; one normal image is added.
 
     Returns:
         The files written.

@@ -18,18 +18,18 @@ if TYPE_CHECKING:
 
 FloatArray = npt.NDArray[np.float32]
 Painted = tuple[FloatArray, FloatArray]
-"""An image, and the opacity ``(H, W)`` of what was painted on it."""
+"""An image, and the opacity ``(H, W)`` of the paint on it."""
 
 
 @dataclass(frozen=True)
 class Canvas:
-    """What a defect is painted on.
+    """Image to paint a defect on.
 
     Args:
         image: ``(H, W, 3)``, 0..1.
         other: Another normal image of the same size.
-        rng: Source of chance.
-        centre: Row and column of the defect's middle.
+        rng: Random generator.
+        centre: Row and column of the defect's centre.
     """
 
     image: FloatArray
@@ -43,7 +43,7 @@ class Canvas:
         return self.image.shape[0], self.image.shape[1]
 
     def mask(self, draw: Callable[[ImageDraw.ImageDraw], None], blur: float) -> FloatArray:
-        """Opacity ``(H, W)`` of a drawn shape with soft edges, 0..1."""
+        """Return the opacity ``(H, W)`` of a drawn shape with soft edges, 0..1."""
         picture = Image.new("L", self.size[::-1])
         draw(ImageDraw.Draw(picture))
         soft = picture.filter(ImageFilter.GaussianBlur(blur))
@@ -51,7 +51,7 @@ class Canvas:
         return opacity
 
     def blob(self, radius: float) -> FloatArray:
-        """Opacity ``(H, W)`` of an irregular round shape around the centre."""
+        """Return the opacity ``(H, W)`` of an irregular round shape around the centre."""
         angles = np.linspace(0, 2 * np.pi, 14, endpoint=False)
         radii = radius * self.rng.uniform(0.6, 1.3, len(angles))
         row, column = self.centre
@@ -59,13 +59,13 @@ class Canvas:
         return self.mask(lambda draw: draw.polygon(points, fill=255), self.rng.uniform(0.8, 2.5))
 
     def changed(self, after: FloatArray) -> FloatArray:
-        """Where an image differs visibly from this one, small holes filled, ``(H, W)``, 0 or 1."""
+        """Return where an image differs visibly from this one, small holes filled, ``(H, W)``, 0 or 1."""
         difference = Image.fromarray((np.abs(after - self.image).max(axis=2) > 0.05).astype(np.uint8))
         closed = np.asarray(difference.filter(ImageFilter.MaxFilter(7)).filter(ImageFilter.MinFilter(5)))
         return closed.astype(np.float32)
 
     def covered(self, layer: FloatArray, opacity: FloatArray) -> Painted:
-        """Lay another image over this one, and say where that is seen."""
+        """Lay another image over this one; return the result and the opacity where the change is visible."""
         alpha = opacity[..., None]
         return self.image * (1 - alpha) + layer * alpha, opacity * self.changed(layer)
 
@@ -97,7 +97,7 @@ def paint_stain(on: Canvas) -> Painted:
 
 
 def paint_patch(on: Canvas) -> Painted:
-    """Paste a piece of another normal image, turned, where it does not belong."""
+    """Paste a rotated piece of another normal image where it does not belong."""
     height, width = on.size
     side = int(on.rng.uniform(0.05, 0.14) * height)
     top = int(on.rng.integers(0, height - side))
@@ -112,7 +112,7 @@ def paint_patch(on: Canvas) -> Painted:
 
 
 def paint_bend(on: Canvas) -> Painted:
-    """Push a part of the product aside, most in the middle and nothing far from it."""
+    """Push a part of the product aside, most at the centre and fading to nothing."""
     height, width = on.size
     rows, columns = np.mgrid[:height, :width].astype(np.float32)
     radius = on.rng.uniform(0.02, 0.06) * height
@@ -129,7 +129,7 @@ def paint_bend(on: Canvas) -> Painted:
 
 
 def paint_gap(on: Canvas) -> Painted:
-    """Cover a place with its neighbourhood, as if a piece had broken off or grown on."""
+    """Cover a region with its neighbourhood, as if a piece had broken off or been added."""
     height, width = on.size
     radius = on.rng.uniform(0.02, 0.05) * height
     angle, distance = on.rng.uniform(0, 2 * np.pi), on.rng.uniform(2, 3) * radius
@@ -141,7 +141,7 @@ def paint_gap(on: Canvas) -> Painted:
 
 
 def paint_wear(on: Canvas) -> Painted:
-    """Smooth the detail of a place away, as wear does."""
+    """Smooth away the detail of a region, as wear does."""
     height, _ = on.size
     opacity = on.blob(on.rng.uniform(0.03, 0.08) * height)
     layer: FloatArray = np.asarray(cv2.GaussianBlur(on.image, (0, 0), on.rng.uniform(0.01, 0.02) * height))
@@ -153,7 +153,7 @@ PAINTERS = (*SURFACE_PAINTERS, paint_bend, paint_gap, paint_wear)
 
 
 def _place(image: FloatArray, rng: np.random.Generator) -> tuple[int, int]:
-    """A pixel where something is to be seen, so that defects lie on the object more than on an empty background."""
+    """Choose a pixel with detail, so that defects lie on the object more often than on an empty background."""
     grey = Image.fromarray((image.mean(axis=2) * 255).astype(np.uint8))
     mean = np.asarray(grey.filter(ImageFilter.BoxBlur(6)), dtype=np.float64)
     detail = np.abs(np.asarray(grey, dtype=np.float64) - mean)
@@ -172,7 +172,7 @@ def paint(image: FloatArray, other: FloatArray, rng: np.random.Generator, kind: 
     Args:
         image: ``(H, W, 3)``, 0..1.
         other: Another normal image of the same size.
-        rng: Source of chance.
+        rng: Random generator.
         kind: Index into ``PAINTERS``.
 
     Returns:
@@ -199,7 +199,7 @@ def paint_scan(
         image: ``(H, W, 3)``, 0..1.
         scan: Distances ``(h, w)`` or points x, y, z ``(h, w, 3)`` of the same view, missing values NaN.
         other: Another normal image of the photo's size.
-        rng: Source of chance.
+        rng: Random generator.
         kind: Index into ``SURFACE_PAINTERS``.
 
     Returns:

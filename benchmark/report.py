@@ -48,33 +48,33 @@ COLUMNS = {
     **{f"{name} (texture)" if name == TEXTURE else name: (name,) for name in CATEGORIES},
     MEAN: CATEGORIES,
 }
-"""Columns of most tables, and the categories that each is the mean of."""
+"""Columns of most tables, and the categories over which each averages."""
 METRICS = {"image_AUROC": "image AUROC", "pixel_AUROC": "pixel AUROC", "AUPRO": "AUPRO"}
 SHORT = ("image_AUROC", "AUPRO")
 SHORT_TITLE = " / ".join(METRICS[metric] for metric in SHORT)
 SCANS = "rgbd/table_top"
-"""What Mmrd is tested on."""
+"""Mmrd's test data."""
 SINGLE_STEPS = (300, 0)
-"""Steps of our models of one category, and of PatchCore, where nothing else is said."""
+"""Default steps of our models on one category, and of PatchCore."""
 
 
 def is_full_test(row: Row) -> bool:
-    """Whether a row belongs to a test in full precision on one of the categories or on all of them together."""
+    """Return whether a row is from a test in full precision on one of the categories or on all of them together."""
     return row.protocol in {"user", "paper"} and (row.data in DATA or row.is_joint) and row.precision != INT8
 
 
 def is_single(row: Row) -> bool:
-    """Whether a row belongs to such a test of a model of one category, trained as long as usual."""
+    """Return whether a row is from such a test of a single-category model, trained for the default length."""
     return is_full_test(row) and not row.is_joint and row.steps in SINGLE_STEPS
 
 
 def is_checkpoint(row: Row) -> bool:
-    """Whether a row is about a single late checkpoint."""
+    """Return whether a row is from a single late checkpoint."""
     return row.variant.startswith(CONSTANT)
 
 
 def accuracy(metric: str) -> Table:
-    """One metric of the presets and of anomalib's models, a column per category."""
+    """Show one metric of the presets and of anomalib's models, with a column per category."""
     shown = {"default", "paper", *(variant for variant, _ in BASELINES.values())}
 
     def name(group: Group) -> str:
@@ -94,7 +94,7 @@ def accuracy(metric: str) -> Table:
 
 
 def stability(model: str) -> Table:
-    """Single late checkpoints of a model at a constant learning rate beside the weights that the recipe delivers."""
+    """Compare single late checkpoints at a constant learning rate with the recipe's final weights."""
 
     def spread(group: Group) -> str:
         spans = [[row.value for row in of_seed] for of_seed in groups_by(group, "seed")]
@@ -122,7 +122,7 @@ def stability(model: str) -> Table:
 
 
 def study(model: str, answers: Mapping[str, Sequence[str]]) -> Table:
-    """Variants of a model: image AUROC and AUPRO over categories."""
+    """Compare variants of a model: image AUROC and AUPRO over categories."""
     return Table(
         lambda row: row.model == model and is_full_test(row),
         ("weights", "is_joint", "batch", "steps"),
@@ -133,7 +133,7 @@ def study(model: str, answers: Mapping[str, Sequence[str]]) -> Table:
 
 
 def depth_study(name: str, protocol: str) -> Table:
-    """Variants of Mmrd on the real scans: a line per variant and defect type, a column per metric."""
+    """Compare variants of Mmrd on the real scans: a line per variant and defect type, a column per metric."""
     return Table(
         lambda row: (row.model, row.data, row.protocol) == ("Mmrd", SCANS, protocol) and row.precision != INT8,
         ("subset",),
@@ -149,7 +149,7 @@ def depth_study(name: str, protocol: str) -> Table:
 
 
 def joint() -> Table:
-    """One model for all categories, one for each of the same length or of any, and the difference in points."""
+    """Compare one model for all categories with one per category, of equal or else any length; difference in points."""
 
     def lines(group: Group) -> Iterable[Group]:
         single = groups_by((row for row in group if not row.is_joint), "batch", "steps")
@@ -194,7 +194,7 @@ def joint() -> Table:
 
 
 def int8() -> Table:
-    """Exports in 8 bits beside the models that they were made of, over the runs that have both."""
+    """Compare exports in 8 bits with their models, over the runs that have both."""
 
     def pairs(group: Group) -> list[tuple[Row, Row]]:
         full = {(row.key, row.category, row.metric): row for row in group if row.precision != INT8}
@@ -223,7 +223,7 @@ def int8() -> Table:
 
 
 def defects() -> Table:
-    """Image AUROC by kind of defect: the models for single categories beside PatchCore, each at its own length."""
+    """Show image AUROC by kind of defect: single-category models and PatchCore, each with its default length."""
     default, whole = WIDTHS["0.5, the default"], WIDTHS["1"]
     shown = {
         **{model: [(model, name) for name in default] for model in NARROWED},
@@ -248,9 +248,9 @@ def defects() -> Table:
 
 
 def price(machine: str) -> Table:
-    """What a wider student brings and costs: accuracy, seconds of training and milliseconds, all of one machine.
+    """Show gain and cost of a wider student: accuracy, seconds of training and milliseconds, all on one machine.
 
-    The graphs of all narrowed models have the same parts: those of the last one stand for all.
+    The graphs of all narrowed models have the same parts, so the last model's times stand for all.
     """
 
     def lines(group: Group) -> Iterable[Group]:
@@ -339,19 +339,19 @@ TABLES: dict[str, Table] = {
 
 
 def find_table(name: str) -> Table:
-    """The table of a name.
+    """Return the table of a name.
 
     Raises:
         ValueError: If there is none.
     """
     if name not in TABLES:
-        msg = f"Expected a table among {', '.join(TABLES)}, got {name!r}. Correct the name."
+        msg = f"Expected a table among {', '.join(TABLES)}, got {name!r}. Use one of these names."
         raise ValueError(msg)
     return TABLES[name]
 
 
 def render(document: str, rows: Sequence[Row]) -> str:
-    """A document with its tables brought up to date.
+    """Return a document with its tables brought up to date.
 
     Args:
         document: Markdown.
@@ -378,7 +378,7 @@ def update(root: Path, rows: Sequence[Row], *, check: bool = False) -> list[Path
     Args:
         root: Root of the repository.
         rows: Result rows.
-        check: Write nothing.
+        check: Whether to write nothing.
 
     Returns:
         The documents that differed.
@@ -395,5 +395,5 @@ def update(root: Path, rows: Sequence[Row], *, check: bool = False) -> list[Path
 
 
 def documents(root: Path) -> list[Path]:
-    """Documents below a folder that may hold tables."""
+    """List the documents below a folder that may hold tables."""
     return [path for path in (root / "README.md", *sorted((root / "docs").rglob("*.md"))) if path.exists()]

@@ -1,10 +1,10 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""The row of a result file, and reading and appending such rows safely.
+"""Rows of result files, and how to read and append them safely.
 
-A run gives several rows (one per metric and subset) with one :class:`Key`. All rows of a run reach the file together
-or not at all, so that a run found in the file is a finished run.
+A run yields several rows (one per metric and subset) with one :class:`Key`. All rows of a run are written together or
+not at all, so that a run found in the file is complete.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ ROOT = Path(__file__).resolve().parents[1]
 """The repository."""
 
 DATA = ("mvtec/bottle", "mvtec/screw", "mpdd/metal_plate", "magnetic_tile/mt")
-"""Folders under the data root that the documentation's tables are about."""
+"""Folders under the data root that the documentation's tables show."""
 JOINT = {"joint4": DATA}
 """Data sets that one model learns together: name to folders."""
 MEAN = "mean"
 """Category of the rows about joint data as a whole."""
 
 PAINTED = "painted6"
-"""Protocol of rows on painted defects of six kinds; those of ``painted`` are older and know three."""
+"""Protocol of rows on painted defects of six kinds; older rows, of ``painted``, have three."""
 PAINTED_SCANS = "painted_scans"
 """Protocol of rows on defects painted on photos, on depth, or on both."""
 
 QUOTED = "quoted"
-"""Protocol of rows that a publication reports; nothing else is known of them."""
+"""Protocol of rows quoted from a publication; nothing else is known about them."""
 
 INT8 = "int8"
 """Precision of rows about an export in 8 bits."""
@@ -51,13 +51,13 @@ VERSIONED = ("anomalib", "torch", "lightning", "timm", "openvino")
 
 
 class Key(NamedTuple):
-    """What tells a run from any other; a run is never measured twice into one file.
+    """Identity of a run; a file never holds a run twice.
 
     Args:
         run_id: Readable name of model, variant, protocol, teacher, data and seed.
         batch: Images per training step.
-        steps: Training steps asked for.
-        int8: Whether its export in 8 bits was tested, not the model itself.
+        steps: Requested training steps.
+        int8: Whether its export in 8 bits was tested instead of the model itself.
     """
 
     run_id: str
@@ -78,14 +78,14 @@ class Row:
         category: Last part of the folder; ``mean`` over the categories of joint data.
         subset: ``all``, or a defect type.
         seed: Seed of the run.
-        batch: Images per training step; 1 where only time was measured.
-        steps: Training steps asked for, of joint data all together; 0 for a model that takes none (PatchCore). A
-            training ends with the pass that reaches them: ``epochs`` times its batches are the steps taken.
+        batch: Images per training step; 1 if only time was measured.
+        steps: Requested training steps, in total for joint data; 0 for a model that takes none (PatchCore). Training
+            ends with the epoch that reaches them: the steps taken are ``epochs`` times the batches per epoch.
         metric: Name of the number, for example ``image_AUROC``.
         value: The number, as a fraction for a metric, in seconds for a time, in megabytes (10^6 bytes) for a size.
         epochs: Passes over the training images (may be a fraction).
-        image_size: Side of the square that the network saw, in pixels.
-        precision: ``f32``, ``bf16-train`` where only training ran in bf16, or ``int8`` of the exported model.
+        image_size: Side of the network's square input, in pixels.
+        precision: ``f32``, ``bf16-train`` if only training ran in bf16, or ``int8`` for the exported model.
         weights: Teacher weights: a timm name or ``quickstart``.
         protocol: ``user``, ``paper``, ``painted6``, ``painted_scans``, ``short``, ``speed`` or ``quoted``.
         machine: Processor, cores and features, see :func:`anomalib_mkd.quickstart.machine.machine`.
@@ -115,7 +115,7 @@ class Row:
 
     @property
     def key(self) -> Key:
-        """The run that the row belongs to."""
+        """Run of the row."""
         return Key(self.run_id, self.batch, self.steps, self.precision == INT8)
 
     @property
@@ -126,27 +126,27 @@ class Row:
 
 COLUMNS = tuple(field.name for field in dataclasses.fields(Row))
 NUMBERS = {"seed": int, "batch": int, "steps": int, "value": float, "epochs": float, "image_size": int}
-"""Columns that hold numbers, and how their cells are read."""
+"""Numeric columns and their types."""
 
 
 def _check_header(path: Path, header: Sequence[str]) -> None:
-    """Raise if ``header`` is not that of a result file."""
+    """Raise an error if ``header`` is not that of a result file."""
     if tuple(header) != COLUMNS:
         msg = (
             f"Expected the columns {','.join(COLUMNS)} in {path}, got {','.join(header)}. "
-            "Move the file away, or write to another one."
+            "Move that file away, or set --setup.results to another one."
         )
         raise ValueError(msg)
 
 
 def read_rows(path: Path | str) -> list[Row]:
-    """Rows of one file, in order; none if the file does not exist.
+    """Read the rows of one file, in order; none if the file does not exist.
 
     Args:
         path: CSV file.
 
     Raises:
-        ValueError: If the header is another one, or a line is incomplete or holds no number where one belongs.
+        ValueError: If the header differs, a line is incomplete, or a numeric cell holds no number.
     """
     path = Path(path)
     if not path.exists():
@@ -177,7 +177,7 @@ def read_rows(path: Path | str) -> list[Row]:
 
 
 def read_folder(folder: Path | str) -> list[Row]:
-    """Rows of all result files of a folder.
+    """Read the rows of all result files in a folder.
 
     Args:
         folder: Folder of CSV files; errors as for :func:`read_rows`.
@@ -186,10 +186,10 @@ def read_folder(folder: Path | str) -> list[Row]:
 
 
 def has_run(path: Path | str, key: Key) -> bool:
-    """Whether the file holds that run.
+    """Return whether the file holds that run.
 
     Args:
-        path: CSV file, which need not exist.
+        path: CSV file, which may be missing.
         key: The run.
     """
     return any(row.key == key for row in read_rows(path))
@@ -198,11 +198,11 @@ def has_run(path: Path | str, key: Key) -> bool:
 def append_rows(path: Path | str, rows: Iterable[Row]) -> None:
     """Add the rows of a run to a file, all or none.
 
-    The file is written anew beside the old one and takes its place in one step, under a lock, so neither a crash nor
-    a second process can leave half a row.
+    A new file is written next to the old one and replaces it in one step, under a lock, so neither a crash nor a second
+    process can leave half a row.
 
     Args:
-        path: CSV file; created with its header, and its folder too.
+        path: CSV file; created with its folder and header if missing.
         rows: Rows of one run.
 
     Raises:
@@ -233,7 +233,7 @@ def append_rows(path: Path | str, rows: Iterable[Row]) -> None:
 
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Hold a lock on a folder where the system has one."""
+    """Hold a lock on a folder, if the system supports it."""
     try:
         import fcntl  # noqa: PLC0415  # not on every system
     except ImportError:
@@ -248,7 +248,7 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def versions() -> str:
-    """Python and the packages that decide a number, for example ``"python=3.11.9 anomalib=2.7.0 ..."``."""
+    """Return the versions that influence results, for example ``"python=3.11.9 anomalib=2.7.0 ..."``."""
     parts = [f"python={platform.python_version()}"]
     for name in VERSIONED:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
@@ -257,9 +257,9 @@ def versions() -> str:
 
 
 def commit(root: Path = ROOT) -> str:
-    """Short commit of the source tree, with ``-dirty`` if code differs from it; ``unknown`` outside git.
+    """Return the short commit of the source tree, with ``-dirty`` if code differs from it; ``unknown`` outside git.
 
-    Only the package and the benchmark count: results and documents change while a benchmark runs.
+    Only changes of the package and the benchmark count: results and documents change while a benchmark runs.
 
     Args:
         root: Root of the repository.

@@ -1,7 +1,7 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""One model on one data set, or on several as one: the data, the model, and all runs that arguments span."""
+"""Runs of one model on one data set, or on several as one: data, model, and all combinations of arguments."""
 
 from __future__ import annotations
 
@@ -24,32 +24,32 @@ if TYPE_CHECKING:
     from anomalib.models.components import AnomalibModule
 
 RGB_FOLDER = "rgb"
-"""Where MVTec 3D-AD's layout has its photos."""
+"""Folder of the photos in MVTec 3D-AD's layout."""
 
 RESNET18 = "resnet18.tv_in1k"
 QUICKSTART = "quickstart"
 """Names of teachers: timm's, and that of the embedded one."""
 
 OWN_STEPS = 300
-"""Default ``training_steps`` of our models, which count for each category."""
+"""Default ``training_steps`` of our models, per category."""
 BASELINE_STEPS = {"Stfpm": 100, "Patchcore": 0}
-"""Steps of anomalib's models where none are asked for; PatchCore takes none, whatever is asked for."""
+"""Default steps of anomalib's models; PatchCore never takes any."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """What is trained and tested once.
+    """One training and its test.
 
     Args:
         model: ``Mkd``, ``MixedDistillation``, ``Dcam``, ``Mmrd``, ``Stfpm`` or ``Patchcore``.
         variant: Name of the preset.
         data: Folder under the data root, for example ``mvtec/bottle``, or a name in ``JOINT``, or ``drawn3d/metal``
             for drawn parts with depth.
-        seed: Seed of everything.
+        seed: Seed of the whole run.
         teacher: timm's name, or ``quickstart``.
-        steps: Training steps, of joint data all together.
-        batch_size: Training batch.
-        protocol: ``user``, ``paper``, or one of those for painted defects.
+        steps: Training steps, in total for joint data.
+        batch_size: Images per training step.
+        protocol: ``user``, ``paper``, or a protocol of painted defects.
         weights: File with the teacher's weights; ``None`` for those of the hub.
         arguments: Arguments of the model beyond those of the variant.
     """
@@ -67,13 +67,13 @@ class Run:
 
     @property
     def key(self) -> Key:
-        """What tells this run from any other."""
+        """Identify this run."""
         parts = (self.model, self.variant, self.protocol, self.teacher, self.data.replace("/", "_"), f"s{self.seed}")
         return Key("-".join(parts).lower(), self.batch_size, self.steps)
 
     @property
     def name(self) -> str:
-        """The key in one word."""
+        """The key as one word."""
         return f"{self.key.run_id}-b{self.batch_size}-n{self.steps}"
 
     @property
@@ -94,17 +94,17 @@ def run_row(
     category: str | None = None,
     subset: str = "all",
 ) -> Row:
-    """A row of a run, measured here and now.
+    """Build a row of a run measured on this machine with these versions.
 
     Args:
         run: The run.
-        metric: See :class:`Row`, as for the others.
+        metric: Name of the number; see :class:`Row`.
         value: The number.
         epochs: Passes over the training images.
         image_size: Side of the images.
-        precision: Of training, or ``int8``.
+        precision: Training precision, or ``int8``.
         source: Commit of the code.
-        category: Category; the run's as a whole if ``None``.
+        category: Category; that of the run as a whole if ``None``.
         subset: ``all``, or a defect type.
     """
     run_id, batch, steps, _ = run.key
@@ -132,18 +132,18 @@ def run_row(
 
 
 def folder_data(root: Path | str, data: str, batch_size: int, seed: int, workers: int = 0) -> MVTecFolder:
-    """The data module of a data set in MVTec layout, without validation images.
+    """Build the datamodule of a data set in MVTec layout, without validation images.
 
     Args:
         root: Data root.
         data: Folder under it, with ``train/good``, ``test/<type>`` and ``ground_truth/<type>``.
-        batch_size: Training batch.
+        batch_size: Images per training step.
         seed: Seed of anomalib's splits (none is made here).
         workers: Loader processes.
 
     Raises:
-        FileNotFoundError: If a needed folder is missing.
-        ValueError: If an image does not get its own mask.
+        FileNotFoundError: If a required folder is missing.
+        ValueError: If an image has no mask, or several.
     """
     datamodule = MVTecFolder(
         root,
@@ -156,22 +156,22 @@ def folder_data(root: Path | str, data: str, batch_size: int, seed: int, workers
     )
     for part in ("test/good", "ground_truth"):
         if not (Path(root) / data / part).is_dir():
-            msg = f"Expected the folder {part} in {Path(root) / data}, got none. Name a data set that has it."
+            msg = f"Expected the folder {part} in {Path(root) / data}, got none. Choose a data set that has it."
             raise FileNotFoundError(msg)
     datamodule.setup()
     return datamodule
 
 
 def depth_data(root: Path | str, data: str, batch_size: int) -> DepthFolder:
-    """The data module of a data set in MVTec 3D-AD's layout.
+    """Build the datamodule of a data set in MVTec 3D-AD's layout.
 
-    Every point keeps its height above the plane: by the rule for parts on a table, a bare table has no plane to remove,
-    and would come as raw distances, other than every picture with something on it.
+    Every point keeps its height above the plane: under the rule for parts on a table, a bare table has no plane to
+    remove, and would be returned as raw distances, unlike every scan with something on it.
 
     Args:
         root: Data root.
         data: Folder under it.
-        batch_size: Training batch.
+        batch_size: Images per training step.
     """
     datamodule = DepthFolder(
         root, data, train_batch_size=batch_size, eval_batch_size=8, num_workers=0, removal_distance=0.0
@@ -181,7 +181,7 @@ def depth_data(root: Path | str, data: str, batch_size: int) -> DepthFolder:
 
 
 def draw_depth_data(root: Path, data: str) -> None:
-    """Draw parts with depth; their defects show in colour, in depth, or in both.
+    """Draw parts with depth, with defects visible in colour, in depth, or in both.
 
     Args:
         root: Data root.
@@ -193,12 +193,12 @@ def draw_depth_data(root: Path, data: str) -> None:
 
 
 def has_depth(root: Path | str, data: str) -> bool:
-    """Whether a folder under the data root has MVTec 3D-AD's layout."""
+    """Return whether a folder under the data root has MVTec 3D-AD's layout."""
     return (Path(root) / data / "train" / "good" / RGB_FOLDER).is_dir()
 
 
 def run_data(root: Path | str, run: Run) -> MVTecFolder | MultiCategory | DepthFolder:
-    """The data module of a run; arguments and errors as for :func:`folder_data`."""
+    """Build the datamodule of a run; arguments and errors as for :func:`folder_data`."""
     if has_depth(root, run.data):
         return depth_data(root, run.data, run.batch_size)
     if run.data not in JOINT:
@@ -211,7 +211,7 @@ def run_data(root: Path | str, run: Run) -> MVTecFolder | MultiCategory | DepthF
 
 
 def model_arguments(run: Run) -> dict[str, Any]:
-    """Arguments of the model's constructor for a run.
+    """Return the arguments of the model's constructor for a run.
 
     Args:
         run: The run.
@@ -224,24 +224,24 @@ def model_arguments(run: Run) -> dict[str, Any]:
         if run.variant != variant or run.teacher == QUICKSTART or run.weights is not None:
             msg = (
                 f"Expected variant {variant!r} and a timm teacher without --weights for {run.model}, got "
-                f"{run.variant!r}, {run.teacher!r} and {run.weights}. anomalib's models know neither our variants nor "
-                "our embedded teacher, and read no file: run them apart, with the hub or its cache (HF_HOME)."
+                f"{run.variant!r}, {run.teacher!r} and {run.weights}. Run anomalib's models apart, with the hub or its "
+                "cache (HF_HOME): they have neither our variants nor our embedded teacher, and read no file."
             )
             raise ValueError(msg)
         return {"backbone": run.teacher, **fixed, **run.arguments}
     arguments: dict[str, Any] = {"backbone": run.teacher}
     if run.weights is not None:
         arguments["weights"] = str(run.weights)
-    if not run.protocol.startswith("painted"):  # there, a candidate brings its arguments
+    if not run.protocol.startswith("painted"):  # where candidates bring their own arguments
         arguments |= variant_arguments(run.model, run.variant)
     if run.model == "Mkd" and run.protocol == "paper" and not run.teacher.startswith("resnet"):
         arguments["detach_teacher"] = False  # a plain VGG, as in the authors' code
-    arguments["training_steps"] = math.ceil(run.steps / len(JOINT.get(run.data, [run.data])))  # they count for each
+    arguments["training_steps"] = math.ceil(run.steps / len(JOINT.get(run.data, [run.data])))  # per category
     return arguments | dict(run.arguments)
 
 
 def build_model(run: Run) -> AnomalibModule:
-    """The untrained model of a run, without post-processor, evaluator and visualizer.
+    """Build the untrained model of a run, without post-processor, evaluator and visualizer.
 
     Args:
         run: The run.
@@ -253,19 +253,19 @@ def build_model(run: Run) -> AnomalibModule:
     package = "anomalib.models" if run.model in BASELINES else "anomalib_mkd"
     models = {*NAMED, *BASELINES}
     if run.model not in models:
-        msg = f"Expected a model out of {sorted(models)}, got {run.model!r}. Correct --models."
+        msg = f"Expected a model out of {sorted(models)}, got {run.model!r}. Set --models to some of them."
         raise ValueError(msg)
     model: AnomalibModule = getattr(import_module(package), run.model)(**model_arguments(run), **off)
     return model
 
 
 def usual_steps(model: str, data: str, steps: int | None) -> int:
-    """Training steps of a run, of joint data all together.
+    """Return the training steps of a run, in total for joint data.
 
     Args:
         model: Class name.
         data: Folder under the data root, or a name in ``JOINT``.
-        steps: What was asked for; ``None`` for the model's own number.
+        steps: The requested number; ``None`` for the model's own.
     """
     if BASELINE_STEPS.get(model) == 0:
         return 0
@@ -280,11 +280,11 @@ def plan(
     steps: int | None,
     **common: Any,
 ) -> list[Run]:
-    """All runs that the arguments span; the first seed of everything comes first.
+    """List all combinations of the arguments, seed by seed.
 
     Args:
         models: Class names.
-        variants: Presets of our models; those of anomalib have one each.
+        variants: Presets of our models; anomalib's have one each.
         data: Folders under the data root, or names in ``JOINT``.
         seeds: Seeds.
         steps: As for :func:`usual_steps`.

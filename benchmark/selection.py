@@ -1,12 +1,12 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Choosing hyper-parameters without a test image, on anomalies painted on held-out normal training images.
+"""Selection of hyper-parameters without test images, on anomalies painted on held-out normal training images.
 
-The held-out fifth of the training images is split in two: one half stays as it is, the other half gets painted
-defects: three kinds that lie on the surface, and three that change the shape. A candidate trains on the other four
-fifths and is measured on this painted set as on a real one. Sets with depth are smaller: each held-out pair is there
-as it is, and painted in colour, in depth and in both.
+The held-out fifth of the training images is split in two: one half stays unchanged, the other gets painted defects:
+three kinds on the surface, and three that change the shape. A candidate trains on the other four fifths and is measured
+on this painted set as on a real one. Sets with depth are smaller: each held-out pair appears unchanged, and painted in
+colour, in depth and in both.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ HELD_OUT, HELD_OUT_SCANS = 0.2, 0.3
 """Shares of the normal training images, and of those with depth, that a candidate does not train on."""
 
 SCAN_DEFECTS = ("colour", "depth", "both")
-"""What shows a defect of a photo with depth."""
+"""Where a defect of a photo with depth is visible."""
 
 
 def painted_data(source: Path, target: Path, seed: int) -> Path:
     """Make a data set in MVTec layout from the normal training images of another one.
 
     Args:
-        source: Data set whose ``train/good`` is used; nothing else of it is read.
-        target: Folder to write; kept as it is if a finished one is there.
-        seed: Decides which images are held out, and the defects.
+        source: Data set, of which only ``train/good`` is read.
+        target: Folder to write; unchanged if already complete.
+        seed: Seed of the held-out images and of the defects.
 
     Returns:
         ``target``.
@@ -77,9 +77,9 @@ def painted_scans(source: Path, target: Path, seed: int) -> Path:
     """Make a data set in MVTec 3D-AD's layout from the normal training images of another one with depth.
 
     Args:
-        source: Data set in the same layout, of which ``train/good`` and ``validation/good`` are read, and nothing else.
-        target: Folder to write; kept as it is if a finished one is there.
-        seed: Decides which images are held out, and the defects.
+        source: Data set in the same layout, of which only ``train/good`` and ``validation/good`` are read.
+        target: Folder to write; unchanged if already complete.
+        seed: Seed of the held-out images and of the defects.
 
     Returns:
         ``target``.
@@ -128,9 +128,9 @@ def painted_scans(source: Path, target: Path, seed: int) -> Path:
 def _hold_out(
     files: Sequence[Any], share: float, rng: np.random.Generator, source: Path
 ) -> tuple[list[Any], list[Any]]:
-    """Split at random, what remains in its order."""
+    """Split at random, keeping the order of the remaining files."""
     if len(files) < 10:
-        msg = f"Expected at least 10 images in {source / 'train' / 'good'}, got {len(files)}. Name another data set."
+        msg = f"Expected at least 10 images in {source / 'train' / 'good'}, got {len(files)}. Choose another data set."
         raise ValueError(msg)
     order = rng.permutation(len(files))
     held_out = order[: max(4, round(share * len(files)))]
@@ -138,18 +138,18 @@ def _hold_out(
 
 
 def _picture(values: FloatArray) -> Image.Image:
-    """8 bits of values in 0..1."""
+    """Convert values in 0..1 to an 8-bit image."""
     return Image.fromarray((values * 255).round().clip(0, 255).astype(np.uint8))
 
 
 def _read(path: Path) -> FloatArray:
-    """Image ``(H, W, 3)``, 0..1."""
+    """Read an image ``(H, W, 3)``, 0..1."""
     image: FloatArray = np.asarray(Image.open(path).convert("RGB"), dtype=np.float32) / np.float32(255)
     return image
 
 
 def _copy(path: Path, folder: Path) -> None:
-    """Save as PNG, so that file format tells painted and clean images apart nowhere."""
+    """Save as PNG, so that the file format does not reveal which images are painted."""
     Image.open(path).convert("RGB").save(folder / f"{path.stem}.png")
 
 
@@ -174,8 +174,8 @@ def measure_candidates(
         model: Class name.
         data: Folders under the data root, or names in ``JOINT``.
         seeds: Seeds of the split, the defects and the training.
-        steps: Training steps; ``None`` = the model's own.
-        batch_size: Training batch.
+        steps: Training steps; ``None`` for the model's own.
+        batch_size: Images per training step.
         results: CSV file.
         data_root: Data root.
         work: Folder for the painted data sets.

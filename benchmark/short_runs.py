@@ -1,7 +1,7 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Many short trainings, and whether one of them collapsed: seen on held-out normal images, without any label."""
+"""Many short trainings, and whether each collapsed, detected on held-out normal images without any label."""
 
 from __future__ import annotations
 
@@ -32,29 +32,29 @@ logger = logging.getLogger(__name__)
 
 METRIC = "collapsed"
 DISTANCE, FROM_STEP = 0.9, 100
-"""Mean distance of a level, 1 being that of unrelated features, and from when: before, any student may be that far."""
+"""A larger mean distance of a level (1 for unrelated features) is a sign from this step on; earlier it is normal."""
 SPREAD, TIES = 1e-6, 0.5
-"""Deviation of the scores over their mean, and share of images with the same score."""
+"""A smaller deviation of the scores over their mean, or a larger share of images with the same score, is a sign."""
 
 
 class HeldOutSigns(Callback):
-    """Look for signs of a collapsed student on the validation images, once the training is over."""
+    """Look for signs of a collapsed student on the validation images at the end of training."""
 
     def __init__(self) -> None:
         self.found: list[str] = []
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Describe what looks collapsed."""
-        dataset = trainer.datamodule.val_data  # type: ignore[attr-defined]  # it came with one
+        """Store the signs of a collapse."""
+        dataset = trainer.datamodule.val_data  # type: ignore[attr-defined]  # it always has one here
         self.found = signs(pl_module, next(normal_batches(pl_module, dataset=dataset)), trainer.global_step)
 
 
 @torch.no_grad()
 def signs(module: Any, batch: Any, step: int) -> list[str]:
-    """Describe what looks collapsed.
+    """Describe the signs of a collapsed student.
 
     Args:
-        module: A model that predicts level by level; left in the mode that it was in.
+        module: A model that predicts level by level; its mode is restored.
         batch: Normal images.
         step: Training steps taken.
     """
@@ -67,7 +67,7 @@ def signs(module: Any, batch: Any, step: int) -> list[str]:
     found = []
     for name, features in student.items():
         distance = position_cosine_distance(teacher[name], features).mean()
-        if step >= FROM_STEP and not distance <= DISTANCE:  # also if it is no number
+        if step >= FROM_STEP and not distance <= DISTANCE:  # also if it is NaN
             found.append(f"a mean distance of {distance:.2f} at {name!r}")
     if len(scores) > 1 and constant(scores):
         found.append(f"the same score, {scores[0]:.3g}, for most of {len(scores)} images")
@@ -75,7 +75,7 @@ def signs(module: Any, batch: Any, step: int) -> list[str]:
 
 
 def constant(scores: Tensor) -> bool:
-    """Whether scores ``(N,)`` do not tell images apart.
+    """Return whether scores ``(N,)`` do not distinguish images.
 
     Example:
         >>> constant(torch.tensor([0.5, 0.5, 0.5, 0.2])), constant(torch.tensor([0.5, 0.4, 0.3, 0.2]))
@@ -93,21 +93,21 @@ def measure_short_run(
     source: str | None = None,
     build: Callable[[Run], AnomalibModule] = build_model,
 ) -> list[Row]:
-    """Train on four fifths of the normal training images, and append one row, unless the file has it.
+    """Train on four fifths of the normal training images, and append one row, unless the file already has it.
 
     Args:
-        run: The run; its model is one that predicts level by level.
+        run: The run; its model must predict level by level.
         results: CSV file.
-        data_root: Folder that ``run.data`` lies under.
-        source: Commit of the code; found if ``None``.
-        build: Makes the model.
+        data_root: Folder that contains ``run.data``.
+        source: Commit of the code; determined if ``None``.
+        build: Builds the model.
 
     Returns:
-        The row ``collapsed``: 1 where the loss was not finite, or the other fifth shows a sign, else 0. None if the run
-        was there.
+        The row ``collapsed``: 1 if the loss was not finite or the other fifth shows a sign, otherwise 0. Empty if the
+        file already had the run.
     """
     if has_run(results, run.key):
-        logger.info("%s: there, skipped", run.name)
+        logger.info("%s: already measured, skipped", run.name)
         return []
     source = source or commit()
     seed_everything(run.seed, verbose=False)
@@ -126,7 +126,7 @@ def measure_short_run(
             train(model, datamodule, run, Path(work), [observer])
         except DivergedError as error:
             observer.found.append(str(error))
-    sample: Any = datamodule.train_data[0]  # resized as the model asked for
+    sample: Any = datamodule.train_data[0]  # resized by the model's pre-processor
     row = run_row(
         run,
         METRIC,

@@ -1,7 +1,7 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Single late checkpoints at a constant learning rate, beside the weights that the user's recipe delivers."""
+"""Single late checkpoints at a constant learning rate, compared with the final weights of the user's recipe."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Snapshots(Callback):
     """Keep the weights at evenly spaced steps of the last half of a training.
 
     Args:
-        count: How many.
+        count: Number of steps.
     """
 
     def __init__(self, count: int) -> None:
@@ -41,7 +41,7 @@ class Snapshots(Callback):
         self.states: dict[int, dict[str, Tensor]] = {}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Find the steps, now that the length of the training is known."""
+        """Compute the steps, now that the length of the training is known."""
         del pl_module
         self.steps = set(late_steps(int(trainer.estimated_stepping_batches), self.count))
 
@@ -61,11 +61,11 @@ class Snapshots(Callback):
 
 
 def late_steps(steps: int, count: int) -> list[int]:
-    """Evenly spaced step numbers over the last half of a training, the last step included.
+    """Return evenly spaced step numbers over the last half of a training, including the last step.
 
     Args:
         steps: Length of the training.
-        count: How many.
+        count: Number of steps to return.
 
     Example:
         >>> late_steps(300, 6)
@@ -83,17 +83,17 @@ def measure_stability(
     source: str | None = None,
     build: Callable[[Run], AnomalibModule] = build_model,
 ) -> None:
-    """Single late checkpoints at a constant learning rate, beside the delivered weights of the user's recipe.
+    """Measure single late checkpoints at a constant learning rate, and the final weights of the user's recipe.
 
-    The test figures are reported only; nothing is chosen by them.
+    The test figures are only reported; nothing is chosen by them.
 
     Args:
         run: The run with the user's recipe.
         results: CSV file.
-        data_root: Folder that ``run.data`` lies under.
+        data_root: Folder that contains ``run.data``.
         checkpoints: Number of late checkpoints.
-        source: Commit of the code; found if ``None``.
-        build: Makes the model.
+        source: Commit of the code; determined if ``None``.
+        build: Builds the model.
     """
     source = source or commit()
     measure_run(run, results=results, data_root=data_root, source=source, otherwise=False, build=build)
@@ -101,7 +101,7 @@ def measure_stability(
 
     tested = [row for row in read_rows(results) if row.variant.startswith(CONSTANT)]
     if any(row.key == dataclasses.replace(constant, variant=row.variant).key for row in tested):
-        logger.info("%s: there, skipped", constant.name)
+        logger.info("%s: already measured, skipped", constant.name)
         return
     seed_everything(run.seed, verbose=False)
     with tempfile.TemporaryDirectory(prefix="anomalib_mkd_") as folder:

@@ -1,7 +1,7 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""What a table is, and the cells that tables are made of."""
+"""Tables of rows, and functions for their cells."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ EMPTY = "*Not measured yet.*"
 
 
 def groups_by(rows: Iterable[Row], *keys: Key) -> list[Group]:
-    """Rows by the values of columns, or of functions of a row, in order of first appearance."""
+    """Group rows by the values of columns, or of functions of a row, in order of first appearance."""
     groups: dict[tuple[object, ...], list[Row]] = defaultdict(list)
     for row in rows:
         groups[tuple(getattr(row, key) if isinstance(key, str) else key(row) for key in keys)].append(row)
@@ -30,17 +30,17 @@ def groups_by(rows: Iterable[Row], *keys: Key) -> list[Group]:
 
 @dataclass(frozen=True)
 class Table:
-    """What a table shows.
+    """Specification of a table.
 
     Args:
-        where: Which rows it is about.
-        by: Columns, or functions of a row, that have one value in a line.
+        where: Whether the table uses a row.
+        by: Columns, or functions of a row, that have one value per line.
         cells: Header of each column, and its text: a function of the line's rows, or a template for the first of them.
-        answers: Label of a line to variants that are the same model; with it, no other variant is shown, and the labels
+        answers: Label of a line to variants that are the same model; if set, no other variant is shown, and the labels
             are the first column, whose header is ``title``.
         title: See ``answers``.
-        order: Sorts the lines; equal ones stay in the order of the rows.
-        more: Lines in place of the one that rows make.
+        order: Sort key of the lines; equal ones stay in the order of the rows.
+        more: Replaces the line of a group by any number of lines.
     """
 
     where: Callable[[Row], bool]
@@ -52,7 +52,7 @@ class Table:
     more: Callable[[Group], Iterable[Group]] = lambda group: [group]
 
     def markdown(self, rows: Iterable[Row]) -> str:
-        """Render the table, numbers to the right."""
+        """Render the table, with numbers aligned right."""
         label = {variant: answer for answer, variants in self.answers.items() for variant in variants}
         rows = (row for row in rows if self.where(row) and (not label or row.variant in label))
         groups = groups_by(rows, *((lambda row: label[row.variant],) if label else ()), *self.by)
@@ -74,7 +74,7 @@ class Table:
 
 
 def percent(values: Sequence[float]) -> str:
-    """Mean and sample standard deviation in percent, one decimal; the mean alone for one value.
+    """Format mean and sample standard deviation in percent, with one decimal; only the mean for one value.
 
     Example:
         >>> percent([0.98, 0.99, 1.0]), percent([0.98]), percent([])
@@ -85,7 +85,7 @@ def percent(values: Sequence[float]) -> str:
 
 
 def over_seeds(group: Group, metric: str, categories: Sequence[str]) -> list[float]:
-    """Mean of a metric over categories, for each seed that has them all."""
+    """Compute the mean of a metric over categories, for each seed that has them all."""
     chosen = [row for row in group if row.metric == metric and row.subset == "all" and row.category in categories]
     return [
         statistics.fmean(statistics.fmean(row.value for row in same) for same in of_categories)
@@ -95,7 +95,7 @@ def over_seeds(group: Group, metric: str, categories: Sequence[str]) -> list[flo
 
 
 def score(metrics: Iterable[str], categories: Sequence[str]) -> Cell:
-    """Metrics over categories, one after the other; nothing if one of them is missing."""
+    """Build a cell of metrics over categories, separated by slashes; empty if one of them is missing."""
 
     def cell(group: Group) -> str:
         values = [over_seeds(group, metric, categories) for metric in metrics]
@@ -105,7 +105,7 @@ def score(metrics: Iterable[str], categories: Sequence[str]) -> Cell:
 
 
 def scores(metrics: Iterable[str], columns: Mapping[str, Sequence[str]]) -> dict[str, Cell]:
-    """The number of seeds, and metrics over the categories of each column."""
+    """Build cells for the number of seeds, and for metrics over the categories of each column."""
 
     def seeds(group: Group) -> str:
         found = {len(over_seeds(group, metric, each)) for each in columns.values() for metric in metrics} - {0}
@@ -115,17 +115,17 @@ def scores(metrics: Iterable[str], columns: Mapping[str, Sequence[str]]) -> dict
 
 
 def of(where: Callable[[Row], bool], cell: Cell) -> Cell:
-    """A cell about some of a line's rows."""
+    """Build a cell from some of a line's rows."""
     return lambda group: cell([row for row in group if where(row)])
 
 
 def mean(metric: str) -> Cell:
-    """Mean and deviation of a metric over a line's rows."""
+    """Build a cell of mean and deviation of a metric over a line's rows."""
     return lambda group: percent([row.value for row in group if row.metric == metric])
 
 
 def median(metric: str, form: str, scale: float = 1) -> Cell:
-    """Median of a metric over a line's rows, times ``scale``."""
+    """Build a cell of the median of a metric over a line's rows, times ``scale``."""
 
     def cell(group: Group) -> str:
         values = [row.value for row in group if row.metric == metric]
@@ -135,28 +135,28 @@ def median(metric: str, form: str, scale: float = 1) -> Cell:
 
 
 def quoted(metric: str) -> Cell:
-    """Mean of a metric in percent, with the two decimals of a published table."""
+    """Build a cell of the mean of a metric in percent, with the two decimals of a published table."""
     return lambda group: f"{100 * statistics.fmean(row.value for row in group if row.metric == metric):.2f}"
 
 
 def extent(group: Group) -> str:
-    """The lowest and the highest value, in percent."""
+    """Format the lowest and the highest value, in percent."""
     return " to ".join(f"{100 * end(row.value for row in group):.1f}" for end in (min, max))
 
 
 def teacher(group: Group) -> str:
-    """How a table names a teacher."""
+    """Return the teacher's name in tables."""
     name = "quick-start" if group[0].weights == "quickstart" else f"`{group[0].weights}`"
     return f"{name} form, random weights" if group[0].variant == "random_teacher" else name
 
 
 def steps(group: Group) -> str:
-    """Steps and batch."""
+    """Format steps and batch size."""
     return ", ".join(sorted({f"{row.steps or 'one pass'} x {row.batch}" for row in group}))
 
 
 def seeds(group: Group) -> str:
-    """Number of seeds."""
+    """Return the number of seeds."""
     return str(len({row.seed for row in group}))
 
 

@@ -1,10 +1,10 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""What a step of each optimiser costs: ``python -m benchmark.time_muon``.
+"""Time per step of each optimiser: ``python -m benchmark.time_muon``.
 
-Over the weights of a MixedDistillation student of ResNet-18, random gradients, one thread; the optimisers take turns,
-and the median is printed. timm's Muon iterates in bf16, which a CPU may have to emulate.
+For the weights of a MixedDistillation student of ResNet-18, with random gradients and one thread; the optimisers take
+turns, and the median is printed. timm's Muon iterates in bf16, which a CPU may have to emulate.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
 
 
 def give_gradients(weights: Iterable[Parameter]) -> None:
-    """Give every weight a random gradient; ours takes those of matrices away in each step."""
+    """Set a random gradient for every weight; our optimiser clears those of matrices in each step."""
     for weight in weights:
         weight.grad = torch.randn_like(weight)
 

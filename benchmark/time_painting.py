@@ -1,9 +1,9 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""What painting over training images costs: ``python -m benchmark.time_painting``.
+"""Time to paint over training images: ``python -m benchmark.time_painting``.
 
-A batch of 8 images of 256 pixels, all of them painted on, one thread; ours and anomalib's ``PerlinAnomalyGenerator``
+A batch of 8 images of 256 pixels, all painted over, with one thread; ours and anomalib's ``PerlinAnomalyGenerator``
 take turns, and the median is printed.
 """
 
@@ -22,7 +22,7 @@ TURNS = 10
 
 
 def main() -> None:
-    """Time both."""
+    """Time both painters."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
     images = torch.rand(8, 3, 256, 256)

@@ -1,10 +1,10 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""What the start-up hook costs a program that never imports anomalib: ``python -m benchmark.time_startup``.
+"""Start-up cost of the hook for a program that never imports anomalib: ``python -m benchmark.time_startup``.
 
-Takes the installed hook's line of ``-X importtime``, best of many starts. A measurement, no test: on a busy machine
-even the best start may be slow. The tests assert instead that the hook loads no module beside itself.
+Reads the installed hook's line of ``-X importtime``, best of many starts. A measurement, not a test: on a busy machine
+even the best start may be slow. The tests assert instead that the hook loads no module but itself.
 """
 
 import re

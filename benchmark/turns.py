@@ -1,7 +1,7 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Times of several calls that take turns, so that whatever else slows the machine down slows them all."""
+"""Timing of several calls that take turns, so that other load on the machine slows them all."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ def take_turns(
     """Call each in turn, and return the seconds of each call in each turn.
 
     Args:
-        calls: What is timed, by name.
-        rounds: Turns that count.
-        warm_up: Turns before them, which do not.
-        before: Called before each call, and not timed.
+        calls: Calls to time, by name.
+        rounds: Counted turns.
+        warm_up: Turns before them, which are not counted.
+        before: Called before each call, without being timed.
     """
     seconds: dict[K, list[float]] = {name: [] for name in calls}
     for _ in range(warm_up + rounds):

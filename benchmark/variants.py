@@ -1,7 +1,7 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Named presets and ablations, what they are compared with, and what the tables show of them."""
+"""Named presets and ablations, the baselines that they are compared with, and their order in tables."""
 
 from __future__ import annotations
 
@@ -79,9 +79,9 @@ NAMED: dict[str, dict[str, dict[str, Any]]] = {
         "pixel": {"loss": "pixel"},
     },
 }
-"""Model to preset to arguments; what a preset does not say is the model's default.
+"""Model to preset to arguments; all others are the model's defaults.
 
-Result files hold rows of further names, whose options were measured and are gone."""
+Result files also hold rows of other names, whose options were measured and then removed."""
 
 COMMON: dict[str, dict[str, Any]] = {
     "sigma4": {"sigma": 4.0},
@@ -102,7 +102,7 @@ PREDICTED_OTHERWISE: dict[str, dict[str, tuple[str, Any]]] = {
     "Dcam": _OTHER_MAPS,
     "Mmrd": {"map_rss": ("modality_fusion", "rss")},
 }
-"""Model to variants that are the trained default with another map or score: an attribute of its torch model, and the
+"""Model to variants that are the trained default with another map or score: an attribute of its torch model and its
 value."""
 
 NARROWED = ("MixedDistillation", "Dcam")
@@ -164,11 +164,11 @@ BASELINES: dict[str, tuple[str, dict[str, Any]]] = {
     "Stfpm": ("anomalib", {}),
     "Patchcore": ("coreset0.01", {"layers": ["layer2", "layer3"], "coreset_sampling_ratio": 0.01}),
 }
-"""anomalib's own models: the only variant of each, and its arguments. 10 % of a core set takes hours on two cores."""
+"""anomalib's own models: the only variant of each, and its arguments. A 10 % core set takes hours on two cores."""
 
 
 def variant_arguments(model: str, variant: str) -> dict[str, Any]:
-    """Look up a variant, which may be several words joined by ``+``.
+    """Look up a variant, which may consist of several words joined by ``+``.
 
     Args:
         model: One of the models above.
@@ -190,7 +190,7 @@ def variant_arguments(model: str, variant: str) -> dict[str, Any]:
         width = re.fullmatch(r"width(\d+(?:\.\d+)?)", word) if model in NARROWED else None
         if not width and word not in known:
             widths = ["width<share>"] if model in NARROWED else []
-            msg = f"Expected variants of {model} out of {[*known, *widths]}, joined by '+', got {variant!r}."
+            msg = f"Expected variants of {model}, joined by '+', got {variant!r}. Choose from {[*known, *widths]}."
             raise ValueError(msg)
         arguments |= {"student_width": float(width[1])} if width else known[word]
     return arguments

@@ -39,7 +39,7 @@ def test_output_that_is_a_file(tmp_path: Path) -> None:
     for output in (file, file / "below"):
         message = refusal("--output", output)
         assert message.startswith(f"Expected a writable folder as --output, got '{output}'")
-        assert message.endswith("Choose another one.")
+        assert message.endswith("Choose another folder.")
 
 
 def test_data_that_is_not_there(tmp_path: Path) -> None:
