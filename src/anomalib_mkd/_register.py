@@ -11,7 +11,7 @@ import warnings
 from importlib import import_module
 
 #: Host module -> our module and the names to add. To publish another model or datamodule, add its name here.
-LENT = {
+PUBLISHED = {
     "anomalib.models": ("anomalib_mkd.models", ("Dcam", "MixedDistillation", "Mkd", "Mmrd")),
     "anomalib.data": ("anomalib_mkd.data", ("DepthFolder", "MultiCategory", "Quickstart")),
 }
@@ -30,15 +30,15 @@ def register() -> None:
     """Make our models and datamodules known to the host; called as the last statement of ``anomalib_mkd.models``."""
     if host_reads_entry_points():
         return
-    for host_name, (our_name, names) in LENT.items():
+    for host_name, (our_name, names) in PUBLISHED.items():
         host, ours = import_module(host_name), import_module(our_name)
         for name in names:
-            lent = getattr(ours, name)
-            if getattr(host, name, lent) is not lent:
+            published = getattr(ours, name)
+            if getattr(host, name, published) is not published:
                 msg = f"{host_name} has its own {name}, which is kept. Import ours as {our_name}.{name}."
                 warnings.warn(msg, RuntimeWarning, stacklevel=2)
                 continue
-            setattr(host, name, lent)
+            setattr(host, name, published)
             if name not in host.__all__:
                 host.__all__.append(name)
     allowed: set[str] = getattr(import_module("anomalib.models"), "ALLOWED_MODULES", set())

@@ -45,7 +45,7 @@ VISIBLE = 2.0 / 255
 
 @dataclass(frozen=True)
 class Surface:
-    """What lies in front of the camera.
+    """A surface in front of the camera.
 
     Attributes:
         albedo: Share of light reflected, ``(H, W, 3)`` in 0..1.
