@@ -44,7 +44,7 @@ def no_network(blocked_network: list[str]) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def shared() -> Callable[[str], Path]:
-    """Give a path in the folder of real images and weights, or skip the test where it is missing."""
+    """Return a path in the folder of real images and weights, or skip the test if it is missing."""
     root = Path(os.environ.get("ANOMALIB_MKD_SHARED") or REPOSITORY.parent / "shared")
 
     def path(name: str) -> Path:

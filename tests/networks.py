@@ -32,7 +32,7 @@ def tiny_teacher(backbone: str = "quickstart", layers: tuple[str, ...] | None = 
 
 
 def settle(network: nn.Module, seed: int = 0) -> None:
-    """Give every BatchNorm weights and statistics as after a training, all different."""
+    """Set weights and statistics of every BatchNorm as after a training, all different."""
     generator = torch.Generator().manual_seed(seed)
     for step in network.modules():
         if isinstance(step, nn.BatchNorm2d):

@@ -48,7 +48,7 @@ class Case:
         make_twin: Makes the student of a model with ``twin_arguments`` compute what the teacher computes.
         twin_arguments: Arguments that allow that.
         training_only: Beginnings of the names of what inference must not read.
-        beside: Inputs beside the photo that the model takes with default arguments.
+        further: Further inputs that the model takes with default arguments.
     """
 
     model: type[AnomalibModule]
@@ -57,7 +57,7 @@ class Case:
     make_twin: Callable[[Any], None]
     twin_arguments: dict[str, Any] = field(default_factory=dict)
     training_only: tuple[str, ...] = ()
-    beside: tuple[Tensor, ...] = ()
+    further: tuple[Tensor, ...] = ()
 
     def build(self, **arguments: Any) -> Any:
         """Build the model for pictures of 64 pixels."""
@@ -110,7 +110,7 @@ CASES = (
         arguments={"pre_trained": False, "branches": "rgb"},
         make_twin=restore_all,
         training_only=("model.loss.", "model.teacher.teacher.ready"),
-        beside=(torch.ones(1, 1, SIZE, SIZE),),
+        further=(torch.ones(1, 1, SIZE, SIZE),),
     ),
 )
 
@@ -172,7 +172,7 @@ def predict(module: nn.Module, *images: Tensor) -> dict[str, Tensor]:
 
 def test_constructs_offline_with_nothing_but_no_weights(case: Case, no_network: None) -> None:  # noqa: ARG001
     module = case.model(pre_trained=False)
-    assert predict(module, pictures(1, SIZE), *case.beside)["pred_score"].shape == (1,)
+    assert predict(module, pictures(1, SIZE), *case.further)["pred_score"].shape == (1,)
 
 
 def test_is_listed_once_and_no_base_class_of_ours_beside_it(case: Case) -> None:

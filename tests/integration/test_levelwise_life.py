@@ -285,7 +285,7 @@ def test_8_bits_compile_in_every_precision(
 
 
 def expect_distances_in_f32(file: Path) -> None:
-    """bf16 reaches as far as the last operator of a few kinds, 8 bits as well; 1 - cosine must lie behind them all."""
+    """bf16 and 8 bits apply up to the last operator of a few kinds; 1 - cosine must come after them all."""
     operators = openvino.Core().read_model(file).get_ops()
     pending, behind = [operator for operator in operators if operator.get_type_name() == "ReduceL2"], {}
     assert len(pending) == 6  # norms of teacher and student, at three levels

@@ -201,7 +201,7 @@ def test_uninstalling_leaves_nothing(wheel: Path, tmp_path: Path) -> None:
 
 
 def test_an_editable_install_has_the_hook(build: Callable[[str], Path], tmp_path: Path) -> None:
-    """It copies the three files beside a path line to the working tree."""
+    """It copies the three files next to a path line to the working tree."""
     environment = Environment(tmp_path)
     environment.pip("install", "--quiet", "--no-deps", "--no-index", build("editable"))
     assert set(HOOK_FILES) <= files(environment.site)

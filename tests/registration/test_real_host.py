@@ -1,7 +1,7 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""The wheel in a fresh environment beside the real anomalib, whose every start takes about ten seconds."""
+"""The wheel in a fresh environment with the real anomalib, whose every start takes about ten seconds."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ def small_file(folder: Path, name: str = "small.safetensors", *, without: str = 
 
 
 def holds(teacher: Teacher, state: dict[str, Tensor]) -> bool:
-    """Say whether a teacher's network has exactly the values of a state under the same names."""
+    """Return whether a teacher's network has exactly the values of a state under the same names."""
     return all(torch.equal(value, state[name].to(value.dtype)) for name, value in teacher.net.state_dict().items())
 
 
