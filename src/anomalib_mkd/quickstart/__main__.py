@@ -19,8 +19,8 @@ logger = logging.getLogger("anomalib_mkd.quickstart")
 
 OURS = "anomalib_mkd.quickstart"  # loggers whose messages are shown
 NEXT = """
-Next, your own parts: make a folder with images of good parts in train/good, other good ones in test/good and bad ones
-in test/<defect> (masks, if you have them, in ground_truth/<defect>), and run this again with --data FOLDER.
+Next, your own parts: make a folder with images of good parts in train/good, other good parts in test/good and defective
+ones in test/<defect> (masks, if you have them, in ground_truth/<defect>), and run this again with --data FOLDER.
 """
 
 

@@ -25,7 +25,7 @@ class Dcam(DistillationMixin, AnomalibModule):
     """Distillation with attention during training only (Jena et al. 2024), for one category or many.
 
     Args:
-        backbone: Teacher, by timm's full name: any CNN that timm can tap.
+        backbone: Teacher, by timm's full name, "resnet18.tv_in1k" by default; any CNN that timm can tap.
         layers: Layers that the student learns. Default: the stages of stride 4, 8 and 16.
         student_width: Share of the teacher's channels that the student has; 1 in the paper.
         attention: What the gates multiply; "none" is the control.

@@ -25,7 +25,7 @@ class MixedDistillation(DistillationMixin, AnomalibModule):
     """Mixed distillation (Cai and Xia, MVA 2023): STFPM that also distils across levels, see docs/papers.
 
     Args:
-        backbone: Teacher, by timm's full name: any CNN that timm can tap.
+        backbone: Teacher, by timm's full name, "resnet18.tv_in1k" by default; any CNN that timm can tap.
         layers: Layers that the student learns. Default: the stages of stride 4, 8 and 16.
         student_width: Share of the teacher's channels that the student has; 1 in STFPM.
         skip_weight: Weight of the path on which the deepest student level learns from the shallowest teacher level; 0

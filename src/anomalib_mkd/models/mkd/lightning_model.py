@@ -34,7 +34,8 @@ class Mkd(DistillationMixin, AnomalibModule):
     Its discrepancy is the anomaly score; the gradient of that with respect to the image is the anomaly map.
 
     Args:
-        backbone: Teacher, by timm's full name. The paper's is a plain VGG; any CNN that timm can tap works.
+        backbone: Teacher, by timm's full name. The default "vgg16.tv_in1k" is the paper's; any CNN that timm can tap
+            works.
         layers: Layers that the student learns. Default: pools 2 to 5 of a VGG, else the stages of stride 4, 8 and 16.
         score_layers: Layers used for score and map. Default: all but the shallowest.
         student: "smaller" is 16 channels wide between the layers (the paper's best), "equal" as wide as the teacher.

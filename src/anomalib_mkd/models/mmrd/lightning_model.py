@@ -42,7 +42,7 @@ class Mmrd(PairedExport, DistillationMixin, AnomalibModule):
     Batches need a ``depth_map``, as provided by ``DepthFolder`` or anomalib's ``Folder3D``.
 
     Args:
-        backbone: Teacher, by timm's full name: a ResNet, ResNeXt or Wide ResNet.
+        backbone: Teacher, by timm's full name, "resnet18.tv_in1k" by default; a ResNet, ResNeXt or Wide ResNet.
         branches: "mmrd"; or a baseline: reverse distillation of the photo ("rgb") or of the depth ("aux") alone, or of
             both independently ("two_branch").
         aux: The second modality: the depth, or surface normals computed from it.
