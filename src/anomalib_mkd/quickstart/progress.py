@@ -7,12 +7,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
-
-if TYPE_CHECKING:
-    from anomalib.models.components import AnomalibModule
 
 logger = logging.getLogger(__name__)
 
@@ -41,41 +38,23 @@ class StepLog(Callback):
             logger.info("%s: step %d of %d, loss %.4f", self.name, trainer.global_step, total, float(loss))
 
 
-class CalledBad(Callback):
-    """Count the test images that the model calls bad, and log how many are tested.
-
-    Attributes:
-        bad: Number of bad parts, and how many of them were called bad.
-        good: Number of good parts, and how many of them were called bad.
-    """
+class TestLog(Callback):
+    """Log how many images are tested."""
 
     def __init__(self) -> None:
-        self.bad, self.good = [0, 0], [0, 0]
+        self.tested = 0
 
     def on_test_batch_end(
         self,
         trainer: Trainer,
-        pl_module: AnomalibModule,  # type: ignore[override]  # the only kind that runs here
+        pl_module: LightningModule,
         outputs: Any,
         batch: Any,
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Count one batch.
-
-        A trainer's own callbacks run before the model's post-processor: scores are raw here, like its threshold.
-        """
-        del outputs, batch_idx, dataloader_idx
-        post_processor: Any = pl_module.post_processor
-        called_bad = batch.pred_score.flatten() > post_processor.image_threshold
-        is_bad = batch.gt_label.flatten().bool()
-        for counts, chosen in ((self.bad, is_bad), (self.good, ~is_bad)):
-            counts[0] += int(chosen.sum())
-            counts[1] += int(called_bad[chosen].sum())
+        """Log after each batch."""
+        del pl_module, outputs, batch_idx, dataloader_idx
+        self.tested += len(batch.image)
         total = len(trainer.datamodule.test_data)  # type: ignore[attr-defined]  # it always has one here
-        logger.info("      tested %d of %d images", self.bad[0] + self.good[0], total)
-
-    def __str__(self) -> str:
-        """Summarise the counts."""
-        (bad, caught), (good, alarms) = self.bad, self.good
-        return f"{caught} of {bad} bad parts caught, {alarms} of {good} good parts called bad"
+        logger.info("      tested %d of %d images", self.tested, total)

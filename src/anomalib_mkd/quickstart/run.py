@@ -24,7 +24,8 @@ from anomalib_mkd.data import MVTecFolder, Quickstart
 from anomalib_mkd.data.synthetic import CATEGORIES
 from anomalib_mkd.quickstart.machine import machine
 from anomalib_mkd.quickstart.own_data import check_layout
-from anomalib_mkd.quickstart.progress import CalledBad, StepLog
+from anomalib_mkd.quickstart.progress import StepLog, TestLog
+from anomalib_mkd.results.verdicts import Verdicts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -176,7 +177,6 @@ def run(data: AnomalibDataModule, name: str, output: Path, steps: int, seed: int
     seed_everything(seed, verbose=False)
     model_class = getattr(models, name)
     model = model_class(weights="quickstart", training_steps=steps)
-    called_bad = CalledBad()
     engine = Engine(
         default_root_dir=output,
         accelerator="cpu",
@@ -184,7 +184,7 @@ def run(data: AnomalibDataModule, name: str, output: Path, steps: int, seed: int
         logger=False,
         enable_progress_bar=False,
         enable_model_summary=False,
-        callbacks=[StepLog("      training"), called_bad],
+        callbacks=[StepLog("      training"), TestLog()],
     )
 
     logger.info("[2/5] Training the student on images of good parts.")
@@ -195,6 +195,8 @@ def run(data: AnomalibDataModule, name: str, output: Path, steps: int, seed: int
     logger.info("[3/5] Testing, and drawing heat maps.")
     model.evaluator = evaluator()  # not before: AUPRO's limit in the checkpoint would keep other models from loading it
     (values,) = engine.test(model=model, datamodule=data, verbose=False)
+    trainer: Any = engine.trainer
+    verdicts = next(each for each in trainer.callbacks if isinstance(each, Verdicts))
     checkpoint = Path(str(engine.best_model_path))
     heat_maps = checkpoint.parents[2] / "images"
 
@@ -214,7 +216,7 @@ def run(data: AnomalibDataModule, name: str, output: Path, steps: int, seed: int
 
     lines = [
         *metric_lines(values),
-        ("at the threshold", str(called_bad)),
+        ("at the threshold", verdicts.sentence()),
         ("training", f"{seconds:.0f} s, {engine.trainer.global_step} steps of {data.train_batch_size} images"),
         ("torch", f"{agreement.torch_ms:.1f} ms per image"),
         ("OpenVINO", f"{agreement.openvino_ms:.1f} ms per image"),

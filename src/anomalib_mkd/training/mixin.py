@@ -8,11 +8,13 @@ from typing import Any
 
 import torch
 from anomalib import LearningType
+from lightning.pytorch import Callback
 from lightning.pytorch.utilities.types import STEP_OUTPUT, OptimizerLRScheduler
 from torch.optim import Optimizer
 
 from anomalib_mkd.export.mixin import DistillationExport
 from anomalib_mkd.results.post_processor import SoftPostProcessor
+from anomalib_mkd.results.verdicts import Verdicts
 from anomalib_mkd.training.batch_norm import refresh_batch_norm
 from anomalib_mkd.training.caching import TrainingCache
 from anomalib_mkd.training.checkpoints import CheckpointMixin
@@ -52,6 +54,11 @@ class DistillationMixin(CheckpointMixin, DistillationExport):
     def configure_post_processor(self) -> SoftPostProcessor:
         """Return the default post-processor."""
         return SoftPostProcessor()
+
+    def configure_callbacks(self) -> list[Callback]:
+        """Add the counts of caught parts to anomalib's callbacks, behind the post-processor that calls them bad."""
+        callbacks: Any = super().configure_callbacks()
+        return [*callbacks, Verdicts()]
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Configure the chosen optimiser for all trainable parameters."""
