@@ -311,12 +311,13 @@ def test_8_bits_need_images(model: Model, tmp_path: Path) -> None:
 
 
 @pytest.mark.real
-def test_real_bottles_are_separated_after_a_short_training(
+def test_real_bottles_are_separated_after_one_pass(
     model: Model,
     shared: Callable[[str], Path],
     tmp_path: Path,
     no_network: None,  # noqa: ARG001
 ) -> None:
+    """An untrained student has 0.51, one of 12 steps 0.81 (MixedDistillation), one pass over the images 0.99."""
     data = Folder(
         name="bottle",
         root=shared("data/mvtec/bottle"),
@@ -330,7 +331,7 @@ def test_real_bottles_are_separated_after_a_short_training(
     )
     weights = shared("weights/resnet18_tv_in1k_layers1-3_f16.safetensors")
     torch.manual_seed(0)
-    engine = make_engine(tmp_path, max_steps=12, limit_val_batches=0)
+    engine = make_engine(tmp_path, max_epochs=1, limit_val_batches=0)
     module = model(
         weights=weights,
         student_width=0.25,
