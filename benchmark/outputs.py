@@ -21,7 +21,7 @@ from PIL import Image
 from torch import Tensor
 
 from anomalib_mkd.data import DepthFolder, MultiCategory, MVTecFolder
-from benchmark.runs import RGB_FOLDER
+from anomalib_mkd.results.verdicts import kind_of
 
 FALSE_ALARMS = 0.05
 """Share of normal images above the threshold at which a recall is reported."""
@@ -52,9 +52,8 @@ class Outputs:
 
     @property
     def subsets(self) -> list[str]:
-        """Defect type of each image: the name of its folder, or with depth that of the parent folder."""
-        folders = [Path(path).parent for path in self.paths]
-        return [folder.parent.name if folder.name == RGB_FOLDER else folder.name for folder in folders]
+        """Defect type of each image."""
+        return list(map(kind_of, self.paths))
 
 
 class OutputCollector(Callback):

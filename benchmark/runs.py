@@ -15,6 +15,7 @@ import torch
 
 from anomalib_mkd.data import DepthFolder, MultiCategory, MVTecFolder, Recipe, make_dataset
 from anomalib_mkd.quickstart.machine import machine
+from anomalib_mkd.results.verdicts import RGB_FOLDER
 from benchmark.rows import JOINT, MEAN, Key, Row, versions
 from benchmark.variants import BASELINES, NAMED, variant_arguments
 
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from anomalib.models.components import AnomalibModule
-
-RGB_FOLDER = "rgb"
-"""Folder of the photos in MVTec 3D-AD's layout."""
 
 RESNET18 = "resnet18.tv_in1k"
 QUICKSTART = "quickstart"

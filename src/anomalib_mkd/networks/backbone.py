@@ -10,6 +10,8 @@ gradient to the image, and downloads its weights again whenever a checkpoint is 
 
 import difflib
 from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import timm
@@ -48,7 +50,7 @@ class Stage(NamedTuple):
     stride: int
 
 
-def resolve_backbone(backbone: str, weights: str | None) -> str:
+def resolve_backbone(backbone: str, weights: str | Path | None) -> str:
     """Return the backbone to build: the embedded weights come with their own.
 
     Args:
@@ -65,7 +67,7 @@ def resolve_backbone(backbone: str, weights: str | None) -> str:
         >>> resolve_backbone("vgg16.tv_in1k", "quickstart")
         'quickstart'
     """
-    if weights != QUICKSTART:
+    if str(weights) != QUICKSTART:
         return backbone
     if backbone not in {VGG16, RESNET18, QUICKSTART}:  # the models' defaults are overridden
         msg = (
@@ -89,7 +91,8 @@ def is_chain(backbone: str) -> bool:
     return backbone == QUICKSTART or next(iter(list_stages(backbone))) == "pool1"
 
 
-def list_stages(backbone: str) -> dict[str, Stage]:
+@cache
+def list_stages(backbone: str) -> Mapping[str, Stage]:
     """List the tap points of a backbone, shallow to deep.
 
     Args:

@@ -21,5 +21,5 @@ def suited_pre_processor(
         backbone: As for :class:`Teacher`.
         weights: As for :class:`Teacher`.
     """
-    embedded = resolve_backbone(backbone, None if weights is None else str(weights)) == QUICKSTART
+    embedded = resolve_backbone(backbone, weights) == QUICKSTART
     return PreProcessor(Resize((128, 128), antialias=True)) if embedded and pre_processor is True else pre_processor

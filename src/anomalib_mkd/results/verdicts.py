@@ -20,6 +20,17 @@ RGB_FOLDER = "rgb"
 """Where MVTec 3D-AD's layout has its photos, one folder below the kind of defect."""
 
 
+def kind_of(path: str | Path) -> str:
+    """Return the kind of defect of a part: the name of its image's folder, or in MVTec 3D-AD's layout of that above.
+
+    Example:
+        >>> kind_of("metal/test/dent/000.png"), kind_of("metal/test/dent/rgb/000.png")
+        ('dent', 'dent')
+    """
+    folder = Path(path).parent
+    return folder.parent.name if folder.name == RGB_FOLDER else folder.name
+
+
 class Group(NamedTuple):
     """Parts that are counted together.
 
@@ -68,9 +79,7 @@ class Verdicts(Callback):
         categories = categories_of(batch) if categories_of else [""] * len(batch.image_path)
         truth, called = batch.gt_label.flatten().tolist(), batch.pred_label.flatten().tolist()
         for path, category, defective, bad in zip(batch.image_path, categories, truth, called, strict=True):
-            folder = Path(path).parent
-            kind = folder.parent.name if folder.name == RGB_FOLDER else folder.name
-            group = Group(category or "", kind, bool(defective))
+            group = Group(category or "", kind_of(path), bool(defective))
             self.parts[group] += 1
             self.called_bad[group] += bool(bad)
 

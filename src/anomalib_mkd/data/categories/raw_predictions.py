@@ -69,17 +69,7 @@ class RawPredictions(Callback):
         self.pred_score = soften(batch.pred_score, post_processor, "image")
         self.anomaly_map = soften(batch.anomaly_map, post_processor, "pixel")
 
-    def on_test_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Keep the predictions of a batch."""
-        self.on_validation_batch_end(trainer, pl_module, outputs, batch, batch_idx, dataloader_idx)
+    on_test_batch_end = on_validation_batch_end
 
     def put_into(self, batch: Any) -> Any:
         """Return a copy of the batch with these scores and maps; labels and masks are unchanged."""

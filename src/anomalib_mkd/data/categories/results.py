@@ -171,26 +171,13 @@ class CategoryEvaluator(Callback):
         del trainer, pl_module, outputs, batch_idx, dataloader_idx
         self._update(batch)
 
-    def on_test_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Take in a batch."""
-        del trainer, pl_module, outputs, batch_idx, dataloader_idx
-        self._update(batch)
+    on_test_batch_end = on_validation_batch_end
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the metrics."""
         self._log(trainer, pl_module)
 
-    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Log the metrics."""
-        self._log(trainer, pl_module)
+    on_test_epoch_end = on_validation_epoch_end
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print the table, where Lightning prints its own."""

@@ -108,7 +108,7 @@ class Mkd(DistillationMixin, AnomalibModule):
         visualizer: Visualizer | bool = True,
     ) -> None:
         _check_weights(direction_weight, value_weight)
-        paper_input = is_chain(resolve_backbone(backbone, None if weights is None else str(weights)))
+        paper_input = is_chain(resolve_backbone(backbone, weights))
         super().__init__(
             pre_processor=self.configure_pre_processor(imagenet=not paper_input)
             if pre_processor is True
