@@ -21,7 +21,7 @@ from PIL import Image
 from torch import Tensor
 
 from anomalib_mkd.data import DepthFolder, MultiCategory, MVTecFolder
-from anomalib_mkd.results.verdicts import kind_of
+from anomalib_mkd.results.predictions import kind_of
 
 FALSE_ALARMS = 0.05
 """Share of normal images above the threshold at which a recall is reported."""

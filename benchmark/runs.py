@@ -15,7 +15,7 @@ import torch
 
 from anomalib_mkd.data import DepthFolder, MultiCategory, MVTecFolder, Recipe, make_dataset
 from anomalib_mkd.quickstart.machine import machine
-from anomalib_mkd.results.verdicts import RGB_FOLDER
+from anomalib_mkd.results.predictions import RGB_FOLDER
 from benchmark.rows import JOINT, MEAN, Key, Row, versions
 from benchmark.variants import BASELINES, NAMED, variant_arguments
 

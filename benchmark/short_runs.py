@@ -16,7 +16,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer, seed_everythin
 from anomalib_mkd.data import MVTecFolder
 from anomalib_mkd.functional import mean_of_largest, position_cosine_distance
 from anomalib_mkd.training.mixin import DivergedError
-from anomalib_mkd.training.normal_images import normal_batches
+from anomalib_mkd.data.normal_images import normal_batches
 from benchmark.accuracy import train, train_precision
 from benchmark.rows import Row, append_rows, commit, has_run
 from benchmark.runs import Run, build_model, run_row

@@ -25,7 +25,8 @@ from anomalib_mkd.data.synthetic import CATEGORIES
 from anomalib_mkd.quickstart.machine import machine
 from anomalib_mkd.quickstart.own_data import check_layout
 from anomalib_mkd.quickstart.progress import StepLog, TestLog
-from anomalib_mkd.results.verdicts import Verdicts
+from anomalib_mkd.results.callback import Results
+from anomalib_mkd.results.verdicts import sentence
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -196,7 +197,7 @@ def run(data: AnomalibDataModule, name: str, output: Path, steps: int, seed: int
     model.evaluator = evaluator()  # not before: AUPRO's limit in the checkpoint would keep other models from loading it
     (values,) = engine.test(model=model, datamodule=data, verbose=False)
     trainer: Any = engine.trainer
-    verdicts = next(each for each in trainer.callbacks if isinstance(each, Verdicts))
+    results = next(each for each in trainer.callbacks if isinstance(each, Results))
     checkpoint = Path(str(engine.best_model_path))
     heat_maps = checkpoint.parents[2] / "images"
 
@@ -216,7 +217,7 @@ def run(data: AnomalibDataModule, name: str, output: Path, steps: int, seed: int
 
     lines = [
         *metric_lines(values),
-        ("at the threshold", verdicts.sentence()),
+        ("at the threshold", sentence(results.predictions)),
         ("training", f"{seconds:.0f} s, {engine.trainer.global_step} steps of {data.train_batch_size} images"),
         ("torch", f"{agreement.torch_ms:.1f} ms per image"),
         ("OpenVINO", f"{agreement.openvino_ms:.1f} ms per image"),

@@ -1,34 +1,28 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""What a test means on the factory floor: defective parts that are caught, and good parts that are called bad."""
+"""What predictions mean on the factory floor: defective parts that are caught, and good parts that are called bad."""
 
 from __future__ import annotations
 
+import math
+import os
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from lightning.pytorch import Callback
-from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
+from anomalib_mkd.results.predictions import word
+
 if TYPE_CHECKING:
-    from lightning.pytorch import LightningModule, Trainer
+    from collections.abc import Sequence
 
-RGB_FOLDER = "rgb"
-"""Where MVTec 3D-AD's layout has its photos, one folder below the kind of defect."""
+    from anomalib_mkd.results.predictions import Prediction
 
-
-def kind_of(path: str | Path) -> str:
-    """Return the kind of defect of a part: the name of its image's folder, or in MVTec 3D-AD's layout of that above.
-
-    Example:
-        >>> kind_of("metal/test/dent/000.png"), kind_of("metal/test/dent/rgb/000.png")
-        ('dent', 'dent')
-    """
-    folder = Path(path).parent
-    return folder.parent.name if folder.name == RGB_FOLDER else folder.name
+LISTED = 20
+"""Most rows of the table that a prediction prints; ``predictions.csv`` has all of them."""
 
 
 class Group(NamedTuple):
@@ -36,7 +30,7 @@ class Group(NamedTuple):
 
     Attributes:
         category: Of a datamodule with several; else empty.
-        kind: Folder of the images: the kind of defect, or that of the good parts.
+        kind: Folder of the pictures: the kind of defect, or that of the good parts.
         defective: Whether these parts are.
     """
 
@@ -45,73 +39,92 @@ class Group(NamedTuple):
     defective: bool
 
 
-class Verdicts(Callback):
-    """Count in a test which parts are called bad, and print the counts where Lightning prints its metrics.
+class Counts(NamedTuple):
+    """How many parts a group has.
 
-    Belongs behind the post-processor, whose labels it counts. Where there are none, or the data have no truth, it
-    prints nothing.
+    Attributes:
+        called_bad: Those that the model calls bad.
+        parts: All of them.
     """
 
-    def __init__(self) -> None:
-        self.parts: Counter[Group] = Counter()
-        self.called_bad: Counter[Group] = Counter()
+    called_bad: int
+    parts: int
 
-    def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begin with empty counts."""
-        del trainer, pl_module
-        self.parts.clear()
-        self.called_bad.clear()
 
-    def on_test_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Count a batch."""
-        del pl_module, outputs, batch_idx, dataloader_idx
-        if batch.pred_label is None or batch.gt_label is None or batch.image_path is None:
-            return
-        categories_of = getattr(getattr(trainer, "datamodule", None), "categories_of", None)
-        categories = categories_of(batch) if categories_of else [""] * len(batch.image_path)
-        truth, called = batch.gt_label.flatten().tolist(), batch.pred_label.flatten().tolist()
-        for path, category, defective, bad in zip(batch.image_path, categories, truth, called, strict=True):
-            group = Group(category or "", kind_of(path), bool(defective))
-            self.parts[group] += 1
-            self.called_bad[group] += bool(bad)
+def counts(predictions: Sequence[Prediction]) -> dict[Group, Counts]:
+    """Count the parts whose truth is known and whose score has a threshold, by category and kind.
 
-    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Print the counts."""
-        del pl_module
-        if self.parts and trainer.is_global_zero and trainer.test_loop.verbose:
-            console = Console()
-            if len(self.parts) > 1 + any(not group.defective for group in self.parts):
-                console.print(self.table())
-            console.print(self.sentence())
+    Returns:
+        Groups in the order of category, good parts before bad ones, and kind.
+    """
+    known = [row for row in predictions if row.truth is not None and row.bad is not None]
+    parts = Counter(Group(row.category, row.kind, bool(row.truth)) for row in known)
+    called_bad = Counter(Group(row.category, row.kind, bool(row.truth)) for row in known if row.bad)
+    groups = sorted(parts, key=lambda group: (group.category, group.defective, group.kind))
+    return {group: Counts(called_bad[group], parts[group]) for group in groups}
 
-    def sentence(self) -> str:
-        """Sum up all groups.
 
-        Returns:
-            For example ``"22 of 24 bad parts caught, 0 of 12 good parts called bad"``.
-        """
-        caught, bad, alarms, good = (
-            sum(count for group, count in counts.items() if group.defective is defective)
-            for defective in (True, False)
-            for counts in (self.called_bad, self.parts)
-        )
-        return f"{caught} of {bad} bad parts caught, {alarms} of {good} good parts called bad"
+def sentence(predictions: Sequence[Prediction]) -> str:
+    """Sum up all parts.
 
-    def table(self) -> Table:
-        """List the groups, those of one category together."""
-        table = Table(title="Parts called bad")
-        several = any(group.category for group in self.parts)
-        for name in ("category", "kind", "called bad", "of")[not several :]:
-            table.add_column(name, justify="right" if name in {"called bad", "of"} else "left")
-        for group in sorted(self.parts, key=lambda group: (group.category, group.defective, group.kind)):
-            cells = (group.category, group.kind, str(self.called_bad[group]), str(self.parts[group]))
-            table.add_row(*cells[not several :])
-        return table
+    Returns:
+        For example ``"22 of 24 bad parts caught, 0 of 12 good parts called bad"``, or only one of both if there are no
+        good or no bad parts; without truth ``"3 of 36 parts called bad"``.
+    """
+    if not any(row.bad is not None for row in predictions):
+        return "No threshold, so no verdicts: the model saw no validation pictures."
+    groups = counts(predictions)
+    if not groups:
+        return f"{sum(bool(row.bad) for row in predictions)} of {len(predictions)} parts called bad"
+    caught, bad, alarms, good = (
+        sum(count[field] for group, count in groups.items() if group.defective is defective)
+        for defective in (True, False)
+        for field in (0, 1)
+    )
+    of_bad, of_good = f"{caught} of {bad} bad parts caught", f"{alarms} of {good} good parts called bad"
+    return ", ".join([of_bad] * bool(bad) + [of_good] * bool(good))
+
+
+def group_table(predictions: Sequence[Prediction]) -> Table | None:
+    """Lay out the counts per category and kind; ``None`` if the sentence says all of it."""
+    groups = counts(predictions)
+    if len(groups) <= 1 + any(not group.defective for group in groups):
+        return None
+    several = any(group.category for group in groups)
+    table = Table(title="Parts called bad")
+    for name in ("category", "kind", "called bad", "of")[not several :]:
+        table.add_column(name, justify="right" if name in {"called bad", "of"} else "left")
+    for group, count in groups.items():
+        cells = (escape(group.category), escape(group.kind), str(count.called_bad), str(count.parts))
+        table.add_row(*cells[not several :])
+    return table
+
+
+def prediction_table(predictions: Sequence[Prediction]) -> Table:
+    """List files, scores and verdicts, the highest scores first and those that are not finite before them.
+
+    Returns:
+        A table of at most :data:`LISTED` rows, whose title says how many there are.
+    """
+    ranked = sorted(predictions, key=lambda row: -row.score if math.isfinite(row.score) else -math.inf)
+    shown = ranked[:LISTED]
+    many = len(ranked) > len(shown)
+    table = Table(title=f"The {len(shown)} highest of {len(ranked)} scores" if many else "Predictions")
+    table.add_column("file", overflow="fold")
+    table.add_column("score", justify="right")
+    table.add_column("verdict")
+    names = short_names([row.file for row in shown])
+    for name, row in zip(names, shown, strict=True):
+        table.add_row(escape(name), f"{row.score:.3f}", word(row.bad))
+    return table
+
+
+def short_names(files: Sequence[str]) -> list[str]:
+    """Leave out the folder that all files share.
+
+    Example:
+        >>> short_names(["parts/test/good/1.png", "parts/test/dent/1.png"]), short_names(["parts/1.png"])
+        (['good/1.png', 'dent/1.png'], ['1.png'])
+    """
+    shared = os.path.commonpath([Path(file).parent for file in files]) if files else ""
+    return [str(Path(file).relative_to(shared)) for file in files]

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from anomalib_mkd.training.normal_images import normal_batches
+from anomalib_mkd.data.normal_images import normal_batches
 
 FEW_STEPS = 1000
 """A training with fewer steps ends by re-estimating the BatchNorm statistics."""

@@ -13,8 +13,8 @@ from lightning.pytorch.utilities.types import STEP_OUTPUT, OptimizerLRScheduler
 from torch.optim import Optimizer
 
 from anomalib_mkd.export.mixin import DistillationExport
+from anomalib_mkd.results.callback import Results
 from anomalib_mkd.results.post_processor import SoftPostProcessor
-from anomalib_mkd.results.verdicts import Verdicts
 from anomalib_mkd.training.batch_norm import refresh_batch_norm
 from anomalib_mkd.training.caching import TrainingCache
 from anomalib_mkd.training.checkpoints import CheckpointMixin
@@ -40,6 +40,7 @@ class DistillationMixin(CheckpointMixin, DistillationExport):
     _cache: TrainingCache | None = None
     _autocast: AbstractContextManager[object] = nullcontext()
     _calibrated_step: int | None = None
+    _results: Results | None = None  # one for all runs: a test's page shows the training's pictures
 
     @property
     def learning_type(self) -> LearningType:
@@ -56,9 +57,10 @@ class DistillationMixin(CheckpointMixin, DistillationExport):
         return SoftPostProcessor()
 
     def configure_callbacks(self) -> list[Callback]:
-        """Add the counts of caught parts to anomalib's callbacks, behind the post-processor that calls them bad."""
+        """Add what a run found to anomalib's callbacks, behind the post-processor that calls parts bad."""
         callbacks: Any = super().configure_callbacks()
-        return [*callbacks, Verdicts()]
+        self._results = self._results or Results(report=self.visualizer is not None)
+        return [*callbacks, self._results]
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Configure the chosen optimiser for all trainable parameters."""

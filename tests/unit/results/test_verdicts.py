@@ -1,86 +1,105 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Counts of caught parts and of false alarms, by kind and by category."""
+"""Counts of caught parts and of false alarms, by kind and by category, and the tables on the terminal."""
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from io import StringIO
+from typing import Any
 
 import pytest
-import torch
+from rich.console import Console
 
-from anomalib_mkd.results.verdicts import Verdicts
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-PATHS = ["a/test/good/0.png", "a/test/good/1.png", "a/test/dent/0.png", "a/test/dent/1.png", "a/test/cut/rgb/0.png"]
-TRUTH = torch.tensor([0, 0, 1, 1, 1]).bool()
-CALLED = torch.tensor([0, 1, 1, 0, 1]).bool()
-
-
-def batch(paths: Sequence[str] | None = PATHS, **changes: Any) -> SimpleNamespace:
-    return SimpleNamespace(**{"image_path": paths, "gt_label": TRUTH, "pred_label": CALLED, **changes})
-
-
-def run(*batches: Any, categories: Sequence[str | None] | None = None, verbose: bool = True) -> Verdicts:
-    """A test of some batches."""
-    datamodule = SimpleNamespace() if categories is None else SimpleNamespace(categories_of=lambda _: categories)
-    loop = SimpleNamespace(verbose=verbose)
-    trainer: Any = SimpleNamespace(datamodule=datamodule, is_global_zero=True, test_loop=loop)
-    module: Any = None
-    verdicts = Verdicts()
-    verdicts.on_test_epoch_start(trainer, module)
-    for index, each in enumerate(batches):
-        verdicts.on_test_batch_end(trainer, module, None, each, index)
-    verdicts.on_test_end(trainer, module)
-    return verdicts
+from anomalib_mkd.results.predictions import Prediction
+from anomalib_mkd.results.verdicts import (
+    LISTED,
+    Counts,
+    Group,
+    counts,
+    group_table,
+    prediction_table,
+    sentence,
+    short_names,
+)
 
 
-def counts(verdicts: Verdicts) -> dict[str, tuple[int, int]]:
-    """Parts called bad, and all parts, by category and kind."""
-    return {f"{g.category}/{g.kind}": (verdicts.called_bad[g], count) for g, count in verdicts.parts.items()}
+def rows(*parts: tuple[str, bool | None, bool | None], category: str = "") -> list[Prediction]:
+    """Parts of a kind, each with its truth and its verdict."""
+    return [
+        Prediction(f"a/{kind}/{index}.png", 0.5, bad, 0.5, category, kind, truth)
+        for index, (kind, truth, bad) in enumerate(parts)
+    ]
 
 
-def test_parts_are_counted_by_kind(capsys: pytest.CaptureFixture[str]) -> None:
-    verdicts = run(batch())
-    assert counts(verdicts) == {"/good": (1, 2), "/dent": (1, 2), "/cut": (1, 1)}
-    printed = capsys.readouterr().out
-    assert "2 of 3 bad parts caught, 1 of 2 good parts called bad" in printed
-    assert [line.split()[1::2] for line in printed.splitlines() if "dent" in line] == [["dent", "1", "2"]]
-    assert "category" not in printed
+PARTS = rows(
+    ("good", False, False), ("good", False, True), ("dent", True, True), ("dent", True, False), ("cut", True, True)
+)
 
 
-def test_batches_add_up_and_a_second_test_begins_anew() -> None:
-    verdicts = run(batch(), batch())
-    assert verdicts.sentence() == "4 of 6 bad parts caught, 2 of 4 good parts called bad"
-    verdicts.on_test_epoch_start(None, None)  # type: ignore[arg-type]
-    assert verdicts.sentence() == "0 of 0 bad parts caught, 0 of 0 good parts called bad"
+def printed(table: Any) -> str:
+    console = Console(file=StringIO(), width=200)
+    console.print(table)
+    return console.file.getvalue()  # type: ignore[attr-defined]  # the file above
 
 
-def test_categories_are_counted_apart(capsys: pytest.CaptureFixture[str]) -> None:
-    verdicts = run(batch(), categories=["bolt", "nut", "bolt", "nut", None])
-    assert counts(verdicts) == {
-        "bolt/good": (0, 1),
-        "nut/good": (1, 1),
-        "bolt/dent": (1, 1),
-        "nut/dent": (0, 1),
-        "/cut": (1, 1),
-    }
-    assert "category" in capsys.readouterr().out
+def test_parts_are_counted_by_category_and_kind() -> None:
+    both = [*rows(("good", False, True), category="nut"), *PARTS]
+    assert list(counts(both).items()) == [
+        (Group("", "good", False), Counts(1, 2)),
+        (Group("", "cut", True), Counts(1, 1)),
+        (Group("", "dent", True), Counts(1, 2)),
+        (Group("nut", "good", False), Counts(1, 1)),
+    ]
 
 
-def test_one_kind_of_defect_needs_no_table(capsys: pytest.CaptureFixture[str]) -> None:
-    run(batch(["good/0", "good/1", "bad/0", "bad/1", "bad/2"]))
-    assert capsys.readouterr().out == "2 of 3 bad parts caught, 1 of 2 good parts called bad\n"
+@pytest.mark.parametrize(
+    ("parts", "expected"),
+    [
+        (PARTS, "2 of 3 bad parts caught, 1 of 2 good parts called bad"),
+        (PARTS[2:], "2 of 3 bad parts caught"),
+        (PARTS[:2], "1 of 2 good parts called bad"),
+        (rows(("new", None, True), ("new", None, False)), "1 of 2 parts called bad"),
+        (rows(("dent", True, None)), "No threshold, so no verdicts: the model saw no validation pictures."),
+    ],
+)
+def test_one_sentence_sums_up(parts: list[Prediction], expected: str) -> None:
+    assert sentence(parts) == expected
 
 
-@pytest.mark.parametrize("changes", [{"pred_label": None}, {"gt_label": None}, {"paths": None}])
-def test_without_labels_truth_or_files_nothing_is_printed(
-    changes: dict[str, Any], capsys: pytest.CaptureFixture[str]
-) -> None:
-    run(batch(**changes))
-    run(batch(), verbose=False)
-    assert not capsys.readouterr().out
+def test_the_table_lists_kinds_and_names_categories_only_if_there_are_several() -> None:
+    text = printed(group_table(PARTS))
+    assert [line.split("│")[1:4] for line in text.splitlines() if "dent" in line] == [
+        [" dent ", "          1 ", "  2 "]
+    ]
+    assert "category" not in text
+    assert "category" in printed(group_table([*PARTS, *rows(("good", False, True), category="nut")]))
+
+
+def test_one_kind_of_defect_needs_no_table() -> None:
+    assert group_table(rows(("good", False, True), ("bad", True, True))) is None
+    assert group_table(rows(("bad", True, True))) is None
+
+
+def test_predictions_are_ranked_and_a_score_that_is_not_finite_comes_first() -> None:
+    parts = [
+        Prediction("a/0.png", 0.2, False, 0.5),
+        Prediction("a/1.png", float("nan"), True, 0.5),
+        Prediction("a/[bold]2.png", 0.7, True, 0.5),
+    ]
+    table = prediction_table(parts)
+    cells = [list(column.cells) for column in table.columns]
+    assert cells == [["1.png", r"\[bold]2.png", "0.png"], ["nan", "0.700", "0.200"], ["bad", "bad", "good"]]
+    assert "[bold]2.png" in printed(table)
+
+
+def test_a_long_list_is_cut() -> None:
+    table = prediction_table([Prediction(f"{i}.png", i / 100, False, 0.5) for i in range(LISTED + 1)])
+    assert table.title == "The 20 highest of 21 scores"
+    assert table.row_count == LISTED
+
+
+def test_names_are_as_long_as_needed() -> None:
+    assert short_names(["a/b/x.png", "a/c/x.png"]) == ["b/x.png", "c/x.png"]
+    assert short_names(["/a/x.png", "/a/y.png"]) == ["x.png", "y.png"]
+    assert short_names([]) == []

@@ -20,11 +20,11 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torchvision.transforms.v2 import Compose, Normalize, Resize
 
 from anomalib_mkd.arguments import check_choices, check_ranges
+from anomalib_mkd.data.normal_images import normal_batches
 from anomalib_mkd.models.mkd.torch_model import MkdModel
 from anomalib_mkd.networks.backbone import MIN_SIZE, VGG16, is_chain, resolve_backbone
 from anomalib_mkd.networks.teacher import Teacher
 from anomalib_mkd.training.mixin import DistillationMixin
-from anomalib_mkd.training.normal_images import normal_batches
 
 
 class Mkd(DistillationMixin, AnomalibModule):

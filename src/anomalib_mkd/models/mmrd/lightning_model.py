@@ -18,6 +18,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
 from anomalib_mkd.arguments import check_choices, check_ranges
+from anomalib_mkd.data.normal_images import held_out, normal_batches, normal_items
 from anomalib_mkd.models.mmrd.depth_pre_processor import Aux, DepthPreProcessor, default_transform
 from anomalib_mkd.models.mmrd.depth_visualizer import DepthVisualizer
 from anomalib_mkd.models.mmrd.fusion import ModalityFusion, TargetFusion
@@ -28,7 +29,6 @@ from anomalib_mkd.models.mmrd.torch_model import AUX, Branches, LossName, MmrdMo
 from anomalib_mkd.networks.backbone import RESNET18
 from anomalib_mkd.networks.teacher import Teacher
 from anomalib_mkd.training.mixin import DistillationMixin
-from anomalib_mkd.training.normal_images import held_out, normal_batches, normal_items
 
 BETAS = (0.5, 0.999)
 """Adam's betas, as in RD4AD's code; the second is 0.99 in anomalib's Reverse Distillation."""

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from anomalib.data.utils import ValSplitMode
 
-from anomalib_mkd.training.normal_images import held_out
+from anomalib_mkd.data.normal_images import held_out
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Normal images for calibration, outside the training steps."""
+"""Normal images of a training, read outside its steps: for calibration, and to score them afterwards."""
 
 import math
 from collections.abc import Iterator

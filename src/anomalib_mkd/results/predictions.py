@@ -1,0 +1,173 @@
+# Copyright (C) 2026 The anomalib-mkd authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""What a model predicted of each picture: one row per file, and the table ``predictions.csv``."""
+
+from __future__ import annotations
+
+import csv
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from PIL import Image
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from torch import Tensor
+
+RGB_FOLDER = "rgb"
+"""Where MVTec 3D-AD's layout has its photos, one folder below the kind of defect."""
+
+Box = tuple[int, int, int, int]
+"""Left, top, right and bottom edge in pixels; the right and the bottom one lie outside."""
+
+
+class Prediction(NamedTuple):
+    """What a model predicted of one picture.
+
+    Attributes:
+        file: Path of the picture, as the datamodule gave it.
+        score: Anomaly score: 0..1 with our post-processor, else of any range. May be NaN.
+        bad: The verdict; ``None`` without a threshold.
+        threshold: In the unit of the score; ``None`` without one.
+        category: Of a datamodule with several; else empty.
+        kind: Folder of the picture: the kind of defect, or that of the good parts.
+        truth: Whether the part is defective; ``None`` if the data does not say.
+        box: The highest region of the map of a bad part, in pixels of the file; ``None`` for any other part.
+    """
+
+    file: str
+    score: float
+    bad: bool | None
+    threshold: float | None
+    category: str = ""
+    kind: str = ""
+    truth: bool | None = None
+    box: Box | None = None
+
+
+def kind_of(path: str | Path) -> str:
+    """Return the kind of defect of a part: the name of its picture's folder, or in MVTec 3D-AD's layout of that above.
+
+    Example:
+        >>> kind_of("metal/test/dent/000.png"), kind_of("metal/test/dent/rgb/000.png")
+        ('dent', 'dent')
+    """
+    folder = Path(path).parent
+    return folder.parent.name if folder.name == RGB_FOLDER else folder.name
+
+
+def highest_region(anomaly_map: Tensor, threshold: float | None) -> Box:
+    """Find the box of the connected region around a map's highest pixel.
+
+    The region's pixels reach the threshold. Where not even the highest one does, because the score is a mean over
+    several, they are in the upper half of the map's range.
+
+    Args:
+        anomaly_map: ``(H, W)``, finite.
+        threshold: Of pixels, in the unit of the map; ``None`` if there is none.
+
+    Returns:
+        Box in pixels of the map.
+
+    Example:
+        >>> import torch
+        >>> values = torch.zeros(4, 6)
+        >>> values[1:3, 2:5] = 0.8
+        >>> highest_region(values, 0.5), highest_region(values, 0.9)
+        ((2, 1, 5, 3), (2, 1, 5, 3))
+    """
+    values = anomaly_map.float().cpu().numpy()
+    reached = threshold is not None and values.max() >= threshold
+    level = threshold if reached else (values.max() + values.min()) / 2
+    _, regions, boxes, _ = cv2.connectedComponentsWithStats((values >= level).astype(np.uint8))
+    left, top, width, height, _ = boxes[regions.flat[values.argmax()]].tolist()
+    return left, top, left + width, top + height
+
+
+def predictions_of(
+    batch: Any,
+    categories: Sequence[str | None],
+    threshold: float | None,
+    pixel_threshold: float | None = None,
+) -> list[Prediction]:
+    """List the predictions of a batch.
+
+    Args:
+        batch: A batch of N pictures after the model's post-processor. Labels and truth may be missing.
+        categories: N categories; ``None`` for a picture without one.
+        threshold: Of the scores; ``None`` if there is none.
+        pixel_threshold: Of the maps, for the boxes; ``None`` if there is none.
+
+    Returns:
+        N predictions. A score that is not finite is never good.
+    """
+    count = len(batch.image_path)
+    scores = batch.pred_score.flatten().tolist()
+    labels = batch.pred_label if threshold is not None else None
+    verdicts = [None] * count if labels is None else labels.flatten().bool().tolist()
+    truths = [None] * count if batch.gt_label is None else batch.gt_label.flatten().bool().tolist()
+    maps = (
+        [None] * count if batch.anomaly_map is None else batch.anomaly_map.flatten(0, -3)
+    )
+    rows = []
+    for path, score, called, truth, category, anomaly_map in zip(
+        batch.image_path, scores, verdicts, truths, categories, maps, strict=True
+    ):
+        bad = True if not math.isfinite(score) else called
+        box = None
+        if bad and anomaly_map is not None and torch.isfinite(anomaly_map).all():
+            box = _in_file(highest_region(anomaly_map, pixel_threshold), anomaly_map.shape, path)
+        rows.append(Prediction(str(path), score, bad, threshold, category or "", kind_of(path), truth, box))
+    return rows
+
+
+def _in_file(box: Box, shape: Sequence[int], path: str | Path) -> Box | None:
+    """Scale a box from a map's pixels, of ``shape`` (H, W), to those of its file; ``None`` if there is no such file."""
+    try:
+        with Image.open(path) as picture:  # reads the header only
+            width, height = picture.size
+    except OSError:  # pictures that come from elsewhere than files
+        return None
+    scale = np.array([width / shape[1], height / shape[0]] * 2)
+    left, top, right, bottom = (np.array(box) * scale).round().astype(int).tolist()
+    return left, top, right, bottom
+
+
+HEADER = ("file", "score", "label", "threshold", "category", "truth", "kind", "x0", "y0", "x1", "y1")
+
+
+def write_csv(path: Path, predictions: Iterable[Prediction]) -> None:
+    """Write the table of predictions, whole or not at all.
+
+    Labels and truth read ``good`` or ``bad``; what is unknown stays empty. Numbers have enough digits to order scores.
+
+    Args:
+        path: Final name of the file.
+        predictions: The rows.
+    """
+    beside = path.with_name(f".{path.name}.part")
+    with beside.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(HEADER)
+        for row in predictions:
+            threshold = "" if row.threshold is None else f"{row.threshold:.6g}"
+            numbers = f"{row.score:.6g}", word(row.bad), threshold
+            kind = "" if row.truth is None else row.kind
+            writer.writerow([row.file, *numbers, row.category, word(row.truth), kind, *(row.box or [""] * 4)])
+    Path(beside).replace(path)
+
+
+def word(bad: bool | None) -> str:  # the value itself
+    """Name a verdict or a truth; empty if unknown.
+
+    Example:
+        >>> word(True), word(False), word(None)
+        ('bad', 'good', '')
+    """
+    return "" if bad is None else ("good", "bad")[bad]
