@@ -17,6 +17,7 @@ from anomalib_mkd.distillation.teacher_student import TeacherStudent
 from anomalib_mkd.export.quantization import calibration_items, quantize
 from anomalib_mkd.export.resize import exportable
 from anomalib_mkd.export.staged import staged
+from anomalib_mkd.terminal.quiet import quiet_exporters
 
 
 class DistillationExport(ExportMixin, LightningModule):
@@ -61,8 +62,8 @@ class DistillationExport(ExportMixin, LightningModule):
     ) -> Path:
         """Export as anomalib does, without half-written files, in the opset that torch writes without converting."""
         self.model.teacher.prepare()
-        kwargs.setdefault("opset_version", 18)
-        with staged(export_root) as staging:
+        kwargs = {"opset_version": 18, "verbose": False, **kwargs}
+        with quiet_exporters(), staged(export_root) as staging:
             path = super().to_onnx(staging, model_file_name, input_size, **kwargs)
         return Path(export_root) / path.relative_to(staging)
 

@@ -18,6 +18,7 @@ from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2.functional import resize
 
 from anomalib_mkd.functional import evenly_spaced
+from anomalib_mkd.terminal.quiet import quiet_exporters
 
 CALIBRATION_IMAGES = 300
 """NNCF's default number of images."""
@@ -69,11 +70,14 @@ def quantize(path: Path, inputs: Iterable[Sequence[Tensor]]) -> None:
             arrays[taken.any_name] = fitted.expand(count or 1, -1, -1, -1).numpy()
         return arrays
 
-    calibration = nncf.Dataset([batch(given) for given in inputs])
+    arrays = [batch(given) for given in inputs]
+    calibration = nncf.Dataset(arrays)
     full = _distances(model) + _stems(model)
     # The matrix products resize photos. No validation: NNCF does not know every operator, a result for example.
     scope = nncf.IgnoredScope(names=full, types=["MatMul"], validate=False)
-    openvino.save_model(nncf.quantize(model, calibration, ignored_scope=scope), path, compress_to_fp16=False)
+    with quiet_exporters():
+        quantized = nncf.quantize(model, calibration, subset_size=len(arrays), ignored_scope=scope)
+    openvino.save_model(quantized, path, compress_to_fp16=False)
 
 
 def _distances(model: openvino.Model) -> list[str]:
