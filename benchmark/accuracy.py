@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from anomalib.data import AnomalibDataModule
     from anomalib.models.components import AnomalibModule
 
-    from anomalib_mkd.data import DepthFolder, MultiCategory, MVTecFolder
+    from anomalib_mkd.data import DepthFolder, MultiCategory, Parts
 
 logger = logging.getLogger(__name__)
 
@@ -159,7 +159,7 @@ def openvino_outputs(file: Path, inputs: Iterable[Sequence[torch.Tensor]], outpu
 
 
 def outputs_otherwise(
-    run: Run, model: AnomalibModule, datamodule: MVTecFolder | MultiCategory | DepthFolder, work: Path
+    run: Run, model: AnomalibModule, datamodule: Parts | MultiCategory | DepthFolder, work: Path
 ) -> dict[str, Outputs]:
     """Return raw results of a trained default model for each variant that differs only in prediction, by name.
 

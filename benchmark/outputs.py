@@ -20,7 +20,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from PIL import Image
 from torch import Tensor
 
-from anomalib_mkd.data import DepthFolder, MultiCategory, MVTecFolder
+from anomalib_mkd.data import DepthFolder, MultiCategory, Parts
 from anomalib_mkd.results.predictions import kind_of
 
 FALSE_ALARMS = 0.05
@@ -145,7 +145,7 @@ def _to_unit_range(values: Tensor) -> Tensor:
     return (values - low) / (high - low).clamp_min(torch.finfo(values.dtype).tiny)
 
 
-def by_category(outputs: Outputs, datamodule: MVTecFolder | MultiCategory | DepthFolder) -> dict[str, Outputs]:
+def by_category(outputs: Outputs, datamodule: Parts | MultiCategory | DepthFolder) -> dict[str, Outputs]:
     """Split raw results by category.
 
     Args:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from anomalib_mkd.data import DepthFolder, MultiCategory, MVTecFolder, Recipe, make_dataset
+from anomalib_mkd.data import DepthFolder, MultiCategory, Parts, Recipe, make_dataset
 from anomalib_mkd.quickstart.machine import machine
 from anomalib_mkd.results.predictions import RGB_FOLDER
 from benchmark.rows import JOINT, MEAN, Key, Row, versions
@@ -129,7 +129,7 @@ def run_row(
     )
 
 
-def folder_data(root: Path | str, data: str, batch_size: int, seed: int, workers: int = 0) -> MVTecFolder:
+def folder_data(root: Path | str, data: str, batch_size: int, seed: int, workers: int = 0) -> Parts:
     """Build the datamodule of a data set in MVTec layout, without validation images.
 
     Args:
@@ -143,7 +143,7 @@ def folder_data(root: Path | str, data: str, batch_size: int, seed: int, workers
         FileNotFoundError: If a required folder is missing.
         ValueError: If an image has no mask, or several.
     """
-    datamodule = MVTecFolder(
+    datamodule = Parts(
         root,
         data,
         train_batch_size=batch_size,
@@ -195,7 +195,7 @@ def has_depth(root: Path | str, data: str) -> bool:
     return (Path(root) / data / "train" / "good" / RGB_FOLDER).is_dir()
 
 
-def run_data(root: Path | str, run: Run) -> MVTecFolder | MultiCategory | DepthFolder:
+def run_data(root: Path | str, run: Run) -> Parts | MultiCategory | DepthFolder:
     """Build the datamodule of a run; arguments and errors as for :func:`folder_data`."""
     if has_depth(root, run.data):
         return depth_data(root, run.data, run.batch_size)

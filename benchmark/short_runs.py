@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
 
-from anomalib_mkd.data import MVTecFolder
+from anomalib_mkd.data import Parts
+from anomalib_mkd.data.normal_images import normal_batches
 from anomalib_mkd.functional import mean_of_largest, position_cosine_distance
 from anomalib_mkd.training.mixin import DivergedError
-from anomalib_mkd.data.normal_images import normal_batches
 from benchmark.accuracy import train, train_precision
 from benchmark.rows import Row, append_rows, commit, has_run
 from benchmark.runs import Run, build_model, run_row
@@ -111,7 +111,7 @@ def measure_short_run(
         return []
     source = source or commit()
     seed_everything(run.seed, verbose=False)
-    datamodule = MVTecFolder(
+    datamodule = Parts(
         data_root,
         run.data,
         train_batch_size=run.batch_size,

@@ -1,11 +1,23 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""anomalib's command line where the start-up hook cannot run: ``python -m anomalib_mkd train --model Mkd``."""
+"""``python -m anomalib_mkd check FOLDER``, and anomalib's command line where the start-up hook cannot run."""
 
-from anomalib.cli.cli import main
+import sys
 
-import anomalib_mkd.models  # noqa: F401  (registers)
+
+def main() -> None:
+    """Run our command, or else anomalib's: ``python -m anomalib_mkd train --model Mkd``."""
+    if sys.argv[1:2] == ["check"]:
+        from anomalib_mkd.check.command import main as check  # noqa: PLC0415  # light: its first line comes at once
+
+        sys.exit(check(sys.argv[2:]))
+    from anomalib.cli.cli import main as anomalib  # noqa: PLC0415
+
+    import anomalib_mkd.models  # noqa: F401, PLC0415  (registers)
+
+    anomalib()
+
 
 if __name__ == "__main__":
     main()

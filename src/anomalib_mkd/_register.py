@@ -13,7 +13,7 @@ from importlib import import_module
 #: Host module -> our module and the names to add. To publish another model or datamodule, add its name here.
 PUBLISHED = {
     "anomalib.models": ("anomalib_mkd.models", ("Dcam", "MixedDistillation", "Mkd", "Mmrd")),
-    "anomalib.data": ("anomalib_mkd.data", ("DepthFolder", "MultiCategory", "Quickstart")),
+    "anomalib.data": ("anomalib_mkd.data", ("DepthFolder", "MultiCategory", "Parts", "Quickstart")),
 }
 
 

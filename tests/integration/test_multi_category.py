@@ -31,7 +31,7 @@ from sklearn.metrics import roc_auc_score
 from torchvision.transforms.v2 import Resize
 
 from anomalib_mkd import Dcam, MixedDistillation, Mkd
-from anomalib_mkd.data import CategoryPostProcessor, MultiCategory, MVTecFolder
+from anomalib_mkd.data import CategoryPostProcessor, MultiCategory, Parts
 from tests.category_folders import draw_category
 from tests.life import make_engine
 
@@ -100,8 +100,8 @@ def multi(root: Path, **arguments: Any) -> MultiCategory:
     return MultiCategory(**{"categories": ["bolt", "nut"], "root": root, **small, **arguments})
 
 
-def single(root: Path, category: str) -> MVTecFolder:
-    return MVTecFolder(root, category, train_batch_size=3, eval_batch_size=3, num_workers=0)
+def single(root: Path, category: str) -> Parts:
+    return Parts(root, category, train_batch_size=3, eval_batch_size=3, num_workers=0)
 
 
 @pytest.fixture(scope="module")
@@ -399,7 +399,7 @@ def test_what_is_not_defined_is_left_out_and_said_once(
     data = MultiCategory(
         datamodules=[
             *(single(tmp_path, name) for name in categories),
-            MVTecFolder(tmp_path, "only_bad", test_split_mode="none", num_workers=0),
+            Parts(tmp_path, "only_bad", test_split_mode="none", num_workers=0),
         ],
         train_batch_size=4,
         eval_batch_size=8,
@@ -447,7 +447,7 @@ class_path: anomalib_mkd.data.MultiCategory
 init_args:
   thresholds: category
   datamodules:
-    - class_path: anomalib_mkd.data.MVTecFolder
+    - class_path: anomalib_mkd.data.Parts
       init_args: {{root: {root}, category: bolt}}
     - class_path: anomalib.data.Folder
       init_args: {{name: own, root: {root / "nut"}, normal_dir: train/good, abnormal_dir: test/dent}}
@@ -481,7 +481,7 @@ def test_the_command_line(root: Path, tmp_path: Path) -> None:
         "model": "Mkd",
         "model.weights": "quickstart",
         "data": "MultiCategory",
-        "data.datamodule": "MVTecFolder",
+        "data.datamodule": "Parts",
         "data.categories": "[bolt, nut]",
         "data.root": str(root),
         "data.options.val_split_ratio": "0.4",

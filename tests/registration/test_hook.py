@@ -27,7 +27,7 @@ def test_importing_anomalib_registers_the_models(stub: Environment) -> None:
         assert anomalib.models.__all__ == ["Dcam", "MixedDistillation", "Mkd", "Mmrd"]
         assert anomalib.models.ALLOWED_MODULES == {"anomalib.models", "anomalib_mkd", "anomalib_mkd.models"}
         assert anomalib.data.Quickstart is anomalib_mkd.data.Quickstart
-        assert anomalib.data.__all__ == ["DepthFolder", "MultiCategory", "Quickstart"]
+        assert anomalib.data.__all__ == ["DepthFolder", "MultiCategory", "Parts", "Quickstart"]
         """,
         *QUIET,
     )
@@ -127,7 +127,7 @@ def test_our_import_may_come_first(stub: Environment, ours: str, switch: str) ->
 
         assert anomalib.models.Mkd is anomalib_mkd.Mkd
         assert anomalib.models.__all__ == ["Dcam", "MixedDistillation", "Mkd", "Mmrd"]
-        assert anomalib.data.__all__ == ["DepthFolder", "MultiCategory", "Quickstart"]
+        assert anomalib.data.__all__ == ["DepthFolder", "MultiCategory", "Parts", "Quickstart"]
         """,
         *QUIET,
         ANOMALIB_MKD_AUTOLOAD=switch,

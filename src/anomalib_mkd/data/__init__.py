@@ -7,7 +7,7 @@ from anomalib_mkd.data.categories.multi_category import MultiCategory
 from anomalib_mkd.data.categories.post_processor import CategoryPostProcessor
 from anomalib_mkd.data.depth.dataset import DepthDataset, DepthPredictDataset
 from anomalib_mkd.data.depth.folder import DepthFolder
-from anomalib_mkd.data.mvtec_folder import MVTecFolder
+from anomalib_mkd.data.parts import Parts
 from anomalib_mkd.data.quickstart import Quickstart
 from anomalib_mkd.data.synthetic import Recipe, make_dataset
 
@@ -16,8 +16,8 @@ __all__ = [
     "DepthDataset",
     "DepthFolder",
     "DepthPredictDataset",
-    "MVTecFolder",
     "MultiCategory",
+    "Parts",
     "Quickstart",
     "Recipe",
     "make_dataset",

@@ -20,10 +20,10 @@ from anomalib.metrics import AUPRO, AUROC, Evaluator
 from lightning.pytorch import seed_everything
 
 from anomalib_mkd import models
-from anomalib_mkd.data import MVTecFolder, Quickstart
+from anomalib_mkd.check import check_layout
+from anomalib_mkd.data import Parts, Quickstart
 from anomalib_mkd.data.synthetic import CATEGORIES
 from anomalib_mkd.quickstart.machine import machine
-from anomalib_mkd.quickstart.own_data import check_layout
 from anomalib_mkd.quickstart.progress import StepLog, TestLog
 from anomalib_mkd.results.callback import Results
 from anomalib_mkd.results.verdicts import sentence
@@ -60,8 +60,9 @@ def open_data(data: str, batch_size: int, seed: int) -> AnomalibDataModule:
         pictures = Quickstart(category=data, train_batch_size=batch_size, seed=seed)  # type: ignore[arg-type]
     elif Path(data).exists():
         folder = Path(data).resolve()
-        check_layout(folder)
-        pictures = MVTecFolder(folder.parent, folder.name, train_batch_size=batch_size, num_workers=0, seed=seed)
+        for warning in check_layout(folder):
+            logger.warning("%s", warning)
+        pictures = Parts(folder, train_batch_size=batch_size, num_workers=0, seed=seed)
     else:
         names = ", ".join(CATEGORIES)
         msg = f"Expected {names} or a folder as --data, got '{data}', which does not exist. Set --data to one of them."

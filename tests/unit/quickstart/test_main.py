@@ -65,7 +65,7 @@ def test_the_whole_run_on_an_own_folder(tmp_path: Path) -> None:
     own = make_dataset(tmp_path, Recipe("metal", picture_size=64, train_images=6, test_good=2, per_defect=1))
     own = own.rename(tmp_path / "metal_parts")
     command = [sys.executable, "-m", "anomalib_mkd.quickstart", "--data", own.name, "--steps", "2"]
-    results = tmp_path / "quickstart_results" / "MixedDistillation" / "MVTecFolder" / own.name
+    results = tmp_path / "quickstart_results" / "MixedDistillation" / "Parts" / own.name
     for run, masks in (("v0", True), ("v1", False)):
         if not masks:
             (own / "ground_truth").rename(tmp_path / "away")

@@ -80,7 +80,7 @@ class MultiCategory(AnomalibDataModule):
 
     def __init__(
         self,
-        datamodule: str | type[AnomalibDataModule] = "MVTecFolder",
+        datamodule: str | type[AnomalibDataModule] = "Parts",
         categories: Sequence[str] | str | None = None,
         root: Path | str | None = None,
         datamodules: Sequence[AnomalibDataModule] | None = None,

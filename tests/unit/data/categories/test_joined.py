@@ -16,7 +16,7 @@ from anomalib.data.utils import random_split, split_by_label
 from torch.utils.data import DataLoader, SequentialSampler
 from torchvision.transforms.v2 import RandomHorizontalFlip, Resize
 
-from anomalib_mkd.data import MVTecFolder
+from anomalib_mkd.data import Parts
 from anomalib_mkd.data.categories.joined import CategoryBatchSampler, JoinedDataset
 from tests.category_folders import draw_category
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 def test_data(root: Path, category: str, **drawing: object) -> AnomalibDataset:
     draw_category(root / category, **drawing)
-    datamodule = MVTecFolder(root=root, category=category, num_workers=0)
+    datamodule = Parts(root=root, category=category, num_workers=0)
     datamodule.setup()
     return datamodule.test_data
 
@@ -93,7 +93,7 @@ def test_kinds_of_items_do_not_mix(tmp_path: Path) -> None:
     class Depth(AnomalibDepthDataset):
         pass
 
-    with pytest.raises(TypeError, match="items of one kind, got FolderDataset, Depth"):
+    with pytest.raises(TypeError, match="items of one kind, got PartsDataset, Depth"):
         JoinedDataset({"image": test_data(tmp_path, "image"), "depth": Depth()})
 
 

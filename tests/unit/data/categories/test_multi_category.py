@@ -17,7 +17,7 @@ from omegaconf import OmegaConf
 from torchvision.transforms.v2 import RandomHorizontalFlip, Resize
 
 import anomalib_mkd.models  # noqa: F401  (registers)
-from anomalib_mkd.data import MultiCategory, MVTecFolder, Quickstart
+from anomalib_mkd.data import MultiCategory, Parts, Quickstart
 from tests.category_folders import draw_category
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ def test_balanced_drawing(root: Path) -> None:
 def test_every_datamodule_keeps_its_augmentations(root: Path) -> None:
     flip = RandomHorizontalFlip()
     data = ready(
-        datamodules=[MVTecFolder(root, "bolt", train_augmentations=flip), MVTecFolder(root, "nut")],
+        datamodules=[Parts(root, "bolt", train_augmentations=flip), Parts(root, "nut")],
     )
     assert data.train_data.parts["bolt"].augmentations is flip
     assert data.train_data.parts["nut"].augmentations is None
@@ -170,7 +170,7 @@ def test_the_models_resize_is_one_object(root: Path) -> None:
 def test_without_validation_images_there_is_no_loader(root: Path) -> None:
     data = ready(categories=["bolt", "nut"], root=root, val_split_mode="none")
     assert data.val_dataloader() == []
-    some = ready(datamodules=[MVTecFolder(root, "bolt", val_split_mode="none"), MVTecFolder(root, "nut")])
+    some = ready(datamodules=[Parts(root, "bolt", val_split_mode="none"), Parts(root, "nut")])
     assert set(some.val_data.categories) == {"nut"}
 
 
@@ -220,15 +220,15 @@ def test_names_twice(root: Path) -> None:
     with pytest.raises(ValueError, match=r"distinct names .* Rename 'nut'"):
         MultiCategory(categories=["nut", "bolt", "nut"], root=root)
     with pytest.raises(ValueError, match=r"distinct names .* Rename 'nut'"):
-        MultiCategory(datamodules=[MVTecFolder(root, "nut"), MVTecAD(root, "nut")])
+        MultiCategory(datamodules=[Parts(root, "nut"), MVTecAD(root, "nut")])
     with pytest.raises(ValueError, match="got 1 names and 2 datamodules"):
-        MultiCategory(datamodules=[MVTecFolder(root, "nut"), MVTecAD(root, "nut")], categories=["a"])
+        MultiCategory(datamodules=[Parts(root, "nut"), MVTecAD(root, "nut")], categories=["a"])
     with pytest.raises(ValueError, match=r"Rename '\.\.'"):
-        MultiCategory(datamodules=[MVTecFolder(root, "nut")], categories=[".."])
+        MultiCategory(datamodules=[Parts(root, "nut")], categories=[".."])
 
 
 def test_an_image_in_two_categories(root: Path) -> None:
-    data = MultiCategory(datamodules=[MVTecFolder(root, "nut"), MVTecAD(root, "nut")], categories=["a", "b"])
+    data = MultiCategory(datamodules=[Parts(root, "nut"), MVTecAD(root, "nut")], categories=["a", "b"])
     with pytest.raises(ValueError, match=r"each image in one category, got .*nut.* in 'a' and 'b'"):
         data.setup()
 
@@ -244,7 +244,7 @@ def test_classes_that_do_not_fit(root: Path) -> None:
         MultiCategory("Kolektor", ["bottle"], root)
     with pytest.raises(ValueError, match=r"arguments of Folder, got none for \['normal_dir'\]"):
         MultiCategory("Folder", ["bolt"], root)
-    with pytest.raises(ValueError, match=r"arguments of MVTecFolder, got none for \['root'\]"):
+    with pytest.raises(ValueError, match=r"arguments of Parts, got none for \['root'\]"):
         MultiCategory(categories=["bolt"])
     with pytest.raises(ValueError, match=r"unknown ones \['normal_dir'\]"):
         MultiCategory("MVTecAD", ["nut"], root, options={"normal_dir": "good"})
@@ -255,7 +255,7 @@ def test_classes_that_do_not_fit(root: Path) -> None:
 
 
 def test_arguments_that_exclude_each_other(root: Path) -> None:
-    one = MVTecFolder(root, "nut")
+    one = Parts(root, "nut")
     with pytest.raises(ValueError, match="no seed, root with datamodules"):
         MultiCategory(datamodules=[one], seed=3, root=root)
     with pytest.raises(ValueError, match="thresholds='global' or 'category', got 'both'"):

@@ -1,0 +1,92 @@
+# Copyright (C) 2026 The anomalib-mkd authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""The configuration that trains on a folder."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import yaml  # type: ignore[import-untyped]
+
+from anomalib_mkd.check.words import shown
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from anomalib_mkd.check.layout import Layout, Role
+
+BATCH = 8  # with which the figures in the documents were measured
+
+
+def configuration(layout: Layout) -> str | None:
+    """Write a file for ``anomalib train --config``; None if there are no images of good parts.
+
+    A folder in MVTec AD's layout is read by :class:`anomalib_mkd.data.Parts`, one with depth by
+    :class:`anomalib_mkd.data.DepthFolder`, any other by anomalib's ``Folder`` with its folders named.
+    """
+    init: dict[str, Any]
+    if layout.kind == "parts":
+        path, init = "anomalib_mkd.data.Parts", {"root": str(layout.root)}
+    elif layout.kind == "depth":
+        home = layout.root.absolute()
+        path, init = "anomalib_mkd.data.DepthFolder", {"root": str(home.parent), "category": home.name}
+    elif layout.kind == "folders":
+        path, init = "anomalib.data.Folder", _folders(layout)
+    else:
+        return None
+    data = {"class_path": path, "init_args": {**init, "train_batch_size": BATCH}}
+    text: str = yaml.safe_dump({"data": data}, sort_keys=False, allow_unicode=True, width=1000)
+    return text
+
+
+def _folders(layout: Layout) -> dict[str, Any]:
+    def names(role: Role) -> list[str] | None:
+        return [group.name for group in layout.of(role)] or None
+
+    return {
+        "name": layout.root.absolute().name,
+        "root": str(layout.root),
+        "normal_dir": names("train"),
+        "normal_test_dir": names("test"),
+        "abnormal_dir": names("bad"),
+        "mask_dir": names("mask") if masks_in_order(layout) else None,
+        "val_split_mode": "from_train",
+        "val_split_ratio": 0.2,
+    }
+
+
+def masks_in_order(layout: Layout) -> bool:
+    """Return whether anomalib's ``Folder``, which pairs images and masks by their order, pairs them by name."""
+    images, masks = sorted(layout.images("bad")), sorted(layout.images("mask"))
+    pairs = layout.mask_of
+    return len(images) == len(masks) > 0 and all(
+        pairs[image] == [mask] and image.stem in mask.stem for image, mask in zip(images, masks, strict=True)
+    )
+
+
+def require_new(file: Path) -> None:
+    """Refuse to overwrite a file.
+
+    Raises:
+        FileExistsError: If it exists.
+    """
+    if file.exists():
+        msg = f"Expected a new file for --write-config, got '{shown(file)}', which exists. Choose another name."
+        raise FileExistsError(msg)
+
+
+def write_configuration(text: str, file: Path) -> None:
+    """Write a configuration into a new file, whole or not at all.
+
+    Raises:
+        FileExistsError: If the file exists.
+    """
+    require_new(file)
+    partial = file.with_name(f".{file.name}.{os.getpid()}.partial")
+    try:
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(file)
+    finally:
+        partial.unlink(missing_ok=True)

@@ -1,0 +1,172 @@
+# Copyright (C) 2026 The anomalib-mkd authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""One folder of parts in MVTec AD's layout, of any image format."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from anomalib_mkd.data import Parts
+from tests.category_folders import draw_category
+
+
+def ready(root: Path, category: str = "part", **arguments: object) -> Parts:
+    datamodule = Parts(root=root, category=category, num_workers=0, **arguments)
+    datamodule.setup()
+    return datamodule
+
+
+@pytest.mark.parametrize(
+    ("suffix", "mask"), [(".jpg", "{}_mask.png"), (".JPG", "{}.png"), (".bmp", "{}_mask.bmp"), (".tiff", "{}.PNG")]
+)
+def test_any_format_with_masks_of_either_name(tmp_path: Path, suffix: str, mask: str) -> None:
+    draw_category(tmp_path / "part", suffix=suffix, mask=mask)
+    datamodule = ready(tmp_path)
+    assert [len(data) for data in (datamodule.train_data, datamodule.val_data, datamodule.test_data)] == [4, 1, 4]
+    batch = next(iter(datamodule.test_dataloader()))
+    assert batch.gt_label.sum() == 2
+    assert torch.equal(batch.gt_mask.flatten(1).any(1), batch.gt_label)
+    assert (batch.gt_mask.flatten(1).sum(1)[batch.gt_label] == 16 * 16).all()
+
+
+def test_thresholds_come_from_training_images(tmp_path: Path) -> None:
+    draw_category(tmp_path / "part")
+    datamodule = ready(tmp_path)
+    assert all("/train/good/" in path for path in datamodule.val_data.samples["image_path"])
+    again = ready(tmp_path)
+    assert list(again.val_data.samples["image_path"]) == list(datamodule.val_data.samples["image_path"])
+
+
+def test_masks_go_by_name_and_not_by_order(tmp_path: Path) -> None:
+    """``a`` sorts before ``a_b``, but ``a_mask`` after ``a_b_mask``: anomalib, which pairs by order, refuses them."""
+    folder = draw_category(tmp_path / "part")
+    for home, ending in (("test/dent", ".jpg"), ("ground_truth/dent", "_mask.png")):
+        (folder / home / f"000{ending}").rename(folder / home / f"a{ending}")
+        (folder / home / f"001{ending}").rename(folder / home / f"a_b{ending}")
+    samples = ready(tmp_path).test_data.samples
+    pairs = {
+        Path(image).stem: Path(mask).stem for image, mask in zip(samples.image_path, samples.mask_path, strict=True)
+    }
+    assert pairs["a"] == "a_mask"
+    assert pairs["a_b"] == "a_b_mask"
+
+
+def test_without_masks_only_images_are_scored(tmp_path: Path) -> None:
+    draw_category(tmp_path / "part", mask=None)
+    datamodule = ready(tmp_path)
+    assert datamodule.task == "classification"
+    assert next(iter(datamodule.test_dataloader())).gt_mask is None
+
+
+def test_without_normal_test_images_some_training_images_are_moved(tmp_path: Path) -> None:
+    draw_category(tmp_path / "part", good=0)
+    datamodule = ready(tmp_path)
+    normal = datamodule.test_data.samples.query("label_index == 0")
+    assert len(normal) == 1
+    assert not set(normal.image_path) & set(datamodule.train_data.samples.image_path)
+
+
+def test_a_nested_category(tmp_path: Path) -> None:
+    draw_category(tmp_path / "set" / "part")
+    assert len(ready(tmp_path, "set/part").test_data) == 4
+
+
+def test_the_folder_itself(tmp_path: Path) -> None:
+    """``root`` alone and ``root`` with ``category`` read the same."""
+    draw_category(tmp_path / "my parts (new)")
+    one = Parts(root=tmp_path / "my parts (new)", num_workers=0)
+    one.setup()
+    other = ready(tmp_path, "my parts (new)")
+    assert (one.name, one.category) == ("Parts", "my parts (new)") == (other.name, other.category)
+    assert list(one.test_data.samples.image_path) == list(other.test_data.samples.image_path)
+
+
+@pytest.mark.parametrize("missing", ["ground_truth", "test/dent", "test/good", "test"])
+def test_only_good_training_images_are_required(tmp_path: Path, missing: str) -> None:
+    folder = draw_category(tmp_path / "part", train=10, mask="{}_mask.png" if missing == "ground_truth" else None)
+    shutil.rmtree(folder / missing)
+    datamodule = ready(tmp_path)
+    for data in (datamodule.train_dataloader(), datamodule.val_dataloader(), datamodule.test_dataloader()):
+        assert len(next(iter(data)).image)
+    labels = set(datamodule.test_data.samples.label_index)
+    assert labels == ({0} if missing in {"test/dent", "test"} else {0, 1})
+
+
+def test_missing_folders_name_what_is_there(tmp_path: Path) -> None:
+    draw_category(tmp_path / "part")
+    draw_category(tmp_path / "piece")
+    with pytest.raises(FileNotFoundError, match=r"train/good in '.*all', got none.*part, piece"):
+        Parts(root=tmp_path, category="all")
+    with pytest.raises(FileNotFoundError, match=r"train/good in .*, got none.*part, piece"):
+        Parts(root=tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"folders: there is none"):
+        Parts(root=tmp_path / "nowhere", category="part")
+
+
+@pytest.mark.parametrize("change", ["rename", "copy"])
+def test_every_defective_image_has_one_mask(tmp_path: Path, change: str) -> None:
+    masks = draw_category(tmp_path / "part") / "ground_truth" / "dent"
+    if change == "rename":
+        (masks / "000_mask.png").rename(masks / "1000_mask.png")
+    else:
+        (masks / "000.png").write_bytes((masks / "000_mask.png").read_bytes())
+    with pytest.raises(ValueError, match=r"^Expected .* got 1 image .* mask.* \(test/dent/000.jpg.*\) in .* Give"):
+        ready(tmp_path)
+
+
+def test_masks_of_images_in_subfolders(tmp_path: Path) -> None:
+    folder = draw_category(tmp_path / "part")
+    for home in ("test", "ground_truth"):
+        (folder / home / "dent" / "camera1").mkdir()
+    (folder / "test/dent/000.jpg").rename(folder / "test/dent/camera1/001.jpg")
+    (folder / "ground_truth/dent/000_mask.png").rename(folder / "ground_truth/dent/camera1/001_mask.png")
+    samples = ready(tmp_path).test_data.samples.query("label_index == 1")
+    assert len(samples) == 2
+    for image, mask in zip(samples.image_path, samples.mask_path, strict=True):
+        assert Path(mask).parent.name == Path(image).parent.name
+
+
+def test_hidden_files_are_no_images(tmp_path: Path) -> None:
+    folder = draw_category(tmp_path / "part")
+    (folder / "train/good/._000.jpg").write_bytes(b"Mac OS X")
+    (folder / "test/dent/._000.jpg").write_bytes(b"Mac OS X")
+    datamodule = ready(tmp_path)
+    assert len(datamodule.train_data) + len(datamodule.val_data) == 5
+    assert len(datamodule.test_data) == 4
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # anomalib leaves the file open
+def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    folder = draw_category(tmp_path / "part")
+    whole = (folder / "test/good/000.jpg").read_bytes()
+    (folder / "test/good/000.jpg").write_bytes(whole[:-200])  # its header is whole
+    datamodule = ready(tmp_path)
+    with pytest.raises(ValueError, match=r"^Expected readable images, got '.*test/good/000.jpg' \(.*\)\. Replace"):
+        list(datamodule.test_dataloader())
+    (folder / "test/good/001.jpg").unlink()
+    (folder / "test/good/001.jpg").symlink_to(tmp_path / "gone.jpg")
+    with pytest.raises(ValueError, match=r"got 1 file that cannot be read \(test/good/001.jpg: a broken link\) in"):
+        ready(tmp_path)
+
+
+def test_deep_images_are_refused(tmp_path: Path) -> None:
+    folder = draw_category(tmp_path / "part")
+    Image.fromarray(np.full((64, 64), 30000, np.uint16)).save(folder / "train/good/deep.png")
+    with pytest.raises(ValueError, match=r"got 1 image of more than 8 bits \(train/good/deep.png: 16 bits\)"):
+        ready(tmp_path)
+
+
+def test_warnings_come_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    draw_category(tmp_path / "part")
+    datamodule = ready(tmp_path)
+    datamodule.setup()
+    (warning,) = (record.message for record in caplog.records if "images of good parts" in record.message)
+    text = "only 5 images of good parts in 'train/good'. Take 20 or more: one in five sets the threshold."
+    assert warning == f"{tmp_path / 'part'}: {text}"
