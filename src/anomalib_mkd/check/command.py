@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -129,7 +130,8 @@ def show(check: Check, text: str | None, file: Path | None) -> None:
         say()
         say(text.rstrip().replace("\n", "\n    ").join(["    ", ""]))
         say()
-        say(f"    anomalib train --model MixedDistillation --config {shown(file or 'FILE')}")
+        model = "Mmrd" if layout.kind == "depth" else "MixedDistillation"
+        say(f"    anomalib train --model {model} --config {shlex.quote(shown(file or 'FILE'))}")
         say()
     if problems:
         say(f"Not ready to train: {count(problems, 'problem')}.", "bold red")
@@ -139,9 +141,9 @@ def show(check: Check, text: str | None, file: Path | None) -> None:
 
 
 KINDS = {
-    "parts": "Recognised: MVTec AD's layout, for the data module Parts.",
-    "depth": "Recognised: MVTec 3D-AD's layout, for the data module DepthFolder. Only the photos are checked.",
-    "folders": "Recognised: good and bad parts by the names of their folders, for anomalib's data module Folder.",
+    "parts": "Recognised: MVTec AD's layout, for the datamodule Parts.",
+    "depth": "Recognised: MVTec 3D-AD's layout, for the datamodule DepthFolder. Only the photos are checked.",
+    "folders": "Recognised: good and bad parts by the names of their folders, for anomalib's datamodule Folder.",
     "categories": "Recognised: several folders of parts.",
     "nothing": "Recognised: no folder of good parts.",
 }

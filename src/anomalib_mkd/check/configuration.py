@@ -31,28 +31,30 @@ def configuration(layout: Layout) -> str | None:
         path, init = "anomalib_mkd.data.Parts", {"root": str(layout.root)}
     elif layout.kind == "depth":
         home = layout.root.absolute()
-        path, init = "anomalib_mkd.data.DepthFolder", {"root": str(home.parent), "category": home.name}
+        path, init = (
+            "anomalib_mkd.data.DepthFolder",
+            {"root": str(home.parent), "category": home.name, "train_batch_size": BATCH},
+        )
     elif layout.kind == "folders":
         path, init = "anomalib.data.Folder", _folders(layout)
     else:
         return None
-    data = {"class_path": path, "init_args": {**init, "train_batch_size": BATCH}}
+    data = {"class_path": path, "init_args": init}
     text: str = yaml.safe_dump({"data": data}, sort_keys=False, allow_unicode=True, width=1000)
     return text
 
 
 def _folders(layout: Layout) -> dict[str, Any]:
-    def names(role: Role) -> list[str] | None:
-        return [group.name for group in layout.of(role)] or None
-
+    roles: dict[str, Role] = {"normal_dir": "train", "normal_test_dir": "test", "abnormal_dir": "bad"}
+    if masks_in_order(layout):
+        roles["mask_dir"] = "mask"
+    folders = {name: [group.name for group in layout.of(role)] for name, role in roles.items()}
     return {
         "name": layout.root.absolute().name,
         "root": str(layout.root),
-        "normal_dir": names("train"),
-        "normal_test_dir": names("test"),
-        "abnormal_dir": names("bad"),
-        "mask_dir": names("mask") if masks_in_order(layout) else None,
-        "val_split_mode": "from_train",
+        **{name: found if len(found) > 1 else found[0] for name, found in folders.items() if found},
+        "train_batch_size": BATCH,
+        "val_split_mode": "from_train",  # thresholds from good images; anomalib's own default takes the test set
         "val_split_ratio": 0.2,
     }
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from anomalib_mkd.check.images import Facts, exact_copies, mask_fault, near_copies, read_all
-from anomalib_mkd.check.layout import GOOD, Group, Layout, Role, find_layout
+from anomalib_mkd.check.layout import GOOD, Layout, Role, find_layout
 from anomalib_mkd.check.words import count, listed, shown
 
 if TYPE_CHECKING:
@@ -21,6 +21,14 @@ LEAST_GOOD = 5  # one in five sets the threshold
 ENOUGH_GOOD = 20  # with fewer, the threshold hangs on three images
 LARGE = 1024  # four times the side that models see by default
 MODEL_SIDE = 256
+
+#: Roles of images, and what for.
+IMAGES: dict[Role, str] = {
+    "train": "good, training",
+    "validation": "good, threshold",
+    "test": "good, test",
+    "bad": "bad, test",
+}
 
 Level = Literal["problem", "warning", "note"]
 
@@ -40,6 +48,10 @@ class Finding:
     text: str
     remedy: str = ""
     files: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        """Say what was found, with the first files."""
+        return f"{self.text} ({listed(self.files)})" if self.files else self.text
 
 
 @dataclass(frozen=True)
@@ -66,15 +78,11 @@ class Check:
         Raises:
             ValueError: If there is a problem; the error names the first.
         """
+        root = shown(self.layout.root)
         for finding in self.of("problem"):
-            files = f" ({listed(finding.files)})" if finding.files else ""
-            got = f"{finding.text}{files} in '{shown(self.layout.root)}'"
-            msg = f"Expected a folder of parts to train on, got {got}. {finding.remedy}"
+            msg = f"Expected a folder of parts to train on, got {finding} in '{root}'. {finding.remedy}"
             raise ValueError(msg)
-        return [
-            f"{shown(self.layout.root)}: {each.text}{f' ({listed(each.files)})' if each.files else ''}. {each.remedy}"
-            for each in self.of("warning")
-        ]
+        return [f"{root}: {finding}. {finding.remedy}" for finding in self.of("warning")]
 
 
 def check_folder(
@@ -94,7 +102,7 @@ def check_folder(
         FileNotFoundError: If there is no such folder.
     """
     layout = find_layout(Path(root))
-    files = layout.images("train", "test", "bad", "mask")
+    files = layout.images(*IMAGES, "mask")
     facts = {each.path: each for each in track(read_all(files, decode=decode), len(files))}
     check = Check(layout, facts)
     findings = [*_layout(check), *_files(check), *_numbers(check), *_likeness(check), *_masks(check, decode=decode)]
@@ -134,13 +142,17 @@ def _layout(check: Check) -> Iterator[Finding]:
     if layout.kind == "categories":
         names = [f"'{shown(name)}'" for name in layout.categories]
         one = shown(layout.root / layout.categories[0])
-        remedy = f"Check one of them, such as '{one}'; the data module MultiCategory trains one model on all."
+        remedy = f"Check one of them, such as '{one}'; the datamodule MultiCategory trains one model on all."
         yield Finding("problem", f"{count(names, 'folder')} of parts, {listed(names)}, instead of one", remedy)
     elif layout.kind == "nothing":
         yield Finding("problem", "no folder of good parts", f"Put images of good parts into train/{GOOD}.")
+    for group in layout.of(*IMAGES):
+        if not group.images:
+            yield Finding("warning", f"no image in '{shown(group.name)}'", "Put some there or remove the folder.")
     for group in layout.of("left out"):
         text = f"{count(group.images, 'image')} in '{shown(group.name)}' that nothing reads"
-        yield Finding("warning", text, "Move them into a folder that says whether the parts are good.")
+        places = f"train/{GOOD}, test/{GOOD} or test/<defect>" if layout.kind == "parts" else "folders good and bad"
+        yield Finding("warning", text, f"Move them to {places} to use them.")
 
 
 def _files(check: Check) -> Iterator[Finding]:
@@ -197,7 +209,7 @@ def _numbers(check: Check) -> Iterator[Finding]:
 
 
 def _likeness(check: Check) -> Iterator[Finding]:
-    images = [each for each in _images(check) if not each.fault]
+    images = [each for each in _images(check) if not each.fault and not each.depth]
     shapes = Counter(round(each.size[0] / each.size[1], 1) for each in images)
     if len(shapes) > 1:
         usual = shapes.most_common(1)[0][0]
@@ -272,7 +284,7 @@ def _copies(check: Check) -> Iterator[Finding]:
 
 def _images(check: Check) -> list[Facts]:
     """Facts of all images but masks."""
-    return [check.facts[path] for path in check.layout.images("train", "test", "bad")]
+    return [check.facts[path] for path in check.layout.images(*IMAGES)]
 
 
 def _is_grey(facts: Facts) -> bool:
@@ -291,23 +303,24 @@ def _named(check: Check, path: Path, what: str | None = None) -> str:
 
 
 def rows(check: Check) -> list[dict[str, str | int]]:
-    """Return what is in each folder, one row each."""
-    return [_row(check, group) for group in check.layout.groups if group.role != "left out"]
+    """Return what is in each folder of images, one row each."""
+    pairs = check.layout.mask_of
+    table = []
+    for group in check.layout.of(*IMAGES):
+        facts = [each for path in group.images if not (each := check.facts[path]).fault]
+        row: dict[str, str | int] = {
+            "folder": shown(group.name),
+            "images": len(group.images),
+            "used as": IMAGES[group.role],
+            "format": _most(each.format for each in facts),
+            "size": _most(f"{each.size[0]} x {each.size[1]}" for each in facts),
+            "channels": _most(CHANNELS.get(each.mode, each.mode) for each in facts),
+        }
+        masks = sum(len(pairs.get(path, ())) == 1 for path in group.images) if group.role == "bad" else ""
+        table.append({**row, "masks": masks} if pairs else row)
+    return table
 
 
-def _row(check: Check, group: Group) -> dict[str, str | int]:
-    facts = [each for path in group.images if not (each := check.facts[path]).fault]
-    return {
-        "folder": shown(group.name),
-        "images": len(group.images),
-        "used as": USES[group.role],
-        "format": _most(each.format for each in facts),
-        "size": _most(f"{each.size[0]} x {each.size[1]}" for each in facts),
-        "channels": _most(CHANNELS.get(each.mode, each.mode) for each in facts),
-    }
-
-
-USES = {"train": "good, training", "test": "good, test", "bad": "bad, test", "mask": "masks"}
 CHANNELS = {
     "1": "1 bit",
     "L": "grey, 8 bits",

@@ -26,7 +26,7 @@ GOOD_WORDS = {GOOD, "ok", "io", "normal", "pass", "passed", "defect_free"}
 MASK_WORDS = {"ground_truth", "groundtruth", "gt", "mask", "masks", "label", "labels"}
 
 Kind = Literal["parts", "folders", "depth", "categories", "nothing"]
-Role = Literal["train", "test", "bad", "mask", "left out"]
+Role = Literal["train", "validation", "test", "bad", "mask", "left out"]
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Group:
 
     Attributes:
         name: The folder relative to the root, ``"."`` for the root itself.
-        role: What its images are for. ``train`` and ``test`` are good parts, ``bad`` parts are for the test.
+        role: What its images are for. All but ``bad`` and ``mask`` are good parts.
         images: Files with the name of an image.
         hidden: Those of a hidden name, such as macOS's ``._000.jpg``; no images of parts.
         foreign: Images of a format that is not read.
@@ -48,11 +48,6 @@ class Group:
     hidden: tuple[Path, ...] = ()
     foreign: tuple[Path, ...] = ()
     others: tuple[Path, ...] = ()
-
-    @property
-    def defect(self) -> str:
-        """Name of the folder, which names the kind of defect."""
-        return Path(self.name).name
 
 
 @dataclass(frozen=True)
@@ -89,22 +84,18 @@ class Layout:
         AD's layout, where no such folders are agreed on, any folder of masks will do.
         """
         masks = defaultdict(list)
-        same_folder = self.kind == "parts"
         for group in self.of("mask"):
             for path in group.images:
-                masks[group.defect if same_folder else "", self._key(group, path)].append(path)
-        return {
-            path: masks.get((group.defect if same_folder else "", self._key(group, path)), [])
-            for group in self.of("bad")
-            for path in group.images
-            if masks
-        }
+                masks[self._key(group, path)].append(path)
+        bad = [(group, path) for group in self.of("bad") for path in group.images] if masks else []
+        return {path: masks.get(self._key(group, path), []) for group, path in bad}
 
-    def _key(self, group: Group, path: Path) -> str:
-        inner = (
-            path.relative_to(self.root / group.name).with_suffix("").as_posix() if self.kind == "parts" else path.stem
-        )
-        return inner.removesuffix("_mask")
+    def _key(self, group: Group, path: Path) -> tuple[str, str]:
+        """Kind of defect and name, by which an image and its mask belong together."""
+        folder = self.root / group.name
+        if self.kind == "parts":
+            return folder.name, path.relative_to(folder).with_suffix("").as_posix().removesuffix("_mask")
+        return folder.parent.name if self.kind == "depth" else "", path.stem.removesuffix("_mask")
 
 
 def find_layout(root: Path) -> Layout:
@@ -140,9 +131,10 @@ def _parts(root: Path) -> Iterator[Group]:
 
 def _depth(root: Path) -> Iterator[Group]:
     """MVTec 3D-AD's layout: a folder per kind of file below each defect."""
-    for split in ("train", "validation", "test"):
+    splits: tuple[Role, ...] = ("train", "validation", "test")
+    for split in splits:
         for folder in _subfolders(root / split):
-            role: Role = "bad" if folder.name != GOOD else "test" if split == "test" else "train"
+            role: Role = "bad" if folder.name != GOOD else split
             for inner in _subfolders(folder):
                 if inner.name in {"rgb", "gt"} and not (inner.name == "gt" and role != "bad"):
                     yield _group(root, inner, role if inner.name == "rgb" else "mask", _walk(inner))
@@ -155,9 +147,9 @@ def _folders(root: Path) -> Iterator[Group]:
         found.setdefault(file.parent, []).append(file)
     roles = {folder: _role(folder.relative_to(root).parts) for folder in found if _has_images(found[folder])}
     if "train" not in roles.values():  # no name says "good"; a folder of images alone is one of good parts
-        plain = [folder for folder, role in roles.items() if role != "mask"]
-        unnamed = [folder for folder in plain if len(plain) == 1 or folder.name.lower() in TRAIN_WORDS]
-        roles.update(dict.fromkeys(unnamed, "train"))
+        plain = [folder for folder in roles if folder == root or (roles[folder] != "mask" and not _is_test(folder))]
+        named = [folder for folder in plain if folder.name.lower() in TRAIN_WORDS]
+        roles.update(dict.fromkeys(named or (plain if len(plain) == 1 else ()), "train"))
     for folder in sorted(roles):
         above = next((parent for parent in folder.parents if roles.get(parent) == roles[folder]), None)
         if above is None:
@@ -199,12 +191,16 @@ def _group(root: Path, folder: Path, role: Role, files: Iterable[Path]) -> Group
     return Group(folder.relative_to(root).as_posix(), role, **{kind: tuple(paths) for kind, paths in kinds.items()})
 
 
+def _is_test(folder: Path) -> bool:
+    return folder.name.lower() in TEST_WORDS
+
+
 def _has_images(files: Iterable[Path]) -> bool:
     return any(file.suffix.lower() in EXTENSIONS and not file.name.startswith(".") for file in files)
 
 
 def _subfolders(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.glob("*/") if not path.name.startswith("."))
+    return sorted(path for path in folder.glob("*") if path.is_dir() and not path.name.startswith("."))
 
 
 def _walk(folder: Path) -> list[Path]:
