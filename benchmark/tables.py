@@ -52,7 +52,10 @@ class Table:
     more: Callable[[Group], Iterable[Group]] = lambda group: [group]
 
     def markdown(self, rows: Iterable[Row]) -> str:
-        """Render the table, with numbers aligned right."""
+        """Render the table, with numbers aligned right.
+
+        A column of :data:`RUN`, or of seeds, that says the same in every line becomes a note below the table.
+        """
         label = {variant: answer for answer, variants in self.answers.items() for variant in variants}
         rows = (row for row in rows if self.where(row) and (not label or row.variant in label))
         groups = groups_by(rows, *((lambda row: label[row.variant],) if label else ()), *self.by)
@@ -67,10 +70,15 @@ class Table:
             [cell.format(row=line[0]) if isinstance(cell, str) else cell(line) for cell in cells.values()]
             for line in shown
         ]
-        rule = [" --- ", *(" ---: " for _ in list(cells)[1:])]
-        return "\n".join(
-            [f"| {' | '.join(cells)} |", f"|{'|'.join(rule)}|", *(f"| {' | '.join(line)} |" for line in lines)]
-        )
+        named = [dict(zip(cells, line, strict=True)) for line in lines]
+        runs = [name for name in (*RUN, "Seeds") if name in cells and len({line[name] for line in named}) == 1]
+        same = {name: named[0][name] for name in runs if len(named) > 1}
+        header = [name for name in cells if name not in same]
+        rule = [" --- ", *(" ---: " for _ in header[1:])]
+        table = [f"| {' | '.join(header)} |", f"|{'|'.join(rule)}|"]
+        table += [f"| {' | '.join(line[name] for name in header)} |" for line in named]
+        note = "; ".join(f"{name.lower()} {text}" for name, text in same.items())
+        return "\n".join([*table, *(["", f"All lines: {note}."] if note else [])])
 
 
 def percent(values: Sequence[float]) -> str:

@@ -45,8 +45,8 @@ def make_row(value: float, **changes: object) -> Row:
 
 
 def lines_of(table: str, rows: list[Row]) -> list[str]:
-    """Lines of a table below its header."""
-    return TABLES[table].markdown(rows).splitlines()[2:]
+    """Lines of a table between its header and its note."""
+    return [line for line in TABLES[table].markdown(rows).splitlines()[2:] if line.startswith("|")]
 
 
 def four_categories() -> list[Row]:
@@ -129,7 +129,7 @@ def test_names_of_the_same_model_share_a_line_and_lengths_do_not() -> None:
     longer = metrics_of(0.9, 0.9, model=model, seed=2)
     rows += [dataclasses.replace(row, steps=600) for row in longer]
     lines = lines_of("paths-mixed_distillation", rows)
-    assert [line.split(" | ")[3:6] for line in lines] == [
+    assert [line.split(" | ")[1:4] for line in lines] == [
         ["300 x 16", "2", "70.0 ± 14.1 / 70.0 ± 14.1"],
         ["600 x 16", "1", "90.0 / 90.0"],
     ]
@@ -139,7 +139,7 @@ def test_joint_stands_beside_single() -> None:
     joint = joint_rows((0.9, 0.6, 0.9, 0.7), model="Dcam")
     single = [row for data in DATA for row in metrics_of(0.8, 0.7, model="Dcam", data=data)]
     longer = [dataclasses.replace(row, value=0, steps=600) for row in single]
-    start = "| Dcam, default | quick-start |"
+    start = "| Dcam, default |"
     lines = lines_of("joint", joint + longer + single)
     together = "90.0 / 90.0 | 60.0 / 60.0 | 90.0 / 90.0 | 70.0 / 70.0 | 77.5 / 77.5"
     points = "+10.0 / +20.0 | -20.0 / -10.0 | +10.0 / +20.0 | -10.0 / +0.0 | -2.5 / +7.5"
@@ -148,8 +148,8 @@ def test_joint_stands_beside_single() -> None:
         f"{start} each | 300 x 16 | 1 {5 * '| 80.0 / 70.0 '}|",
         f"{start} difference |  |  | {points} |",
     ]
-    assert len(TABLES["joint"].markdown(joint + single[:-2]).splitlines()) == 5  # the single mt is missing
-    assert len(TABLES["joint"].markdown(joint).splitlines()) == 3
+    assert len(lines_of("joint", joint + single[:-2])) == 3  # the single mt is missing
+    assert len(lines_of("joint", joint)) == 1
     assert TABLES["joint"].markdown(single) == EMPTY
     assert TABLES["image"].markdown(joint) == EMPTY
 
@@ -176,9 +176,19 @@ def test_stability_puts_checkpoints_beside_what_is_delivered() -> None:
     rows += [make_row(0.95, variant="delivered"), make_row(0.2), make_row(0.7, variant="delivered", subset="dent")]
     start = "| bottle, image AUROC"
     assert lines_of("stability", rows) == [
-        f"{start} | single checkpoints | quick-start | 300 x 16 | 1 | 85.0 ± 7.1 | 80.0 to 90.0 | 10.0 |",
-        f"{start} | delivered | quick-start | 300 x 16 | 1 | 95.0 | 95.0 to 95.0 |  |",
+        f"{start} | single checkpoints | 85.0 ± 7.1 | 80.0 to 90.0 | 10.0 |",
+        f"{start} | delivered | 95.0 | 95.0 to 95.0 |  |",
     ]
+
+
+def test_what_all_lines_share_is_noted_below() -> None:
+    rows = [make_row(0.9), make_row(0.8, variant="random_teacher"), make_row(0.7, variant="random_teacher", seed=1)]
+    text = TABLES["quickstart"].markdown(rows)
+    assert "| Seeds |" in text
+    assert "All lines" not in text
+    text = TABLES["quickstart"].markdown(rows[:2])
+    assert "Seeds" not in text
+    assert text.endswith("|\n\nAll lines: seeds 1.")
 
 
 def test_speed_by_hand() -> None:
@@ -225,8 +235,8 @@ def test_short_runs_by_hand() -> None:
 def test_quickstart_against_random() -> None:
     rows = [make_row(0.95), make_row(0.75, variant="random_teacher")]
     text = TABLES["quickstart"].markdown(rows)
-    assert "| distilled from ResNet-18 | 1 | 95.0 |" in text
-    assert "| random weights | 1 | 75.0 |" in text
+    assert "| distilled from ResNet-18 | 95.0 |" in text
+    assert "| random weights | 75.0 |" in text
 
 
 def test_paper_means_are_the_published_ones() -> None:
