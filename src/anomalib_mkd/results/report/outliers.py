@@ -1,0 +1,64 @@
+# Copyright (C) 2026 The anomalib-mkd authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Which training pictures score so high among the others that they may show a defect."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from anomalib_mkd.results.predictions import Prediction
+
+SPREADS = 3.5
+"""Robust standard deviations above the median from which a score lies far outside (Iglewicz and Hoaglin, 1993)."""
+
+
+def robust_distances(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Measure how far scores lie above their median, in robust standard deviations.
+
+    A standard deviation is 1.4826 times the median absolute deviation from the median. If that is 0, because more than
+    half of the scores are equal, it is 1.2533 times the mean absolute deviation. Neither is moved much by a few defects
+    among many good parts. Both factors make it that of a normal distribution.
+
+    Args:
+        scores: ``(N,)``, finite.
+
+    Returns:
+        ``(N,)``; all 0 if all scores are equal.
+
+    Example:
+        >>> robust_distances(np.array([1.0, 2.0, 3.0, 4.0, 13.0])).round(2)
+        array([-1.35, -0.67,  0.  ,  0.67,  6.74])
+    """
+    above = scores - np.median(scores)
+    spread = 1.4826 * np.median(np.abs(above)) or math.sqrt(math.pi / 2) * np.abs(above).mean()
+    return above / spread if spread > 0 else np.zeros_like(above)
+
+
+def most_suspicious(training: Sequence[Prediction]) -> list[tuple[Prediction, float]]:
+    """Order training pictures by how far their score lies above that of others, each within its category.
+
+    Args:
+        training: Predictions of the pictures that the model was trained on.
+
+    Returns:
+        Pictures with their robust distance, the most suspicious first. Where a score is not
+        finite, the distance is infinity.
+    """
+    ranked = [(row, math.inf) for row in training if not math.isfinite(row.score)]
+    categories: dict[str, list[Prediction]] = defaultdict(list)
+    for row in training:
+        if math.isfinite(row.score):
+            categories[row.category].append(row)
+    for rows in categories.values():
+        ranked += zip(rows, robust_distances(np.array([row.score for row in rows])).tolist(), strict=True)
+    return sorted(ranked, key=lambda pair: -pair[1])
