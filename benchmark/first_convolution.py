@@ -20,7 +20,7 @@ from lightning import seed_everything
 from torchvision.transforms.v2.functional import resize
 
 from anomalib_mkd.export import quantization
-from anomalib_mkd.quickstart.machine import machine
+from anomalib_mkd.results.machine import machine
 from benchmark.accuracy import openvino_outputs, test_outputs, train
 from benchmark.outputs import Outputs, measure
 from benchmark.runs import Run, build_model, run_data

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from anomalib_mkd.export.quantization import quantize
 from anomalib_mkd.networks.teacher import Teacher
-from anomalib_mkd.quickstart.machine import machine
+from anomalib_mkd.results.machine import machine
 from benchmark.rows import INT8, Key, Row, append_rows, commit, has_run, versions
 from benchmark.runs import RESNET18
 from benchmark.turns import take_turns

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from anomalib_mkd.data import DepthFolder, MultiCategory, Parts, Recipe, make_dataset
-from anomalib_mkd.quickstart.machine import machine
+from anomalib_mkd.results.machine import machine
 from anomalib_mkd.results.predictions import RGB_FOLDER
 from benchmark.rows import JOINT, MEAN, Key, Row, versions
 from benchmark.variants import BASELINES, NAMED, variant_arguments

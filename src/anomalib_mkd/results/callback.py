@@ -5,9 +5,10 @@
 
 from __future__ import annotations
 
-import logging
-import math
+import os
 import time
+from datetime import datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,20 +18,23 @@ from lightning.pytorch import Callback
 from rich.console import Console
 
 from anomalib_mkd.data.normal_images import held_out, normal_batches
-from anomalib_mkd.results.predictions import predictions_of, write_csv
+from anomalib_mkd.results.machine import machine
+from anomalib_mkd.results.predictions import predictions_of, thresholds, write_csv
+from anomalib_mkd.results.report import Gallery, Run, write_report
+from anomalib_mkd.results.report.gallery import TRAINED
 from anomalib_mkd.results.verdicts import group_table, prediction_table, sentence
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from lightning.pytorch import LightningModule, Trainer
 
     from anomalib_mkd.results.predictions import Prediction
 
-logger = logging.getLogger(__name__)
-
 TABLE = "predictions.csv"
 PAGE = "report.html"
+PACKAGES = ("anomalib-mkd", "anomalib", "torch")
+"""Packages whose versions the page names."""
 MOST_TRAINING_PICTURES = 1000
 """Most training pictures that are scored after a training, evenly spaced; more would take longer than the training."""
 
@@ -46,18 +50,22 @@ class Results(Callback):
         report: Whether to write the page, and to score the training pictures for it.
     """
 
-    def __init__(self, report: bool = True) -> None:  # noqa: FBT001, FBT002  # as anomalib's switches
+    def __init__(self, report: bool = True) -> None:
         self.report = report
         self.predictions: list[Prediction] = []
         self.training: list[Prediction] = []
+        self._gallery = Gallery()
+        self._training_gallery = Gallery(TRAINED)
         self._start = 0.0
+        self._training_seconds: float | None = None
 
     # --------------------------------------------------------------------------------------------------- collecting
 
     def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin with no predictions."""
         del trainer, pl_module
-        self.predictions.clear()
+        self.predictions = []
+        self._gallery = Gallery()
         self._start = time.perf_counter()
 
     on_predict_epoch_start = on_test_epoch_start
@@ -73,43 +81,72 @@ class Results(Callback):
     ) -> None:
         """Collect the predictions of a batch, behind the post-processor."""
         del outputs, batch_idx, dataloader_idx
-        self.predictions += _rows(trainer, pl_module, batch)
+        rows = _rows(trainer, pl_module, batch)
+        self.predictions += rows
+        if self.report:
+            _exhibit(rows, batch, self._gallery)
 
     on_predict_batch_end = on_test_batch_end
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begin with nothing of an earlier training."""
+        del trainer, pl_module
+        self.training, self._training_gallery = [], Gallery(TRAINED)
+        self._training_seconds, self._start = None, time.perf_counter()
+
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Score the good parts of the training: a defect among them is likeliest where the score is highest."""
-        self.training.clear()
+        self._training_seconds = time.perf_counter() - self._start
         if not self.report or trainer.fast_dev_run:  # type: ignore[attr-defined]  # Lightning sets it
             return
         training = pl_module.training
         pl_module.eval()
         with torch.inference_mode():
             for batch in _good_batches(trainer, pl_module):
-                self.training += _rows(trainer, pl_module, batch)
+                rows = _rows(trainer, pl_module, batch)
+                self.training += rows
+                _exhibit(rows, batch, self._training_gallery)
         pl_module.train(training)
 
     # --------------------------------------------------------------------------------------------------- presenting
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print the counts, and write the files."""
-        self._write(trainer, pl_module)
+        self._write(trainer, pl_module, "test" if self._training_seconds is None else "train")
         if self.predictions and trainer.is_global_zero and trainer.test_loop.verbose:
             _print(group_table(self.predictions), sentence(self.predictions))
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print the predictions, and write the files."""
-        self._write(trainer, pl_module)
+        self._write(trainer, pl_module, "predict")
         if self.predictions and trainer.is_global_zero:
             _print(prediction_table(self.predictions), sentence(self.predictions))
 
-    def _write(self, trainer: Trainer, module: LightningModule) -> None:
+    def _write(self, trainer: Trainer, module: LightningModule, command: str) -> None:
+        seconds, own = time.perf_counter() - self._start, len(self.predictions)
         self.predictions = _of_all_processes(trainer, self.predictions)
         if not self.predictions or not trainer.is_global_zero:
             return
         folder = Path(trainer.default_root_dir)
         folder.mkdir(parents=True, exist_ok=True)
         write_csv(folder / TABLE, self.predictions)
+        if self.report:
+            run = Run(
+                command=command,
+                model=type(module).__name__,
+                data=_name_of_data(trainer, [row.file for row in self.predictions]),
+                date=datetime.now().astimezone(),
+                machine=machine(torch.get_num_threads()),
+                arguments={name: value for name, value in module.hparams.items() if value is not None},
+                versions={name: version(name) for name in PACKAGES},
+                metrics={name: float(value) for name, value in trainer.callback_metrics.items()},
+                training_seconds=self._training_seconds,
+                seconds=seconds,
+                pictures=own,
+                megabytes=_megabytes(trainer),
+                parameters=sum(parameter.numel() for parameter in module.parameters()),
+            )
+            write_report(folder / PAGE, run, self.predictions, self._gallery, self.training, self._training_gallery)
 
 
 def _rows(trainer: Trainer, module: Any, batch: Any) -> list[Prediction]:
@@ -121,24 +158,25 @@ def _rows(trainer: Trainer, module: Any, batch: Any) -> list[Prediction]:
     return predictions_of(batch, categories, *thresholds(module.post_processor))
 
 
-def thresholds(post_processor: Any) -> tuple[float | None, float | None]:
-    """Return the thresholds of scores and of pixels; ``None`` for one that no validation has set.
+def _exhibit(rows: Sequence[Prediction], batch: Any, gallery: Gallery) -> None:
+    """Offer the pictures of a batch to a gallery."""
+    for index, row in enumerate(rows):
+        parts = (None if values is None else values[index] for values in (batch.anomaly_map, batch.gt_mask))
+        gallery.add(row, *parts)
 
-    Without one, anomalib still compares: raw scores with 0.5.
 
-    Args:
-        post_processor: A model's; ``None`` if it has none.
-    """
-    if not isinstance(post_processor, PostProcessor) or not post_processor.enable_thresholding:
-        return None, None
-    image, pixel = (
-        None if math.isnan(raw) else float(scaled)
-        for raw, scaled in (
-            (post_processor.image_threshold, post_processor.normalized_image_threshold),
-            (post_processor.pixel_threshold, post_processor.normalized_pixel_threshold),
-        )
-    )
-    return image, pixel
+def _name_of_data(trainer: Any, files: Sequence[str]) -> str:
+    """Name the data of a run by datamodule and category, or by the folder that all pictures are in."""
+    data = getattr(trainer, "datamodule", None)
+    if data is None:
+        return os.path.commonpath([Path(file).parent for file in files])
+    return " ".join(filter(None, (data.name, data.category)))
+
+
+def _megabytes(trainer: Any) -> float | None:
+    """Return the size of the checkpoint that a run has loaded or its training has written; ``None`` without one."""
+    file = trainer.ckpt_path or getattr(trainer.checkpoint_callback, "best_model_path", None)
+    return Path(file).stat().st_size / 1e6 if file and Path(file).is_file() else None
 
 
 def _good_batches(trainer: Any, module: Any) -> Iterator[Any]:

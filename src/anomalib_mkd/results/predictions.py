@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import cv2
 import numpy as np
 import torch
+from anomalib.post_processing import PostProcessor
 from PIL import Image
 
 if TYPE_CHECKING:
@@ -60,6 +61,26 @@ def kind_of(path: str | Path) -> str:
     """
     folder = Path(path).parent
     return folder.parent.name if folder.name == RGB_FOLDER else folder.name
+
+
+def thresholds(post_processor: Any) -> tuple[float | None, float | None]:
+    """Return the thresholds of scores and of pixels; ``None`` for one that no validation has set.
+
+    Without one, anomalib still compares: raw scores with 0.5.
+
+    Args:
+        post_processor: A model's; ``None`` if it has none.
+    """
+    if not isinstance(post_processor, PostProcessor) or not post_processor.enable_thresholding:
+        return None, None
+    image, pixel = (
+        None if math.isnan(raw) else float(scaled)
+        for raw, scaled in (
+            (post_processor.image_threshold, post_processor.normalized_image_threshold),
+            (post_processor.pixel_threshold, post_processor.normalized_pixel_threshold),
+        )
+    )
+    return image, pixel
 
 
 def highest_region(anomaly_map: Tensor, threshold: float | None) -> Box:
@@ -112,9 +133,7 @@ def predictions_of(
     labels = batch.pred_label if threshold is not None else None
     verdicts = [None] * count if labels is None else labels.flatten().bool().tolist()
     truths = [None] * count if batch.gt_label is None else batch.gt_label.flatten().bool().tolist()
-    maps = (
-        [None] * count if batch.anomaly_map is None else batch.anomaly_map.flatten(0, -3)
-    )
+    maps = [None] * count if batch.anomaly_map is None else batch.anomaly_map.flatten(0, -3)
     rows = []
     for path, score, called, truth, category, anomaly_map in zip(
         batch.image_path, scores, verdicts, truths, categories, maps, strict=True
@@ -134,9 +153,9 @@ def _in_file(box: Box, shape: Sequence[int], path: str | Path) -> Box | None:
             width, height = picture.size
     except OSError:  # pictures that come from elsewhere than files
         return None
-    scale = np.array([width / shape[1], height / shape[0]] * 2)
-    left, top, right, bottom = (np.array(box) * scale).round().astype(int).tolist()
-    return left, top, right, bottom
+    across, down = width / shape[1], height / shape[0]
+    left, top, right, bottom = box  # rounded outwards: a box is never empty
+    return math.floor(left * across), math.floor(top * down), math.ceil(right * across), math.ceil(bottom * down)
 
 
 HEADER = ("file", "score", "label", "threshold", "category", "truth", "kind", "x0", "y0", "x1", "y1")

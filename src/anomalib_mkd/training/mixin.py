@@ -11,10 +11,14 @@ from anomalib import LearningType
 from lightning.pytorch import Callback
 from lightning.pytorch.utilities.types import STEP_OUTPUT, OptimizerLRScheduler
 from torch.optim import Optimizer
+from typing_extensions import Self
 
 from anomalib_mkd.export.mixin import DistillationExport
 from anomalib_mkd.results.callback import Results
+from anomalib_mkd.results.heat_maps import LABELS, HeatMapVisualizer
 from anomalib_mkd.results.post_processor import SoftPostProcessor
+from anomalib_mkd.terminal.progress import RunProgress
+from anomalib_mkd.terminal.quiet import quiet
 from anomalib_mkd.training.batch_norm import refresh_batch_norm
 from anomalib_mkd.training.caching import TrainingCache
 from anomalib_mkd.training.checkpoints import CheckpointMixin
@@ -42,6 +46,12 @@ class DistillationMixin(CheckpointMixin, DistillationExport):
     _calibrated_step: int | None = None
     _results: Results | None = None  # one for all runs: a test's page shows the training's pictures
 
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        """Leave out misleading messages, before the constructors say anything."""
+        del args, kwargs
+        quiet()
+        return super().__new__(cls)
+
     @property
     def learning_type(self) -> LearningType:
         """Learn from normal images only."""
@@ -56,11 +66,16 @@ class DistillationMixin(CheckpointMixin, DistillationExport):
         """Return the default post-processor."""
         return SoftPostProcessor()
 
+    @classmethod
+    def configure_visualizer(cls) -> HeatMapVisualizer:
+        """Return the default visualizer."""
+        return HeatMapVisualizer(text_config=LABELS)
+
     def configure_callbacks(self) -> list[Callback]:
-        """Add what a run found to anomalib's callbacks, behind the post-processor that calls parts bad."""
+        """Add to anomalib's callbacks a bar over the whole run, and what it found, which needs the labels before it."""
         callbacks: Any = super().configure_callbacks()
         self._results = self._results or Results(report=self.visualizer is not None)
-        return [*callbacks, self._results]
+        return [*callbacks, RunProgress(), self._results]
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Configure the chosen optimiser for all trainable parameters."""

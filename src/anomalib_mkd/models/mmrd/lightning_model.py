@@ -28,6 +28,7 @@ from anomalib_mkd.models.mmrd.siamese import RGB
 from anomalib_mkd.models.mmrd.torch_model import AUX, Branches, LossName, MmrdModel
 from anomalib_mkd.networks.backbone import RESNET18
 from anomalib_mkd.networks.teacher import Teacher
+from anomalib_mkd.results.heat_maps import LABELS
 from anomalib_mkd.training.mixin import DistillationMixin
 
 BETAS = (0.5, 0.999)
@@ -123,7 +124,7 @@ class Mmrd(PairedExport, DistillationMixin, AnomalibModule):
     @classmethod
     def configure_visualizer(cls) -> DepthVisualizer:
         """Build the default visualizer."""
-        return DepthVisualizer(text_config={"size": 15})  # anomalib's default size cuts off its longest label
+        return DepthVisualizer(text_config=LABELS)
 
     @property
     def input_names(self) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from anomalib_mkd.quickstart.machine import machine
+from anomalib_mkd.results.machine import machine
 
 if TYPE_CHECKING:
     from pathlib import Path

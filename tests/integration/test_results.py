@@ -1,0 +1,151 @@
+# Copyright (C) 2026 The anomalib-mkd authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""What a run leaves in its folder and on the terminal: table, report page, pictures, counts."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+from anomalib.data import PredictDataset
+from anomalib.models import Patchcore
+from PIL import Image
+
+from anomalib_mkd import MixedDistillation
+from anomalib_mkd.data import MultiCategory
+from anomalib_mkd.results.callback import PAGE, TABLE, Results
+from anomalib_mkd.results.heat_maps import STRIP
+from tests.life import NOISE, make_data, make_engine
+
+if TYPE_CHECKING:
+    from anomalib.engine import Engine
+
+PATCHCORE = (
+    "ignore:.*configure_optimizers. returned .None.:UserWarning",
+    "ignore:Argument embeddings is deprecated:DeprecationWarning",
+)
+
+pytestmark = [pytest.mark.filterwarnings(noise) for noise in (*NOISE, *PATCHCORE)]
+
+
+def model(**arguments: Any) -> MixedDistillation:
+    return MixedDistillation(weights="quickstart", training_steps=2, evaluator=False, **arguments)
+
+
+def folder(engine: Engine) -> Path:
+    return Path(engine.trainer.default_root_dir)
+
+
+def table(engine: Engine) -> list[dict[str, str]]:
+    with (folder(engine) / TABLE).open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Engine:
+    """A model after ``Engine.train``: a fit and a test."""
+    root = tmp_path_factory.mktemp("trained")
+    engine = make_engine(root)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        engine.train(model(), datamodule=make_data(root))
+    return engine
+
+
+def test_a_test_leaves_a_row_for_every_picture(trained: Engine) -> None:
+    rows = table(trained)
+    files = [Path(row["file"]) for row in rows]
+    assert sorted(files) == sorted(Path(str(path)) for path in trained.trainer.datamodule.test_data.samples.image_path)  # type: ignore[attr-defined]
+    assert all(path.is_file() for path in files)
+    assert {row["threshold"] for row in rows} == {"0.5"}
+    for row, path in zip(rows, files, strict=True):
+        assert row["truth"] == ("good" if path.parent.name == "good" else "bad")
+        assert row["label"] == ("bad" if float(row["score"]) > 0.5 else "good")
+        assert row["kind"] == path.parent.name
+        assert (row["x0"] != "") is (row["label"] == "bad")
+        if row["x0"]:
+            left, top, right, bottom = (int(row[edge]) for edge in ("x0", "y0", "x1", "y1"))
+            assert 0 <= left < right <= 64
+            assert 0 <= top < bottom <= 64
+
+
+def test_the_page_shows_the_test_and_the_training(trained: Engine) -> None:
+    page = (folder(trained) / PAGE).read_text(encoding="utf-8")
+    results = next(each for each in trained.trainer.callbacks if isinstance(each, Results))  # type: ignore[attr-defined]
+    learnt = [Path(row.file) for row in results.training]
+    assert len(set(learnt)) == 8  # six to learn from, and the two that set the threshold
+    assert {path.parent.name for path in learnt} == {"good"}
+    assert "MixedDistillation" in page
+    assert max(results.training, key=lambda row: row.score).file.rpartition("/")[2] in page
+
+
+def test_pictures_are_captioned(trained: Engine) -> None:
+    paths = list((folder(trained) / "images").rglob("*.png"))
+    assert len(paths) == 5
+    for path in paths:
+        with Image.open(path) as picture:
+            assert picture.size == (4 * 256, 256 + STRIP)
+
+
+def test_the_training_leaves_the_model_as_it_was(tmp_path: Path) -> None:
+    weights = []
+    for report in (True, False):
+        torch.manual_seed(0)
+        made = model(visualizer=report)
+        make_engine(tmp_path / str(report)).fit(made, datamodule=make_data(tmp_path))
+        weights.append(made.state_dict())
+    assert all(torch.equal(values, weights[1][name]) for name, values in weights[0].items())
+
+
+def test_a_prediction_is_told_on_the_terminal(trained: Engine, capsys: pytest.CaptureFixture[str]) -> None:
+    pictures = Path(str(trained.trainer.datamodule.root)) / "metal" / "test" / "dent"  # type: ignore[attr-defined]
+    engine = make_engine(Path(trained.trainer.default_root_dir).parent / "predicted")
+    engine.predict(model(), dataset=PredictDataset(pictures), ckpt_path=trained.best_model_path)
+    (row,) = table(engine)
+    assert (row["truth"], row["kind"], Path(row["file"]).name) == ("", "", "000.png")
+    printed = capsys.readouterr().out
+    assert "000.png" in printed
+    assert f"{float(row['score']):.3f}" in printed
+    assert "of 1 parts called bad" in printed
+    assert "dent" in (folder(engine) / PAGE).read_text(encoding="utf-8")
+
+
+def test_without_validation_nothing_is_called_bad(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    engine = make_engine(tmp_path, limit_val_batches=0)
+    engine.train(model(), datamodule=make_data(tmp_path))
+    assert {(row["label"], row["threshold"]) for row in table(engine)} == {("", "")}
+    assert "No threshold" in capsys.readouterr().out
+
+
+def test_without_a_visualizer_there_is_a_table_only(tmp_path: Path) -> None:
+    engine = make_engine(tmp_path)
+    engine.train(model(visualizer=False), datamodule=make_data(tmp_path))
+    assert (folder(engine) / TABLE).is_file()
+    assert not (folder(engine) / PAGE).exists()
+    assert not (folder(engine) / "images").exists()
+
+
+def test_several_categories_are_kept_apart(tmp_path: Path) -> None:
+    single = make_data(tmp_path)
+    single.prepare_data()
+    shutil.copytree(tmp_path / "metal", tmp_path / "alloy")
+    engine = make_engine(tmp_path)
+    data = MultiCategory(categories=["metal", "alloy"], root=tmp_path, train_batch_size=4, num_workers=0)
+    engine.train(model(), datamodule=data)
+    assert {row["category"] for row in table(engine)} == {"metal", "alloy"}
+    results = next(each for each in engine.trainer.callbacks if isinstance(each, Results))  # type: ignore[attr-defined]
+    assert {row.category for row in results.training} == {"metal", "alloy"}
+
+
+def test_a_model_of_anomalib_is_reported_too(tmp_path: Path) -> None:
+    engine = make_engine(tmp_path, callbacks=[Results()], max_epochs=1)
+    untrained: dict[str, Any] = {"pre_trained": False, "pre_processor": Patchcore.configure_pre_processor((64, 64))}
+    patchcore = Patchcore("resnet18", ["layer1"], num_neighbors=1, evaluator=False, visualizer=False, **untrained)
+    engine.train(patchcore, datamodule=make_data(tmp_path))
+    assert len(table(engine)) == 5
+    assert "Patchcore" in (folder(engine) / PAGE).read_text(encoding="utf-8")
