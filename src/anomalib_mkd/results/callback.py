@@ -97,16 +97,17 @@ class Results(Callback):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Score the good parts of the training: a defect among them is likeliest where the score is highest."""
         self._training_seconds = time.perf_counter() - self._start
-        if not self.report or trainer.fast_dev_run:  # type: ignore[attr-defined]  # Lightning sets it
+        if not self.report or not trainer.is_global_zero:
             return
-        training = pl_module.training
+        modes = {part: part.training for part in pl_module.modules()}
         pl_module.eval()
         with torch.inference_mode():
             for batch in _good_batches(trainer, pl_module):
                 rows = _rows(trainer, pl_module, batch)
                 self.training += rows
                 _exhibit(rows, batch, self._training_gallery)
-        pl_module.train(training)
+        for part, training in modes.items():
+            part.training = training
 
     # --------------------------------------------------------------------------------------------------- presenting
 
@@ -114,13 +115,16 @@ class Results(Callback):
         """Print the counts, and write the files."""
         self._write(trainer, pl_module, "test" if self._training_seconds is None else "train")
         if self.predictions and trainer.is_global_zero and trainer.test_loop.verbose:
-            _print(group_table(self.predictions), sentence(self.predictions))
+            _print(group_table(self.predictions), sentence(self.predictions), self._where(trainer))
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print the predictions, and write the files."""
         self._write(trainer, pl_module, "predict")
         if self.predictions and trainer.is_global_zero:
-            _print(prediction_table(self.predictions), sentence(self.predictions))
+            _print(prediction_table(self.predictions), sentence(self.predictions), self._where(trainer))
+
+    def _where(self, trainer: Trainer) -> str:
+        return f"Details: {Path(trainer.default_root_dir) / (PAGE if self.report else TABLE)}"
 
     def _write(self, trainer: Trainer, module: LightningModule, command: str) -> None:
         seconds, own = time.perf_counter() - self._start, len(self.predictions)
@@ -182,8 +186,9 @@ def _megabytes(trainer: Any) -> float | None:
 def _good_batches(trainer: Any, module: Any) -> Iterator[Any]:
     """Predict on good parts of a training: those that it learnt from, and those that set the threshold."""
     post_processors = [each for each in trainer.callbacks if isinstance(each, PostProcessor)]
-    for dataset in (trainer.train_dataloader.dataset, held_out(getattr(trainer, "datamodule", None))):
-        if dataset is None:
+    learnt = getattr(trainer.train_dataloader, "dataset", None)  # none if there are several loaders
+    for dataset in (learnt, held_out(getattr(trainer, "datamodule", None))):
+        if not hasattr(dataset, "__len__"):  # none, or one that can only be read through
             continue
         for batch in normal_batches(module, MOST_TRAINING_PICTURES, dataset):
             predicted = module.predict_step(batch, 0)
@@ -205,4 +210,4 @@ def _print(*parts: Any) -> None:
     console = Console()
     for part in parts:
         if part is not None:
-            console.print(part, markup=False, highlight=False)
+            console.print(part, markup=False, highlight=False, soft_wrap=isinstance(part, str))

@@ -1,0 +1,63 @@
+# Copyright (C) 2026 The anomalib-mkd authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""The callback at its edges: several processes, unusual loaders, what it leaves untouched. Runs: integration tests."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from anomalib.post_processing import PostProcessor
+from torch import nn
+
+from anomalib_mkd.results import callback
+from anomalib_mkd.results.callback import Results
+from anomalib_mkd.results.predictions import Prediction, thresholds
+
+
+def test_predictions_of_all_processes_are_joined(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sampler gives the last picture twice if their number cannot be divided."""
+    rows = [Prediction(f"{i}.png", i / 10, False, 0.5) for i in range(3)]
+    shares = [rows[::2], [rows[1], rows[0]]]
+
+    def gather(parts: list[Any], own: Any) -> None:
+        assert own == shares[0]
+        parts[:] = shares
+
+    monkeypatch.setattr(torch.distributed, "all_gather_object", gather)
+    joined = callback._of_all_processes(SimpleNamespace(world_size=2), shares[0])
+    assert sorted(joined) == rows
+
+
+@pytest.mark.parametrize("loader", [[], {"a": None}, SimpleNamespace(dataset=iter(()))])
+def test_training_pictures_that_cannot_be_picked_are_left_out(loader: Any) -> None:
+    module: Any = nn.Dropout()
+    module.eval()
+    trainer: Any = SimpleNamespace(train_dataloader=loader, callbacks=[], is_global_zero=True)
+    results = Results()
+    results.on_train_start(trainer, module)
+    results.on_train_end(trainer, module)
+    assert results.training == []
+
+
+def test_each_part_of_the_model_keeps_its_mode() -> None:
+    module: Any = nn.Sequential(nn.Dropout(), nn.Dropout().eval())
+    trainer: Any = SimpleNamespace(train_dataloader=[], callbacks=[], is_global_zero=True)
+    results = Results()
+    results.on_train_start(trainer, module)
+    results.on_train_end(trainer, module)
+    assert [part.training for part in module] == [True, False]
+
+
+def test_thresholds_are_those_that_labels_come_from() -> None:
+    post_processor = PostProcessor(image_sensitivity=0.7)
+    assert thresholds(post_processor) == (None, None)
+    post_processor._image_threshold.fill_(3.0)
+    assert thresholds(post_processor) == (pytest.approx(0.3), 0.5)  # anomalib shares one that is missing
+    post_processor.enable_threshold_matching = False
+    assert thresholds(post_processor) == (pytest.approx(0.3), None)
+    post_processor.enable_thresholding = False
+    assert thresholds(post_processor) == thresholds(None) == (None, None)
