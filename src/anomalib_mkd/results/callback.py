@@ -23,6 +23,7 @@ from anomalib_mkd.results.predictions import predictions_of, thresholds, write_c
 from anomalib_mkd.results.report import Gallery, Run, write_report
 from anomalib_mkd.results.report.gallery import TRAINED
 from anomalib_mkd.results.verdicts import group_table, prediction_table, sentence
+from anomalib_mkd.terminal.progress import Bar, RunProgress
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -187,14 +188,23 @@ def _good_batches(trainer: Any, module: Any) -> Iterator[Any]:
     """Predict on good parts of a training: those that it learnt from, and those that set the threshold."""
     post_processors = [each for each in trainer.callbacks if isinstance(each, PostProcessor)]
     learnt = getattr(trainer.train_dataloader, "dataset", None)  # none if there are several loaders
-    for dataset in (learnt, held_out(getattr(trainer, "datamodule", None))):
-        if not hasattr(dataset, "__len__"):  # none, or one that can only be read through
-            continue
+    datasets = [learnt, held_out(getattr(trainer, "datamodule", None))]
+    datasets = [each for each in datasets if hasattr(each, "__len__")]  # others can only be read through
+    total = sum(min(len(each), MOST_TRAINING_PICTURES) for each in datasets)
+    shows = total and any(isinstance(each, RunProgress) and each.shows for each in trainer.callbacks)
+    bar = Bar("Scoring the good parts", total, "pictures") if shows else None
+    done = 0
+    for dataset in datasets:
         for batch in normal_batches(module, MOST_TRAINING_PICTURES, dataset):
             predicted = module.predict_step(batch, 0)
             for post_processor in post_processors:
                 post_processor.on_predict_batch_end(trainer, module, predicted, batch, 0)
             yield predicted
+            done += len(batch)
+            if bar is not None:
+                bar.update(done)
+    if bar is not None:
+        bar.close()
 
 
 def _of_all_processes(trainer: Any, predictions: list[Prediction]) -> list[Prediction]:

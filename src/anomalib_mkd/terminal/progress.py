@@ -139,7 +139,7 @@ class Bar:
                 self.progress.update(self.task, completed=done, description=self.title, note=note)
             return
         share = 0.0 if math.isinf(self.total) else done / self.total
-        due = share - self.told_share >= 1 / LINES and now - self.told_at >= LINE_SECONDS
+        due = int(LINES * share) > int(LINES * self.told_share) and now - self.told_at >= LINE_SECONDS
         if (due or changed or ended) and self.told_share < 1:
             self.told_at, self.told_share = now, share
             self._tell(done, note, now)
@@ -172,6 +172,11 @@ class RunProgress(Callback):
         self.bar: Bar | None = None
         self.done = 0
 
+    @property
+    def shows(self) -> bool:
+        """Whether it shows anything."""
+        return self.default is not None
+
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Switch off the default bar."""
         del pl_module, stage
@@ -196,7 +201,7 @@ class RunProgress(Callback):
     def _open(self, trainer: Trainer, title: str, total: float, unit: str) -> None:
         self._close()
         self.done = 0
-        if self.default is not None and trainer.is_global_zero:
+        if self.shows and trainer.is_global_zero:
             self.bar = Bar(title, total, unit)
 
     def _close(self) -> None:
