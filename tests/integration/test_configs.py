@@ -13,7 +13,8 @@ import pytest
 from anomalib.cli.cli import AnomalibCLI
 
 from anomalib_mkd import Dcam, MixedDistillation, Mkd, Mmrd
-from anomalib_mkd.data import Recipe, make_dataset
+from anomalib_mkd.check.command import main as check
+from anomalib_mkd.data import Parts, Recipe, make_dataset
 
 ROOT = Path(__file__).resolve().parents[2]
 MODELS = sorted((ROOT / "configs" / "model").glob("*.yaml"))
@@ -22,8 +23,8 @@ DATA = sorted((ROOT / "configs" / "data").glob("*.yaml"))
 # where each data configuration expects pictures, besides those that are drawn anyway
 FOLDERS = {
     "depth_folder": ["my_scans/part"],
-    "folder": ["my_parts"],
     "multi_category": ["my_parts/bottle", "my_parts/screw"],
+    "parts": ["my_parts"],
     "quickstart": [],
 }
 WITH_VALIDATION = {"depth_folder"}
@@ -59,7 +60,7 @@ def train(tmp_path: Path, model: Path, data: Path, monkeypatch: pytest.MonkeyPat
             "fit",
             f"--config={model}",
             *(f"--model.{key}={value}" for key, value in teacher(model.stem.removesuffix("_paper")).items()),
-            f"--data={data}",
+            f"--config={data}",
             *(tiny if data.stem == "quickstart" else []),
             "--data.train_batch_size=2",
             "--trainer.accelerator=cpu",
@@ -91,3 +92,20 @@ def test_the_users_preset_is_the_class(name: str, tmp_path: Path, monkeypatch: p
     model = ROOT / "configs" / "model" / f"{name}.yaml"
     cli = train(tmp_path, model, data_for(model), monkeypatch)
     assert dict(cli.model.hparams) == dict(CLASSES[name](**teacher(name)).hparams)
+
+
+def test_the_file_that_trained_serves_every_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``check`` writes it; ``train``, ``test``, ``predict`` and an export in 8 bits, which needs images, read it."""
+    monkeypatch.chdir(tmp_path)
+    make_dataset(tmp_path, Recipe("washer", picture_size=64, train_images=20, test_good=1, per_defect=1))
+    assert check(["washer", "--write-config", "washer.yaml"]) == 0
+    words = ["--model=MixedDistillation", "--model.weights=quickstart", "--config=washer.yaml"]
+    data = AnomalibCLI(["train", *words, "--data.num_workers=0", "--trainer.max_steps=2"]).datamodule
+    assert (type(data), len(data.train_data), data.train_batch_size) == (Parts, 16, 8)
+    checkpoint = "--ckpt_path=results/MixedDistillation/Parts/washer/latest/weights/lightning/model.ckpt"
+    for command in ("test", "predict"):
+        assert type(AnomalibCLI([command, *words, checkpoint]).datamodule) is Parts
+    kinds = ["--export_type=openvino", "--compression_type=INT8_PTQ", "--export_root=int8"]
+    AnomalibCLI(["export", *words, checkpoint, *kinds])
+    layers = (tmp_path / "int8" / "weights" / "openvino" / "model.xml").read_text(encoding="utf-8")
+    assert layers.count('type="FakeQuantize"') > 10
