@@ -3,7 +3,8 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 # Sets up a virtual environment of its own (once), then trains, tests and exports a model on pictures that it draws.
-# Arguments go to the program: `scripts/quickstart.sh --data FOLDER`, `scripts/quickstart.sh --help`.
+# Arguments go to the program: `scripts/quickstart.sh --data FOLDER`, `scripts/quickstart.sh --help`. For PyTorch without
+# CUDA: `PIP_EXTRA_INDEX_URL=<address of PyTorch's CPU index> scripts/quickstart.sh`.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 . "$here/environment.sh"

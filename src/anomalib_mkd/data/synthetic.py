@@ -493,7 +493,7 @@ def make_dataset(root: Path | str, recipe: Recipe) -> Path:
     shutil.rmtree(partial, ignore_errors=True)
     try:
         for split, label, index in tqdm(
-            recipe.shots(), f"Drawing {recipe.category}", len(recipe), unit="image", mininterval=1
+            recipe.shots(), f"Drawing {recipe.category}", len(recipe), unit="image", mininterval=1, disable=None
         ):
             _write(partial, recipe, split, label, index)
         (partial / MANIFEST).write_text(json.dumps(asdict(recipe), indent=2) + "\n", encoding="utf-8")

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from pickle import UnpicklingError  # only the error
+from threading import Thread
 
 import timm
 import torch
@@ -55,17 +56,11 @@ def _hub_file(backbone: str) -> str | None:
     Returns:
         The cached file; ``None`` if timm has to download it.
     """
-    config = timm.get_pretrained_cfg(backbone)
-    repository = config.hf_hub_id if config else None
+    repository = _repository(backbone)
     if not repository:
         return None
-    for name in ("model.safetensors", "pytorch_model.bin"):
-        cached = try_to_load_from_cache(repository, name)
-        if isinstance(cached, str):
-            return cached
-    reason = (
-        "HF_HUB_OFFLINE is set" if HF_HUB_OFFLINE else _why_unreachable(hf_hub_url(repository, "model.safetensors"))
-    )
+    cached = cached_weights(backbone)
+    reason = None if cached else why_unreachable(backbone)
     if reason:
         msg = (
             f"Expected the ImageNet weights of {backbone!r} in the Hugging Face cache or on the hub, got neither: "
@@ -74,16 +69,57 @@ def _hub_file(backbone: str) -> str | None:
             f"weights='{QUICKSTART}'."
         )
         raise RuntimeError(msg)
+    return cached
+
+
+def _repository(backbone: str) -> str | None:
+    """Return the hub's name for the weights of a backbone, if they are there."""
+    config = timm.get_pretrained_cfg(backbone)
+    return config.hf_hub_id if config else None
+
+
+def cached_weights(backbone: str) -> str | None:
+    """Find the weights of a backbone in the Hugging Face cache.
+
+    Args:
+        backbone: timm's name.
+
+    Returns:
+        The file; ``None`` if it is not there.
+    """
+    repository = _repository(backbone)
+    for name in ("model.safetensors", "pytorch_model.bin"):
+        cached = try_to_load_from_cache(repository, name) if repository else None
+        if isinstance(cached, str):
+            return cached
     return None
 
 
-def _why_unreachable(url: str) -> str | None:
-    """Send one request; return ``None`` if there was any answer."""
-    try:
-        get_session().head(url, timeout=10)
-    except Exception as error:  # noqa: BLE001  # any error of whichever HTTP client is in use
-        return str(error)
-    return None
+def why_unreachable(backbone: str, timeout: float = 10) -> str | None:
+    """Ask the hub for the smallest file beside the weights of a backbone.
+
+    Args:
+        backbone: timm's name, of a network whose weights are on the hub.
+        timeout: Seconds to wait, for the name of the hub as for its answer.
+
+    Returns:
+        Why it was not to be had; ``None`` if it was.
+    """
+    if HF_HUB_OFFLINE:
+        return "HF_HUB_OFFLINE is set"
+    reasons: list[str | None] = []
+
+    def ask() -> None:
+        try:
+            answer = get_session().head(hf_hub_url(str(_repository(backbone)), "config.json"), timeout=timeout)
+            reasons.append(f"it answered {answer.status_code}" if answer.status_code >= 400 else None)
+        except Exception as error:  # noqa: BLE001  # any error of whichever HTTP client is in use
+            reasons.append(str(error))
+
+    request = Thread(target=ask, daemon=True)  # looking up a name knows no time-out
+    request.start()
+    request.join(timeout)
+    return reasons[0] if reasons else f"no answer within {timeout:g} s"
 
 
 def _timm_state(backbone: str, layers: Sequence[str], file: str | None) -> dict[str, Tensor]:

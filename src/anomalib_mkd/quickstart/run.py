@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
+import math
 import statistics
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from anomalib.data.utils import read_image
@@ -23,16 +25,21 @@ from anomalib_mkd import models
 from anomalib_mkd.check import check_layout
 from anomalib_mkd.data import Parts, Quickstart
 from anomalib_mkd.data.synthetic import CATEGORIES
-from anomalib_mkd.quickstart.machine import machine
-from anomalib_mkd.quickstart.progress import StepLog, TestLog
-from anomalib_mkd.results.callback import Results
+from anomalib_mkd.quickstart.advice import Outcome, advice, far_pictures
+from anomalib_mkd.quickstart.progress import Plan, Stages
+from anomalib_mkd.results.callback import PAGE, TABLE, Results
+from anomalib_mkd.results.machine import machine
 from anomalib_mkd.results.verdicts import sentence
+from anomalib_mkd.terminal.progress import Bar
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from anomalib.data import AnomalibDataModule
     from anomalib.models.components import AnomalibModule
+
+    from anomalib_mkd.quickstart.weights import Choice
+    from anomalib_mkd.results.predictions import Prediction
 
 logger = logging.getLogger(__name__)
 
@@ -70,6 +77,16 @@ def open_data(data: str, batch_size: int, seed: int) -> AnomalibDataModule:
     pictures.prepare_data()
     pictures.setup()
     return pictures
+
+
+def teacher_of(name: str) -> str:
+    """Return the default teacher of a model, by timm's name.
+
+    Args:
+        name: Class of the model.
+    """
+    backbone: str = inspect.signature(getattr(models, name)).parameters["backbone"].default
+    return backbone
 
 
 def evaluator() -> Evaluator:
@@ -163,72 +180,130 @@ def _mean_difference(ours: torch.Tensor, theirs: Any) -> float:
     return float((ours.flatten() - torch.as_tensor(theirs).flatten()).abs().mean())
 
 
-def run(data: AnomalibDataModule, name: str, output: Path, steps: int, seed: int) -> str:
+def run(data: AnomalibDataModule, name: str, choice: Choice, output: Path, steps: int, seed: int) -> Result:
     """Train, test, export and compare.
 
     Args:
         data: The images.
         name: Class of the model.
+        choice: Weights of the teacher.
         output: Folder in which anomalib makes a new folder per run.
         steps: Training steps, rounded up to whole epochs.
         seed: Seed of the student's initial weights and of the order of the images.
 
-    Returns:
-        The summary.
+    Raises:
+        OSError: If the teacher's weights cannot be read.
+        RuntimeError: If they cannot be had or do not fit, or if OpenVINO predicts differently.
     """
     seed_everything(seed, verbose=False)
     model_class = getattr(models, name)
-    model = model_class(weights="quickstart", training_steps=steps)
-    engine = Engine(
-        default_root_dir=output,
-        accelerator="cpu",
-        devices=1,
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        callbacks=[StepLog("      training"), TestLog()],
+    model = model_class(weights=choice.weights, training_steps=steps)
+    model.model.teacher.prepare()  # before the bar: weights may be missing
+    steps_per_epoch = len(data.train_dataloader())
+    paths = list(data.test_data.samples.image_path)
+    good = [*data.train_data.samples.image_path, *data.val_data.samples.image_path]
+    plan = Plan(
+        steps=math.ceil(steps / steps_per_epoch) * steps_per_epoch,
+        batch_size=data.train_batch_size,
+        good=len(good),
+        tests=len(paths),
+        compared=min(len(paths), COMPARED),
     )
+    bar = Bar("[2/5] Training", plan.total)
+    try:
+        engine = Engine(
+            default_root_dir=output,
+            accelerator="cpu",
+            devices=1,
+            logger=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            callbacks=[Stages(plan, bar)],
+        )
+        start = time.perf_counter()
+        engine.fit(model=model, datamodule=data)
+        seconds = time.perf_counter() - start
+        model.evaluator = (
+            evaluator()
+        )  # not before: AUPRO's limit in a checkpoint would keep other models from loading it
+        (values,) = engine.test(model=model, datamodule=data, verbose=False)
+        trainer: Any = engine.trainer
+        results = next(each for each in trainer.callbacks if isinstance(each, Results))
+        checkpoint = Path(str(engine.best_model_path))
 
-    logger.info("[2/5] Training the student on images of good parts.")
-    start = time.perf_counter()
-    engine.fit(model=model, datamodule=data)
-    seconds = time.perf_counter() - start
+        bar.update(plan.until_export, title="[4/5] Exporting to OpenVINO")
+        exported = engine.export(model=model, export_type=ExportType.OPENVINO, ckpt_path=checkpoint)
+        assert exported is not None  # noqa: S101  # for the type checker: it is None only for other kinds
 
-    logger.info("[3/5] Testing, and drawing heat maps.")
-    model.evaluator = evaluator()  # not before: AUPRO's limit in the checkpoint would keep other models from loading it
-    (values,) = engine.test(model=model, datamodule=data, verbose=False)
-    trainer: Any = engine.trainer
-    results = next(each for each in trainer.callbacks if isinstance(each, Results))
-    checkpoint = Path(str(engine.best_model_path))
-    heat_maps = checkpoint.parents[2] / "images"
+        bar.update(plan.until_comparison, title="[5/5] Comparing OpenVINO with the checkpoint")
+        inferencer = OpenVINOInferencer(exported, device="CPU", config={"INFERENCE_PRECISION_HINT": "f32"})
+        agreement = compare(model_class.load_from_checkpoint(checkpoint).eval(), inferencer, paths[:COMPARED])
+        bar.update(plan.total)
+    finally:
+        bar.close()
 
-    logger.info("[4/5] Exporting to OpenVINO; this may take a minute.")
-    exported = engine.export(
-        model=model,
-        export_type=ExportType.OPENVINO,
-        ckpt_path=checkpoint,
-        onnx_kwargs={"verbose": False},
-    )
-    assert exported is not None  # noqa: S101  # for the type checker: it is None only for other kinds
-
-    logger.info("[5/5] Comparing OpenVINO with the checkpoint.")
-    inferencer = OpenVINOInferencer(exported, device="CPU", config={"INFERENCE_PRECISION_HINT": "f32"})
-    paths = list(data.test_data.samples.image_path)[:COMPARED]
-    agreement = compare(model_class.load_from_checkpoint(checkpoint).eval(), inferencer, paths)
-
+    folder = checkpoint.parents[2]
     lines = [
-        *metric_lines(values),
+        ("report", str(_shown(folder / PAGE))),
+        ("heat maps", f"{_shown(folder / 'images')} (one scale for all)"),
         ("at the threshold", sentence(results.predictions)),
-        ("training", f"{seconds:.0f} s, {engine.trainer.global_step} steps of {data.train_batch_size} images"),
+        *metric_lines(values),
+        ("training", f"{seconds:.0f} s, {plan.steps} steps of {data.train_batch_size} images"),
         ("torch", f"{agreement.torch_ms:.1f} ms per image"),
         ("OpenVINO", f"{agreement.openvino_ms:.1f} ms per image"),
         ("same predictions", f"on {agreement.pictures} images: {agreement}"),
         ("machine", machine(torch.get_num_threads())),
-        ("heat maps", f"{_shown(heat_maps)} (one scale for all)"),
+        ("predictions", str(_shown(folder / TABLE))),
         ("checkpoint", f"{_shown(checkpoint)} ({_megabytes(checkpoint)})"),
         ("OpenVINO model", f"{_shown(exported)} ({_megabytes(exported, exported.with_suffix('.bin'))})"),
     ]
-    return "\n".join(f"  {name:20}{text}" for name, text in lines)
+    summary = "\n".join(f"  {name:20}{text}" for name, text in lines)
+    sets_threshold = {str(path) for path in data.val_data.samples.image_path}
+    scores = {row.file: hard_scale(row.score) for row in results.training if row.file in sets_threshold}
+    return Result(summary, advice(outcome(results.predictions, len(good), values["image_AUROC"], scores)))
+
+
+def hard_scale(score: float) -> float:
+    """Undo :func:`anomalib_mkd.functional.soft_scale`, so that distances of scores can be compared.
+
+    Args:
+        score: In 0..1, both excluded.
+
+    Example:
+        >>> round(hard_scale(0.8333), 2), hard_scale(0.5)
+        (1.0, 0.0)
+    """
+    above = score - 0.5
+    return above / (1 - 2 * abs(above))
+
+
+class Result(NamedTuple):
+    """What a run found.
+
+    Attributes:
+        summary: Figures and files.
+        advice: What to do about a result that no one would use; empty if there is no fault.
+    """
+
+    summary: str
+    advice: list[str]
+
+
+def outcome(
+    predictions: Sequence[Prediction], good_pictures: int, auroc: float, threshold_scores: Mapping[str, float]
+) -> Outcome:
+    """Count what a test found.
+
+    Args:
+        predictions: Of the test, whose truth is known.
+        good_pictures: Good pictures for training and threshold.
+        auroc: Image AUROC in 0..1.
+        threshold_scores: Scores of the good pictures that set the threshold, by file.
+    """
+    bad = [row.bad for row in predictions if row.truth]
+    good = [row.bad for row in predictions if not row.truth]
+    far = tuple(str(_shown(Path(file))) for file in far_pictures(threshold_scores))
+    return Outcome(good_pictures, len(bad), sum(map(bool, bad)), len(good), sum(map(bool, good)), 100 * auroc, far)
 
 
 def _shown(path: Path) -> Path:

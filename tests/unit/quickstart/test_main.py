@@ -50,7 +50,12 @@ def test_data_that_is_not_there(tmp_path: Path) -> None:
 
 def test_data_of_another_layout(tmp_path: Path) -> None:
     message = refusal("--output", tmp_path, "--data", tmp_path)
-    assert message.startswith("Expected images of good parts to learn from in '")
+    assert message.startswith(f"Expected a folder of parts to train on, got no folder of good parts in '{tmp_path}")
+
+
+def test_weights_that_are_not_there(tmp_path: Path) -> None:
+    message = refusal("--output", tmp_path, "--weights", "nothing")
+    assert message.startswith("Expected auto, imagenet, quickstart or a file as --weights, got 'nothing'")
 
 
 @pytest.mark.parametrize("argument", ["--steps", "--batch_size"])
@@ -72,7 +77,7 @@ def test_the_whole_run_on_an_own_folder(tmp_path: Path) -> None:
         done = subprocess.run(  # noqa: S603
             command,
             cwd=tmp_path,
-            env={**os.environ, "HF_HUB_OFFLINE": "1"},
+            env={**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "hf")},
             capture_output=True,
             text=True,
             check=False,
@@ -80,9 +85,15 @@ def test_the_whole_run_on_an_own_folder(tmp_path: Path) -> None:
         assert done.returncode == 0, done.stderr
         assert not done.stderr
         lines = done.stdout.splitlines()
-        assert [line[:5] for line in lines if line.startswith("[")] == [f"[{stage}/5]" for stage in range(1, 6)]
+        stages = [line[:5] for line in lines if line.startswith("[")]
+        assert list(dict.fromkeys(stages)) == [f"[{stage}/5]" for stage in range(1, 6)]
+        assert lines[0] == "[1/5] Loading anomalib and the images."
+        assert "      Teacher: the embedded one. ImageNet's resnet18.tv_in1k is not cached" in done.stdout
+        assert len(lines) < 50
         starts = {line[2:22].strip() for line in lines if line.startswith("  ")}
         assert {
+            "report",
+            "predictions",
             "image AUROC",
             "at the threshold",
             "training",
@@ -93,11 +104,14 @@ def test_the_whole_run_on_an_own_folder(tmp_path: Path) -> None:
             "heat maps",
         } <= starts
         assert ({"pixel AUROC", "AUPRO"} <= starts) == masks
-        assert "Next, your own parts" in done.stdout
+        assert "Not ready to be used:" in done.stdout
+        assert "- Only 6 good pictures in train/good." in done.stdout
+        assert "Next" not in done.stdout
         assert "Warning" not in done.stdout
         assert len(list((results / run / "images").rglob("*.png"))) == 5  # three bad parts and two good ones
         assert f"heat maps           {results.relative_to(tmp_path) / run / 'images'} (" in done.stdout
         shown = results.relative_to(tmp_path) / run / "weights" / "openvino" / "model.xml"
         assert f"OpenVINO model      {shown} (" in done.stdout
         assert (tmp_path / shown).exists()
-        assert (results / run / "weights" / "lightning" / "model.ckpt").exists()
+        for file in ("report.html", "predictions.csv", "weights/lightning/model.ckpt"):
+            assert (results / run / file).is_file()

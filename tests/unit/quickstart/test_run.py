@@ -14,7 +14,19 @@ from anomalib.data import ImageBatch, InferenceBatch
 from torch import Tensor, nn
 
 from anomalib_mkd.data import Parts, Quickstart, Recipe, make_dataset
-from anomalib_mkd.quickstart.run import MAP_TOLERANCE, SCORE_TOLERANCE, compare, evaluator, metric_lines, open_data
+from anomalib_mkd.functional import soft_scale
+from anomalib_mkd.quickstart.progress import Plan, Stages
+from anomalib_mkd.quickstart.run import (
+    MAP_TOLERANCE,
+    SCORE_TOLERANCE,
+    compare,
+    evaluator,
+    hard_scale,
+    metric_lines,
+    open_data,
+    outcome,
+)
+from anomalib_mkd.results.predictions import Prediction
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -100,3 +112,41 @@ def test_comparison(own: Path) -> None:
     for score, value in ((0.5 + 2 * SCORE_TOLERANCE, 0.5), (0.5, 0.5 + 2 * MAP_TOLERANCE), (0.5, float("nan"))):
         with pytest.raises(RuntimeError, match=r"^Expected OpenVINO to predict as the checkpoint does"):
             ask(score, value)
+
+
+def test_hard_scale_undoes_soft_scale() -> None:
+    for value in (-5.0, -0.5, 0.0, 0.25, 40.0):
+        assert hard_scale(float(soft_scale(torch.tensor(value, dtype=torch.float64)))) == pytest.approx(value)
+
+
+def test_outcome_counts_parts_and_names_far_pictures() -> None:
+    def row(*, truth: bool, bad: bool) -> Prediction:
+        return Prediction("a.png", 0.5, bad, 0.5, truth=truth)
+
+    rows = [
+        row(truth=True, bad=True),
+        row(truth=True, bad=False),
+        row(truth=False, bad=True),
+        row(truth=False, bad=False),
+    ]
+    scores = {**{f"{number}.png": number / 10 for number in range(9)}, "odd.png": 50.0}
+    found = outcome([*rows, rows[0]], 30, 0.875, scores)
+    assert (found.bad, found.caught, found.good, found.alarms) == (3, 2, 2, 1)
+    assert (found.good_pictures, found.auroc, found.far) == (30, 87.5, ("odd.png",))
+
+
+def test_progress_covers_the_whole_run() -> None:
+    plan = Plan(steps=4, batch_size=8, good=20, tests=10, compared=10)
+    assert plan.training < plan.until_export < plan.until_comparison < plan.total
+    seen: list[float] = []
+    bar: Any = SimpleNamespace(update=lambda done, *_, **__: seen.append(done))
+    stages, model = Stages(plan, bar), torch.nn.Identity()
+    for step in range(1, 5):
+        trainer: Any = SimpleNamespace(global_step=step)
+        stages.on_train_batch_end(trainer, model, {"loss": torch.tensor(1.0)}, None, 0)  # type: ignore[arg-type]
+    stages.on_test_start(trainer, model)  # type: ignore[arg-type]
+    for _ in range(2):
+        batch = SimpleNamespace(image=torch.zeros(5, 3, 8, 8))
+        stages.on_test_batch_end(trainer, model, None, batch, 0)  # type: ignore[arg-type]
+    assert seen == sorted(seen)
+    assert seen[-1] == plan.until_export
