@@ -18,8 +18,11 @@ if TYPE_CHECKING:
 
     from anomalib_mkd.results.predictions import Prediction
 
-SPREADS = 3.5
-"""Robust standard deviations above the median from which a score lies far outside (Iglewicz and Hoaglin, 1993)."""
+SPREADS = 7.0
+"""Robust standard deviations above the median from which a score lies far outside.
+
+Twice the 3.5 of Iglewicz and Hoaglin (1993) for normal distributions, because scores have a longer upper tail.
+"""
 
 
 def robust_distances(scores: NDArray[np.float64]) -> NDArray[np.float64]:
