@@ -73,21 +73,27 @@ def is_checkpoint(row: Row) -> bool:
     return row.variant.startswith(CONSTANT)
 
 
-def accuracy(metric: str) -> Table:
-    """Show one metric of the presets and of anomalib's models, with a column per category."""
+def accuracy(metric: str, *, first: bool = False) -> Table:
+    """Show one metric of the presets and of anomalib's models, with a column per category.
+
+    Args:
+        metric: Of :data:`METRICS`.
+        first: Whether this is the first of the tables on a page, which also says how the lines were measured.
+    """
     shown = {"default", "paper", *(variant for variant, _ in BASELINES.values())}
 
     def name(group: Group) -> str:
         return f"{group[0].model}{' (anomalib)' if group[0].model in BASELINES else f', {group[0].protocol}'}"
 
+    columns = scores([metric], {**SINGLE, MEAN: CATEGORIES})
     return Table(
         lambda row: row.metric == metric and row.variant in shown and is_full_test(row) and not row.is_joint,
         ("model", "variant", "protocol", "weights", "batch", "steps"),
         {
             "Model, protocol": name,
             "Teacher": teacher,
-            "Steps x batch": steps,
-            **scores([metric], {**SINGLE, MEAN: CATEGORIES}),
+            **({"Steps x batch": steps} if first else {}),
+            **{title: cell for title, cell in columns.items() if first or title != "Seeds"},
         },
         order=lambda group: (group[0].model, group[0].variant, group[0].weights),
     )
@@ -153,9 +159,14 @@ def joint() -> Table:
 
     def lines(group: Group) -> Iterable[Group]:
         single = groups_by((row for row in group if not row.is_joint), "batch", "steps")
+        shown_before: Group = ()
         for together in groups_by((row for row in group if row.is_joint), "batch", "steps"):
             each = [rows for rows in single if rows[0].key[1:] == together[0].key[1:]] or single
-            yield from ([together, each[0], [*together, *each[0]]] if len(each) == 1 else [together])
+            yield together
+            if len(each) == 1:
+                yield from [] if each[0] is shown_before else each
+                yield [*together, *each[0]]
+                shown_before = each[0]
 
     def is_both(group: Group) -> bool:
         return len({row.is_joint for row in group}) == 2
@@ -280,7 +291,7 @@ def price(machine: str) -> Table:
 
 FILES = {"MixedDistillation": "mixed_distillation", "Dcam": "dcam"}
 TABLES: dict[str, Table] = {
-    "image": accuracy("image_AUROC"),
+    "image": accuracy("image_AUROC", first=True),
     "pixel": accuracy("pixel_AUROC"),
     "aupro": accuracy("AUPRO"),
     "defects": defects(),

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
+import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -13,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from benchmark.__main__ import main
-from benchmark.report import CATEGORIES, MARKED, TABLES, documents, render, update
-from benchmark.rows import DATA, Row, read_folder
-from benchmark.tables import EMPTY, percent
+from benchmark.report import CATEGORIES, MARKED, SCANS, SHORT, TABLES, documents, is_single, render, update
+from benchmark.rows import DATA, INT8, Row, read_folder
+from benchmark.tables import EMPTY, over_seeds, percent
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -305,3 +306,37 @@ def test_every_table_has_rows(name: str) -> None:
 def test_a_table_can_be_printed(capsys: pytest.CaptureFixture[str]) -> None:
     main(["report", "--show", "paper"])
     assert "| mean | 87.74 | 90.71 |" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("model", "variant", "timed"),
+    [
+        ("MixedDistillation", "default", ("Dcam", "default")),  # the same networks at inference
+        ("Dcam", "default", ("Dcam", "default")),
+        ("Mmrd", "default", ("Mmrd", "default")),
+        ("Mkd", "default", None),
+        ("PatchCore", "coreset0.01", ("Patchcore", "bottle")),
+    ],
+)
+def test_the_readme_quotes_the_rows(model: str, variant: str, timed: tuple[str, str] | None) -> None:
+    rows = read_folder(ROOT / "results")
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (line,) = (line for line in readme.splitlines() if line.startswith((f"| `{model}` |", f"| {model} |")))
+    cells = [cell.strip() for cell in line.split("|")]
+    scans = model == "Mmrd"
+    tested = [
+        row
+        for row in rows
+        if (row.model.lower(), row.variant, row.protocol) == (model.lower(), variant, "user")
+        and (row.data == SCANS and row.precision != INT8 if scans else is_single(row))
+    ]
+    categories = (SCANS.rsplit("/", 1)[-1],) if scans else CATEGORIES
+    means = [100 * statistics.fmean(over_seeds(tested, metric, categories)) for metric in SHORT]
+    assert cells[3] == " / ".join(f"{mean:.1f}" for mean in means)
+    if timed:
+        speed = {
+            row.metric: row.value
+            for row in rows
+            if (row.protocol, row.precision) == ("speed", INT8) and (row.model, row.variant) == timed
+        }
+        assert cells[4:6] == [f"{1000 * speed['latency_seconds']:.1f} ms", f"{speed['megabytes']:.1f} MB"]
