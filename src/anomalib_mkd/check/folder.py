@@ -148,31 +148,33 @@ def _layout(check: Check) -> Iterator[Finding]:
         yield Finding("problem", "no folder of good parts", f"Put images of good parts into train/{GOOD}.")
     for group in layout.of(*IMAGES):
         if not group.images:
-            yield Finding("warning", f"no image in '{shown(group.name)}'", "Put some there or remove the folder.")
+            yield Finding("warning", f"no image in '{shown(group.name)}'", "Put images there or remove the folder.")
     for group in layout.of("left out"):
         text = f"{count(group.images, 'image')} in '{shown(group.name)}' that nothing reads"
         places = f"train/{GOOD}, test/{GOOD} or test/<defect>" if layout.kind == "parts" else "folders good and bad"
-        yield Finding("warning", text, f"Move them to {places} to use them.")
+        yield Finding("warning", text, f"What is to be used belongs into {places}.")
 
 
 def _files(check: Check) -> Iterator[Finding]:
     layout, facts = check.layout, check.facts.values()
     faulty = [_named(check, each.path, each.fault) for each in facts if each.fault]
     if faulty:
-        yield Finding("problem", f"{count(faulty, 'file')} that cannot be read", "Replace or remove them.", (*faulty,))
+        yield Finding(
+            "problem", f"{count(faulty, 'file')} that cannot be read", "Replace or remove what is damaged.", (*faulty,)
+        )
     deep = [_named(check, each.path, each.depth) for each in _images(check) if each.depth]
     if deep:
-        remedy = "anomalib clips them at 255; save them with 8 bits per channel."
+        remedy = "anomalib clips values at 255; save 8 bits per channel."
         yield Finding("problem", f"{count(deep, 'image')} of more than 8 bits", remedy, (*deep,))
     hidden = [_named(check, path) for group in layout.groups for path in group.hidden if not _is_clutter(path)]
     if hidden and layout.kind == "folders":
-        remedy = "Remove them: anomalib's Folder reads them as images."
+        remedy = "Remove such files: anomalib's Folder reads them as images."
         yield Finding("problem", f"{count(hidden, 'hidden file')}", remedy, (*hidden,))
     elif hidden:
         yield Finding("note", f"{count(hidden, 'hidden file')} ignored.", files=(*hidden,))
     foreign = [_named(check, path) for group in layout.groups for path in group.foreign]
     if foreign:
-        remedy = "Convert them, to PNG for example, or they are left out."
+        remedy = "Convert to PNG, for example; what is not read is left out."
         yield Finding("warning", f"{count(foreign, 'image')} of a format that is not read", remedy, (*foreign,))
     others = [_named(check, path) for group in layout.groups for path in group.others]
     if others:
@@ -181,7 +183,7 @@ def _files(check: Check) -> Iterator[Finding]:
         )
     turned = [_named(check, each.path) for each in _images(check) if each.turn != 1]
     if turned and len({each.turn for each in _images(check)}) > 1:
-        remedy = "anomalib ignores that and sees them lying; save them upright."
+        remedy = "anomalib ignores that and sees the part lying; save it upright."
         yield Finding("warning", f"{count(turned, 'image')} turned by EXIF data alone", remedy, (*turned,))
 
 
@@ -215,7 +217,7 @@ def _likeness(check: Check) -> Iterator[Finding]:
         usual = shapes.most_common(1)[0][0]
         odd = [each for each in images if round(each.size[0] / each.size[1], 1) != usual]
         files = tuple(_named(check, each.path, f"{each.size[0]} x {each.size[1]}") for each in odd)
-        remedy = "Models see a square, so these are stretched differently from the others; crop all alike."
+        remedy = "Models see a square, so other shapes are stretched differently; crop all alike."
         yield Finding("warning", f"{count(odd, 'image')} of another shape", remedy, files)
     colours = Counter(_is_grey(each) for each in images)
     if len(colours) > 1:
