@@ -1,13 +1,14 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""What the documents print works: commands parse, Python compiles, links lead somewhere."""
+"""What the documents print works: commands parse, Python compiles, links lead somewhere; `test_blocks.py` runs them."""
 
 from __future__ import annotations
 
 import functools
 import re
 import shlex
+from itertools import dropwhile
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -28,17 +29,21 @@ def blocks(language: str) -> list[str]:
     return [block for path in DOCUMENTS for block in pattern.findall(path.read_text(encoding="utf-8"))]
 
 
+def calls(block: str) -> list[list[str]]:
+    """Every command of a shell block as its words, with the block's own variables put in."""
+    variables: dict[str, str] = {}
+    for name, quoted, plain in re.findall(r'(\w+)=(?:"([^"]*)"|(\S+))', block):
+        variables[name] = Template(quoted or plain).safe_substitute(variables)
+    text = Template(block.replace("\\\n", " ")).safe_substitute(variables)
+    found = [shlex.split(line, comments=True) for line in text.splitlines()]
+    return [[*dropwhile(re.compile(r"\w+=").match, words)] for words in found]
+
+
 def commands(program: str) -> list[list[str]]:
-    """Every call of a program in a shell block, with the block's own variables put in."""
-    found = []
-    for block in blocks("bash"):
-        variables: dict[str, str] = {}
-        for name, quoted, plain in re.findall(r'(\w+)=(?:"([^"]*)"|(\S+))', block):
-            variables[name] = Template(quoted or plain).safe_substitute(variables)
-        text = Template(block.replace("\\\n", " ")).substitute(variables)
-        calls = re.findall(rf"^(?:[A-Z_]+=\S+ )*{re.escape(program)} (.*)$", text, re.MULTILINE)
-        found += [shlex.split(call, comments=True) for call in calls]
-    return found
+    """Arguments of every call of a program."""
+    head = program.split()
+    found = [words for block in blocks("bash") for words in calls(block)]
+    return [words[len(head) :] for words in found if words[: len(head)] == head]
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
@@ -61,8 +66,12 @@ def test_python_compiles() -> None:
 
 @pytest.mark.filterwarnings("ignore")  # the command line turns on everything that the libraries have to say
 @pytest.mark.parametrize("words", commands("anomalib"), ids=" ".join)
-def test_commands_parse(words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.chdir(ROOT)
+def test_commands_parse(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    (tmp_path / "my_parts.yaml").symlink_to(ROOT / "configs" / "data" / "parts.yaml")  # `check` writes it
+    monkeypatch.chdir(tmp_path)
     asks_for_help = "--model.help" in words
     with pytest.raises(SystemExit) as end:
         AnomalibCLI(words if asks_for_help else [*words, "--print_config"])
