@@ -18,10 +18,8 @@ from jsonargparse.typing import NonNegativeInt, PositiveInt  # noqa: TC002  # js
 logger = logging.getLogger("anomalib_mkd.quickstart")
 
 OURS = "anomalib_mkd.quickstart"  # loggers whose messages are shown
-EXPECT = {
-    "Mkd": "Mkd is here for reference: expect it to find fewer defects, and heat maps as coarse as blobs.",
-}
-"""What to expect of a model that is not the one to start with."""
+EXPECT = {"Mkd": "Mkd is here for reference: expect it to find fewer defects, and heat maps as coarse as blobs."}
+"""What to expect of a model that is not one to start with."""
 NEXT = """
 Next, your own parts: make a folder with images of good parts in train/good, other good parts in test/good and defective
 ones in test/<defect> (masks, if you have them, in ground_truth/<defect>), and run this again with --data FOLDER."""
@@ -65,6 +63,8 @@ def quickstart(
         check_output(output)
         choice = choose_weights(weights, teacher_of(model))
         logger.info("      %s", choice.sentence)
+        if model in EXPECT:
+            logger.info("      %s", EXPECT[model])
         pictures = open_data(data, int(batch_size), int(seed))  # plain numbers: they are saved in the checkpoint
         result = run(pictures, model, choice, output, int(steps or choice.steps), int(seed))
     except (OSError, RuntimeError, ValueError) as error:
@@ -72,8 +72,6 @@ def quickstart(
     logger.info("\n%s on %s:\n%s", model, data, result.summary)
     if result.advice:
         logger.info("\nNot ready to be used:\n%s", "\n".join(f"- {text}" for text in result.advice))
-    elif model in EXPECT:
-        logger.info("\n%s", EXPECT[model])
     else:
         logger.info("%s", NEXT_OWN if Path(data).is_dir() else NEXT)
 

@@ -137,6 +137,8 @@ class Bar:
             if changed or ended or now - self.drawn_at >= REDRAW_SECONDS:
                 self.drawn_at = now
                 self.progress.update(self.task, completed=done, description=self.title, note=note)
+            if ended:
+                self.close()  # at once: what is printed next would tear a bar that is still drawn
             return
         share = 0.0 if math.isinf(self.total) else done / self.total
         due = int(LINES * share) > int(LINES * self.told_share) and now - self.told_at >= LINE_SECONDS
