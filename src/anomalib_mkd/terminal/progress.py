@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 LINES = 10
-"""Greatest number of lines, the last one not counted, that a bar becomes where it cannot be drawn, as in a file."""
+"""Greatest number of lines, after the first, that a bar becomes where it cannot be drawn, as in a file."""
 LINE_SECONDS = 2.0
 """Shortest time between two of these lines."""
 REDRAW_SECONDS = 0.2
@@ -142,7 +142,8 @@ class Bar:
             return
         share = 0.0 if math.isinf(self.total) else done / self.total
         due = int(LINES * share) > int(LINES * self.told_share) and now - self.told_at >= LINE_SECONDS
-        if (due or changed or ended) and self.told_share < 1:
+        first = self.told_at == -math.inf
+        if (first or due or changed or ended) and self.told_share < 1:
             self.told_at, self.told_share = now, share
             self._tell(done, note, now)
 
