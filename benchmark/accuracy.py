@@ -17,6 +17,7 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,7 +30,6 @@ from anomalib.deploy import CompressionType
 from anomalib.engine import Engine
 from lightning.pytorch import Callback, seed_everything
 
-from anomalib_mkd.quickstart.progress import StepLog
 from anomalib_mkd.training.precision import uses_bf16
 from benchmark.outputs import OutputCollector, Outputs, by_category, measure, save_heat_maps
 from benchmark.rows import INT8, JOINT, MEAN, Row, append_rows, commit, has_run
@@ -37,10 +37,11 @@ from benchmark.runs import Run, build_model, run_data, run_row
 from benchmark.variants import PREDICTED_OTHERWISE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from anomalib.data import AnomalibDataModule
     from anomalib.models.components import AnomalibModule
+    from lightning.pytorch import LightningModule, Trainer
 
     from anomalib_mkd.data import DepthFolder, MultiCategory, Parts
 
@@ -65,6 +66,30 @@ class Trained:
     epochs: float
     seconds: float
     precision: str = "f32"
+
+
+class StepLog(Callback):
+    """Log the step and the loss ten times per training, for files that are read hours later.
+
+    Args:
+        name: Start of each line.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.last = -1
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Log after each tenth of the training."""
+        del pl_module, batch, batch_idx
+        total = int(trainer.estimated_stepping_batches)
+        tenth = 10 * trainer.global_step // max(total, 1)
+        if tenth != self.last:
+            self.last = tenth
+            loss = outputs["loss"] if isinstance(outputs, Mapping) else outputs
+            logger.info("%s: step %d of %d, loss %.4f", self.name, trainer.global_step, total, float(loss))
 
 
 def _engine(work: Path, callbacks: Sequence[Callback], **limits: Any) -> Engine:

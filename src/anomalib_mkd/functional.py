@@ -148,6 +148,21 @@ def soft_scale(values: Tensor) -> Tensor:
     return 0.5 + values / (1 + 2 * values.abs())
 
 
+def linear_scale(values: Tensor) -> Tensor:
+    """Undo :func:`soft_scale`, so that distances between scores can be compared.
+
+    Args:
+        values: Tensor of any shape, of numbers in 0..1. The ends, which no number is mapped to, become large.
+
+    Example:
+        >>> import torch
+        >>> linear_scale(torch.tensor([0.25, 0.5, 0.8333]))
+        tensor([-0.5000,  0.0000,  0.9998])
+    """
+    above = values - 0.5
+    return above / (1 - 2 * above.abs()).clamp(min=EPSILON)
+
+
 def soft_normalize(values: Tensor, low: Tensor, high: Tensor, threshold: Tensor) -> Tensor:
     """Scale scores or maps as anomalib normalises them, without its clipping to 0..1.
 

@@ -5,11 +5,7 @@
 
 from __future__ import annotations
 
-import statistics
-from typing import TYPE_CHECKING, NamedTuple
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from typing import NamedTuple
 
 FEW_GOOD = 20
 """With fewer good pictures for training, a model has not seen what may vary."""
@@ -19,10 +15,6 @@ MOST_ALARMS = 0.2
 """Share of the good parts; above it, many are called bad."""
 SEPARATED = 90.0
 """Image AUROC in percent from which on scores tell good parts from bad ones, and only the threshold is wrong."""
-FAR = 10.0
-"""Distance from the median, in median absolute deviations, beyond which a good picture's score is far from the others.
-
-Of clean sets, the highest score was 4 to 8 deviations away (the drawn ones, ``mpdd/metal_plate``)."""
 
 
 class Outcome(NamedTuple):
@@ -35,7 +27,8 @@ class Outcome(NamedTuple):
         good: Good parts of the test.
         alarms: Those that were called bad.
         auroc: Image AUROC in percent.
-        far: Names of the pictures that :func:`far_pictures` found among those that set the threshold.
+        far: Names of pictures that set the threshold and whose score is far above the others': one of them can hide
+            every defect.
     """
 
     good_pictures: int
@@ -45,29 +38,6 @@ class Outcome(NamedTuple):
     alarms: int
     auroc: float
     far: tuple[str, ...] = ()
-
-
-def far_pictures(scores: Mapping[str, float]) -> tuple[str, ...]:
-    """Find pictures of good parts whose scores are far above the others'.
-
-    The highest of these scores is the threshold, so that a single odd picture can hide every defect.
-
-    Args:
-        scores: Of the good pictures that set the threshold, by file.
-
-    Returns:
-        Those with a score more than ``FAR`` median absolute deviations above the median, highest first.
-
-    Example:
-        >>> far_pictures({"a": 0.10, "b": 0.11, "c": 0.12, "d": 0.13, "e": 0.50})
-        ('e',)
-    """
-    if len(scores) < 3:
-        return ()
-    median = statistics.median(scores.values())
-    deviation = statistics.median(abs(score - median) for score in scores.values())
-    far = [file for file, score in scores.items() if score - median > FAR * deviation]
-    return tuple(sorted(far, key=lambda file: -scores[file]))
 
 
 def advice(outcome: Outcome) -> list[str]:

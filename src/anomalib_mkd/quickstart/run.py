@@ -25,10 +25,11 @@ from anomalib_mkd import models
 from anomalib_mkd.check import check_layout
 from anomalib_mkd.data import Parts, Quickstart
 from anomalib_mkd.data.synthetic import CATEGORIES
-from anomalib_mkd.quickstart.advice import Outcome, advice, far_pictures
+from anomalib_mkd.quickstart.advice import Outcome, advice
 from anomalib_mkd.quickstart.progress import Plan, Stages
 from anomalib_mkd.results.callback import PAGE, TABLE, Results
 from anomalib_mkd.results.machine import machine
+from anomalib_mkd.results.report.outliers import SPREADS
 from anomalib_mkd.results.verdicts import sentence
 from anomalib_mkd.terminal.progress import Bar
 
@@ -259,22 +260,8 @@ def run(data: AnomalibDataModule, name: str, choice: Choice, output: Path, steps
     ]
     summary = "\n".join(f"  {name:20}{text}" for name, text in lines)
     sets_threshold = {str(path) for path in data.val_data.samples.image_path}
-    scores = {row.file: hard_scale(row.score) for row in results.training if row.file in sets_threshold}
-    return Result(summary, advice(outcome(results.predictions, len(good), values["image_AUROC"], scores)))
-
-
-def hard_scale(score: float) -> float:
-    """Undo :func:`anomalib_mkd.functional.soft_scale`, so that distances of scores can be compared.
-
-    Args:
-        score: In 0..1, both excluded.
-
-    Example:
-        >>> round(hard_scale(0.8333), 2), hard_scale(0.5)
-        (1.0, 0.0)
-    """
-    above = score - 0.5
-    return above / (1 - 2 * abs(above))
+    far = [row.file for row, distance in results.suspicious if distance > SPREADS and row.file in sets_threshold]
+    return Result(summary, advice(outcome(results.predictions, len(good), values["image_AUROC"], far)))
 
 
 class Result(NamedTuple):
@@ -289,21 +276,19 @@ class Result(NamedTuple):
     advice: list[str]
 
 
-def outcome(
-    predictions: Sequence[Prediction], good_pictures: int, auroc: float, threshold_scores: Mapping[str, float]
-) -> Outcome:
+def outcome(predictions: Sequence[Prediction], good_pictures: int, auroc: float, far: Sequence[str]) -> Outcome:
     """Count what a test found.
 
     Args:
         predictions: Of the test, whose truth is known.
         good_pictures: Good pictures for training and threshold.
         auroc: Image AUROC in 0..1.
-        threshold_scores: Scores of the good pictures that set the threshold, by file.
+        far: Files of pictures that set the threshold and score far above the others.
     """
     bad = [row.bad for row in predictions if row.truth]
     good = [row.bad for row in predictions if not row.truth]
-    far = tuple(str(_shown(Path(file))) for file in far_pictures(threshold_scores))
-    return Outcome(good_pictures, len(bad), sum(map(bool, bad)), len(good), sum(map(bool, good)), 100 * auroc, far)
+    names = tuple(str(_shown(Path(file))) for file in far)
+    return Outcome(good_pictures, len(bad), sum(map(bool, bad)), len(good), sum(map(bool, good)), 100 * auroc, names)
 
 
 def _shown(path: Path) -> Path:

@@ -22,6 +22,7 @@ from anomalib_mkd.results.machine import machine
 from anomalib_mkd.results.predictions import predictions_of, thresholds, write_csv
 from anomalib_mkd.results.report import Gallery, Run, write_report
 from anomalib_mkd.results.report.gallery import TRAINED
+from anomalib_mkd.results.report.outliers import most_suspicious
 from anomalib_mkd.results.verdicts import group_table, prediction_table, sentence
 from anomalib_mkd.terminal.progress import Bar, RunProgress
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from lightning.pytorch import LightningModule, Trainer
 
     from anomalib_mkd.results.predictions import Prediction
+    from anomalib_mkd.results.report.gallery import Exhibit
 
 TABLE = "predictions.csv"
 PAGE = "report.html"
@@ -49,16 +51,26 @@ class Results(Callback):
 
     Args:
         report: Whether to write the page, and to score the training pictures for it.
+
+    Attributes:
+        predictions: Of the last test or prediction.
+        suspicious: Predictions of the good pictures of the last training, and how many robust standard deviations each
+            score lies above those of its like; the most suspicious first.
     """
 
     def __init__(self, report: bool = True) -> None:
         self.report = report
         self.predictions: list[Prediction] = []
-        self.training: list[Prediction] = []
+        self.suspicious: list[tuple[Prediction, float]] = []
         self._gallery = Gallery()
-        self._training_gallery = Gallery(TRAINED)
+        self._exhibits: list[Exhibit] = []
         self._start = 0.0
         self._training_seconds: float | None = None
+
+    @property
+    def training(self) -> list[Prediction]:
+        """Predictions of the good pictures of the last training, the most suspicious first."""
+        return [row for row, _ in self.suspicious]
 
     # --------------------------------------------------------------------------------------------------- collecting
 
@@ -92,7 +104,7 @@ class Results(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin with nothing of an earlier training."""
         del trainer, pl_module
-        self.training, self._training_gallery = [], Gallery(TRAINED)
+        self.suspicious, self._exhibits = [], []
         self._training_seconds, self._start = None, time.perf_counter()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -102,11 +114,17 @@ class Results(Callback):
             return
         modes = {part: part.training for part in pl_module.modules()}
         pl_module.eval()
+        linear = getattr(pl_module.post_processor, "linear", lambda scores: scores)
         with torch.inference_mode():
-            for batch in _good_batches(trainer, pl_module):
-                rows = _rows(trainer, pl_module, batch)
-                self.training += rows
-                _exhibit(rows, batch, self._training_gallery)
+            for batches in _good_pictures(trainer, pl_module):
+                rows, gallery = [], Gallery(TRAINED)
+                for batch in batches:
+                    added = _rows(trainer, pl_module, batch)
+                    rows += added
+                    _exhibit(added, batch, gallery)
+                self.suspicious += most_suspicious(rows, linear)
+                self._exhibits += gallery.shown("training")
+        self.suspicious.sort(key=lambda pair: -pair[1])
         for part, training in modes.items():
             part.training = training
 
@@ -151,7 +169,7 @@ class Results(Callback):
                 megabytes=_megabytes(trainer),
                 parameters=sum(parameter.numel() for parameter in module.parameters()),
             )
-            write_report(folder / PAGE, run, self.predictions, self._gallery, self.training, self._training_gallery)
+            write_report(folder / PAGE, run, self.predictions, self._gallery, self.suspicious, self._exhibits)
 
 
 def _rows(trainer: Trainer, module: Any, batch: Any) -> list[Prediction]:
@@ -184,9 +202,11 @@ def _megabytes(trainer: Any) -> float | None:
     return Path(file).stat().st_size / 1e6 if file and Path(file).is_file() else None
 
 
-def _good_batches(trainer: Any, module: Any) -> Iterator[Any]:
-    """Predict on good parts of a training: those that it learnt from, and those that set the threshold."""
-    post_processors = [each for each in trainer.callbacks if isinstance(each, PostProcessor)]
+def _good_pictures(trainer: Any, module: Any) -> Iterator[Iterator[Any]]:
+    """Predict on the good pictures of a training: on those that it learnt from, and on those that set the threshold.
+
+    Scores of the former are lower, so that each are compared among themselves.
+    """
     learnt = getattr(trainer.train_dataloader, "dataset", None)  # none if there are several loaders
     datasets = [learnt, held_out(getattr(trainer, "datamodule", None))]
     datasets = [each for each in datasets if hasattr(each, "__len__")]  # others can only be read through
@@ -194,17 +214,24 @@ def _good_batches(trainer: Any, module: Any) -> Iterator[Any]:
     shows = total and any(isinstance(each, RunProgress) and each.shows for each in trainer.callbacks)
     bar = Bar("Scoring the good parts", total, "pictures") if shows else None
     done = 0
-    for dataset in datasets:
+
+    def predicted(dataset: Any) -> Iterator[Any]:
+        nonlocal done
         for batch in normal_batches(module, MOST_TRAINING_PICTURES, dataset):
-            predicted = module.predict_step(batch, 0)
-            for post_processor in post_processors:
-                post_processor.on_predict_batch_end(trainer, module, predicted, batch, 0)
-            yield predicted
+            outputs = module.predict_step(batch, 0)
+            for each in trainer.callbacks:
+                if isinstance(each, PostProcessor):
+                    each.on_predict_batch_end(trainer, module, outputs, batch, 0)
+            yield outputs
             done += len(batch)
             if bar is not None:
                 bar.update(done)
-    if bar is not None:
-        bar.close()
+
+    try:
+        yield from map(predicted, datasets)
+    finally:
+        if bar is not None:
+            bar.close()
 
 
 def _of_all_processes(trainer: Any, predictions: list[Prediction]) -> list[Prediction]:

@@ -7,7 +7,7 @@ import torch
 from anomalib.post_processing import PostProcessor
 from torch import Tensor
 
-from anomalib_mkd.functional import soft_normalize
+from anomalib_mkd.functional import linear_scale, soft_normalize
 
 
 class SoftPostProcessor(PostProcessor):
@@ -41,3 +41,8 @@ class SoftPostProcessor(PostProcessor):
         spread = norm_max - norm_min
         high = torch.where(spread > 0, norm_max, norm_min + 1)  # no division by 0 in an exported graph
         return torch.where(spread > 0, soft_normalize(preds, norm_min, high, threshold), hard)
+
+    @staticmethod
+    def linear(scores: Tensor) -> Tensor:
+        """Return scaled scores of any shape on a scale that is linear in the raw ones."""
+        return linear_scale(scores)

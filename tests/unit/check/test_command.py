@@ -43,7 +43,10 @@ def test_exit_codes(parts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
     (parts / "train" / "good" / "x.jpg").touch()
     assert main([str(parts)]) == 1
     out = capsys.readouterr().out
-    assert "\nproblem: 1 file that cannot be read. Replace or remove what is damaged.\n    train/good/x.jpg: empty\n" in out
+    assert (
+        "\nproblem: 1 file that cannot be read. Replace or remove what is damaged.\n    train/good/x.jpg: empty\n"
+        in out
+    )
     assert out.endswith("Not ready to train: 1 problem.\n")
     assert main([str(tmp_path / "gone")]) == 2
     assert capsys.readouterr().err.startswith("Expected a folder, got ")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from anomalib_mkd.quickstart.advice import FEW_GOOD, Outcome, advice, far_pictures
+from anomalib_mkd.quickstart.advice import FEW_GOOD, Outcome, advice
 
 GOOD = Outcome(good_pictures=60, bad=24, caught=22, good=12, alarms=0, auroc=99.0)
 
@@ -39,11 +39,3 @@ def test_many_files_are_not_all_listed() -> None:
     (text,) = advice(GOOD._replace(far=tuple(f"{number}.png" for number in range(7))))
     assert "4.png and 2 more:" in text
     assert "5.png" not in text
-
-
-def test_far_pictures() -> None:
-    usual = {f"{number}": number / 10 for number in range(12)}
-    assert far_pictures(usual) == ()
-    assert far_pictures({**usual, "odd": 9.0, "odder": 12.0}) == ("odder", "odd")
-    assert far_pictures({**usual, "below": -9.0}) == ()
-    assert far_pictures({"a": 0.0, "b": 9.0}) == (), "of two, none is usual"

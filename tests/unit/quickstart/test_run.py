@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 import torch
@@ -14,22 +15,17 @@ from anomalib.data import ImageBatch, InferenceBatch
 from torch import Tensor, nn
 
 from anomalib_mkd.data import Parts, Quickstart, Recipe, make_dataset
-from anomalib_mkd.functional import soft_scale
 from anomalib_mkd.quickstart.progress import Plan, Stages
 from anomalib_mkd.quickstart.run import (
     MAP_TOLERANCE,
     SCORE_TOLERANCE,
     compare,
     evaluator,
-    hard_scale,
     metric_lines,
     open_data,
     outcome,
 )
 from anomalib_mkd.results.predictions import Prediction
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @pytest.fixture
@@ -114,11 +110,6 @@ def test_comparison(own: Path) -> None:
             ask(score, value)
 
 
-def test_hard_scale_undoes_soft_scale() -> None:
-    for value in (-5.0, -0.5, 0.0, 0.25, 40.0):
-        assert hard_scale(float(soft_scale(torch.tensor(value, dtype=torch.float64)))) == pytest.approx(value)
-
-
 def test_outcome_counts_parts_and_names_far_pictures() -> None:
     def row(*, truth: bool, bad: bool) -> Prediction:
         return Prediction("a.png", 0.5, bad, 0.5, truth=truth)
@@ -129,8 +120,7 @@ def test_outcome_counts_parts_and_names_far_pictures() -> None:
         row(truth=False, bad=True),
         row(truth=False, bad=False),
     ]
-    scores = {**{f"{number}.png": number / 10 for number in range(9)}, "odd.png": 50.0}
-    found = outcome([*rows, rows[0]], 30, 0.875, scores)
+    found = outcome([*rows, rows[0]], 30, 0.875, [str(Path.cwd() / "odd.png")])
     assert (found.bad, found.caught, found.good, found.alarms) == (3, 2, 2, 1)
     assert (found.good_pictures, found.auroc, found.far) == (30, 87.5, ("odd.png",))
 

@@ -10,11 +10,13 @@ from collections import defaultdict
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
+    from torch import Tensor
 
     from anomalib_mkd.results.predictions import Prediction
 
@@ -47,15 +49,18 @@ def robust_distances(scores: NDArray[np.float64]) -> NDArray[np.float64]:
     return above / spread if spread > 0 else np.zeros_like(above)
 
 
-def most_suspicious(training: Sequence[Prediction]) -> list[tuple[Prediction, float]]:
+def most_suspicious(
+    training: Sequence[Prediction], scale: Callable[[Tensor], Tensor] = lambda scores: scores
+) -> list[tuple[Prediction, float]]:
     """Order training pictures by how far their score lies above that of others, each within its category.
 
     Args:
-        training: Predictions of the pictures that the model was trained on.
+        training: Predictions of pictures that are alike: those that the model learnt, or those that set its threshold.
+        scale: Makes the distances between scores comparable.
 
     Returns:
-        Pictures with their robust distance, the most suspicious first. Where a score is not
-        finite, the distance is infinity.
+        Pictures with their robust distance, the most suspicious first. Where a score is not finite, the distance is
+        infinity.
     """
     ranked = [(row, math.inf) for row in training if not math.isfinite(row.score)]
     categories: dict[str, list[Prediction]] = defaultdict(list)
@@ -63,5 +68,6 @@ def most_suspicious(training: Sequence[Prediction]) -> list[tuple[Prediction, fl
         if math.isfinite(row.score):
             categories[row.category].append(row)
     for rows in categories.values():
-        ranked += zip(rows, robust_distances(np.array([row.score for row in rows])).tolist(), strict=True)
+        scores = scale(torch.tensor([row.score for row in rows], dtype=torch.float64))
+        ranked += zip(rows, robust_distances(scores.numpy()).tolist(), strict=True)
     return sorted(ranked, key=lambda pair: -pair[1])

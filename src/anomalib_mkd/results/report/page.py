@@ -16,7 +16,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from anomalib_mkd.results.predictions import word
 from anomalib_mkd.results.report import plots
 from anomalib_mkd.results.report.gallery import Exhibit, Gallery
-from anomalib_mkd.results.report.outliers import SPREADS, most_suspicious
+from anomalib_mkd.results.report.outliers import SPREADS
 from anomalib_mkd.results.report.pictures import Scale, draw_heat_map, draw_legend, draw_mask, embedded, read
 from anomalib_mkd.results.verdicts import Counts, counts, sentence, short_names
 
@@ -106,8 +106,8 @@ def write_report(
     run: Run,
     predictions: Sequence[Prediction],
     gallery: Gallery,
-    training: Sequence[Prediction] = (),
-    training_gallery: Gallery | None = None,
+    training: Sequence[tuple[Prediction, float]] = (),
+    exhibits: Sequence[Exhibit] = (),
 ) -> None:
     """Write the page, whole or not at all.
 
@@ -116,8 +116,8 @@ def write_report(
         run: Its circumstances.
         predictions: All of them.
         gallery: To which each was added.
-        training: Predictions of the pictures that the model was trained on, if they were made.
-        training_gallery: To which each of those was added.
+        training: Predictions of the good pictures of a training and how suspicious they are, the most suspicious first.
+        exhibits: Maps of the first ones of those.
     """
     environment = Environment(
         loader=PackageLoader("anomalib_mkd.results.report", ""),
@@ -127,7 +127,7 @@ def write_report(
         lstrip_blocks=True,
     )
     environment.filters |= {"number": number, "percent": percent, "word": word}
-    content = _content(predictions, gallery, training, training_gallery or Gallery())
+    content = _content(predictions, gallery, training, exhibits)
     html = environment.get_template("template.html").render(content, run=run)
     beside = path.with_name(f".{path.name}.part")
     beside.write_bytes(html.encode("utf-8", "backslashreplace"))  # names of files need not be Unicode
@@ -155,14 +155,16 @@ def percent(share: float) -> str:
 
 
 def _content(
-    rows: Sequence[Prediction], gallery: Gallery, training: Sequence[Prediction], trained: Gallery
+    rows: Sequence[Prediction],
+    gallery: Gallery,
+    training: Sequence[tuple[Prediction, float]],
+    trained: Sequence[Exhibit],
 ) -> dict[str, Any]:
     """Compute what the template shows."""
-    files = [row.file for row in (*rows, *training)]
+    files = [row.file for row in (*rows, *(row for row, _ in training))]
     names = dict(zip(files, short_names(files), strict=True)) if files else {}
-    distances = most_suspicious(training)
-    suspects = distances[:SUSPICIOUS]
-    kept = {exhibit.prediction: exhibit for exhibit in trained.shown("training")}
+    suspects = training[:SUSPICIOUS]
+    kept = {exhibit.prediction: exhibit for exhibit in trained}
     shown = {group.name: gallery.shown(group.name) for group in gallery.groups}
     exhibits = {exhibit.prediction: exhibit for each in shown.values() for exhibit in each}
     exhibits |= {row: kept.get(row, Exhibit(row)) for row, _ in suspects}
@@ -187,7 +189,7 @@ def _content(
         "categories": _categories(rows, groups),
         "training": training,
         "suspects": [(cards[row], distance) for row, distance in suspects],
-        "far": sum(distance > SPREADS for _, distance in distances),
+        "far": sum(distance > SPREADS for _, distance in training),
         "spreads": SPREADS,
     }
 

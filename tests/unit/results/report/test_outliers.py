@@ -4,7 +4,10 @@
 import math
 
 import numpy as np
+import pytest
+import torch
 
+from anomalib_mkd.functional import linear_scale, soft_scale
 from anomalib_mkd.results.predictions import Prediction
 from anomalib_mkd.results.report.outliers import SPREADS, most_suspicious, robust_distances
 
@@ -40,6 +43,13 @@ def test_categories_are_compared_within_themselves_and_what_is_no_number_comes_f
     ranked = most_suspicious(rows("a", [*spread, 2.0]) + rows("b", [10 + x for x in spread]) + rows("b", [math.nan]))
     assert [row.file for row, _ in ranked[:2]] == ["bnan", "a2.0"]
     assert [row.file for row, distance in ranked if distance > SPREADS] == ["bnan", "a2.0"]
+
+
+def test_scores_are_compared_on_the_given_scale() -> None:
+    linear = [-1.0, -0.9, -0.8, -0.7, 5.0]
+    rows = [Prediction(f"{x}", float(soft_scale(torch.tensor(x, dtype=torch.float64))), False, 0.5) for x in linear]
+    ranked = most_suspicious(rows, linear_scale)
+    assert [distance for _, distance in ranked] == pytest.approx(robust_distances(np.array(linear[::-1])))
 
 
 def test_no_pictures() -> None:

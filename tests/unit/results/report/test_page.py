@@ -21,6 +21,7 @@ import torch
 from PIL import Image
 
 from anomalib_mkd.results.predictions import Prediction
+from anomalib_mkd.results.report.outliers import most_suspicious
 from anomalib_mkd.results.report import Gallery, Run, write_report
 from anomalib_mkd.results.report.gallery import TRAINED
 
@@ -79,7 +80,7 @@ def page(
         gallery.add(each, values if maps else None, mask * bool(each.truth) if masks else None)
     for each in training or []:
         trained.add(each, values if maps else None)
-    write_report(path, RUN, rows, gallery, training or (), trained)
+    write_report(path, RUN, rows, gallery, most_suspicious(training or []), trained.shown("training"))
     assert [file for file in path.parent.iterdir() if file.name.endswith(".part")] == []
     return path.read_text(encoding="utf-8")
 
