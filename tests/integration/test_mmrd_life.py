@@ -22,11 +22,11 @@ from torchvision.transforms.v2 import RandomHorizontalFlip
 
 from anomalib_mkd import Mmrd
 from anomalib_mkd.data import DepthFolder, DepthPredictDataset, Recipe, make_dataset
+from anomalib_mkd.data.normal_images import normal_batches
 from anomalib_mkd.deploy import DepthOpenVINOInferencer, DepthTorchInferencer
 from anomalib_mkd.export.quantization import calibration_items, quantize
 from anomalib_mkd.models.mmrd.depth_pre_processor import CONSTANTS, DepthPreProcessor, default_transform
 from anomalib_mkd.models.mmrd.siamese import SiameseTeacher
-from anomalib_mkd.data.normal_images import normal_batches
 from benchmark.__main__ import Setup, accuracy
 from benchmark.rows import Row, read_rows
 from tests.life import NOISE, make_data, make_engine

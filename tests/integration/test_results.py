@@ -17,12 +17,15 @@ from anomalib.models import Patchcore
 from PIL import Image
 
 from anomalib_mkd import MixedDistillation
-from anomalib_mkd.data import MultiCategory
+from anomalib_mkd.data import MultiCategory, Parts
 from anomalib_mkd.results.callback import PAGE, TABLE, Results
 from anomalib_mkd.results.heat_maps import STRIP
+from anomalib_mkd.results.report.outliers import SPREADS
 from tests.life import NOISE, make_data, make_engine
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from anomalib.engine import Engine
 
 PATCHCORE = (
@@ -151,3 +154,28 @@ def test_a_model_of_anomalib_is_reported_too(tmp_path: Path) -> None:
     engine.train(patchcore, datamodule=make_data(tmp_path))
     assert len(table(engine)) == 5
     assert "Patchcore" in (folder(engine) / PAGE).read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+@pytest.mark.real
+def test_defects_among_real_training_pictures_are_the_most_suspicious(
+    shared: Callable[[str], Path],
+    tmp_path: Path,
+    no_network: None,  # noqa: ARG001
+) -> None:
+    """One pass over 209 bottles and three defects, which the model learns as well."""
+    parts = tmp_path / "bottle"
+    shutil.copytree(shared("data/mvtec/bottle"), parts)
+    shutil.rmtree(parts / "ground_truth")
+    for kind in ("broken_large", "broken_small", "contamination"):
+        shutil.move(parts / "test" / kind / "000.jpg", parts / "train" / "good" / f"{kind}.jpg")
+    engine = make_engine(tmp_path)
+    module = MixedDistillation(weights="quickstart", training_steps=26, evaluator=False)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        engine.fit(module, datamodule=Parts(parts, num_workers=0))
+    results = next(each for each in engine.trainer.callbacks if isinstance(each, Results))  # type: ignore[attr-defined]
+    found = [Path(row.file).stem for row, distance in results.suspicious if distance > SPREADS]
+    assert len(results.suspicious) == 212
+    assert sorted(found[:3]) == ["broken_large", "broken_small", "contamination"]
+    assert len(found) < 12  # the page shows all that are marked
