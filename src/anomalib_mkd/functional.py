@@ -157,7 +157,7 @@ def linear_scale(values: Tensor) -> Tensor:
     Example:
         >>> import torch
         >>> linear_scale(torch.tensor([0.25, 0.5, 0.8333]))
-        tensor([-0.5000,  0.0000,  0.9998])
+        tensor([-0.5000,  0.0000,  0.9997])
     """
     above = values - 0.5
     return above / (1 - 2 * above.abs()).clamp(min=EPSILON)

@@ -81,7 +81,7 @@ def write(path: Path, square: bool) -> None:
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     base = tmp_path / "data" / "toy" / "box"
-    for number in range(4):
+    for number in range(8):
         write(base / "train" / "good" / f"{number}.jpg", square=False)
     write(base / "test" / "good" / "0.jpg", square=False)
     for name in ("dent", "stain"):
@@ -112,7 +112,7 @@ def test_run_gives_rows_once(root: Path, tmp_path: Path) -> None:
     assert values["image_AUROC", "dent"] == values["image_AUROC", "stain"] == 1
     assert values["pixel_AUROC", "all"] > 0.99
     assert values["AUPRO", "all"] > 0.95
-    assert {row.epochs for row in rows} == {1.5}
+    assert {row.epochs for row in rows} == {0.75}
     assert {row.image_size for row in rows} == {32}
     assert {(row.data, row.category, row.commit) for row in rows} == {("toy/box", "box", "abc")}
     assert [row.key for row in read_rows(results)] == [RUN.key] * len(rows)
@@ -124,7 +124,7 @@ def test_run_gives_rows_once(root: Path, tmp_path: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning", "ignore::DeprecationWarning")
 def test_one_model_is_measured_on_each_category_and_on_their_mean(tmp_path: Path) -> None:
-    for name, train in zip(DATA, (3, 5, 2, 2), strict=True):
+    for name, train in zip(DATA, (5, 7, 6, 6), strict=True):
         draw_category(tmp_path / "data" / name, train=train, size=32)
     upside_down = tmp_path / "data" / DATA[1]  # defects of the second category look as its normal images do
     for path in sorted((upside_down / "test" / "dent").iterdir()):
@@ -141,7 +141,7 @@ def test_one_model_is_measured_on_each_category_and_on_their_mean(tmp_path: Path
     assert measure_run(run, build=build, **options) == []
     assert len(built) == 1
     assert read_rows(tmp_path / "a.csv") == [dataclasses.replace(row, value=float(f"{row.value:.6g}")) for row in rows]
-    assert {(row.key, row.data, row.epochs) for row in rows} == {(run.key, "joint4", 0.5)}  # 3 of 6 batches
+    assert {(row.key, row.data, row.epochs) for row in rows} == {(run.key, "joint4", 0.25)}  # 3 of 12 batches
     image = {row.category: row.value for row in rows if (row.metric, row.subset) == ("image_AUROC", "all")}
     assert image == {"bottle": 1, "screw": 0.5, "metal_plate": 1, "mt": 1, "mean": 0.875}
     whole = {(row.metric, row.subset) for row in rows if row.category == "mean"}
@@ -171,12 +171,16 @@ def test_stability_keeps_late_checkpoints_once(root: Path, tmp_path: Path) -> No
         )
     assert built == [{}, {"schedule": "constant"}]
     rows = read_rows(tmp_path / "a.csv")
-    assert {(row.variant, row.epochs) for row in rows} == {("default", 4), ("constant_step6", 3), ("constant_step8", 4)}
+    assert {(row.variant, row.epochs) for row in rows} == {
+        ("default", 2),
+        ("constant_step6", 1.5),
+        ("constant_step8", 2),
+    }
 
 
 def test_training_images_all_train_and_no_test_image_validates(root: Path) -> None:
     datamodule = folder_data(root, "toy/box", 2, 0)
-    assert len(datamodule.train_data) == 4
+    assert len(datamodule.train_data) == 8
     assert len(datamodule.test_data) == 3
     assert not hasattr(datamodule, "val_data")
 
@@ -186,7 +190,7 @@ def test_missing_folder_and_foreign_mask(root: Path) -> None:
         folder_data(root, "toy/none", 2, 0)
     masks = root / "toy" / "box" / "ground_truth" / "dent"
     (masks / "0_mask.png").rename(masks / "10_mask.png")
-    with pytest.raises(ValueError, match="Expected the mask of"):
+    with pytest.raises(ValueError, match="1 image of bad parts without a mask"):
         folder_data(root, "toy/box", 2, 0)
 
 

@@ -16,6 +16,7 @@ import openvino
 import pandas as pd
 import pytest
 import torch
+import yaml
 from anomalib.data import AnomalibDataModule
 from anomalib.data.datasets.base import image as image_dataset
 from anomalib.deploy import CompressionType, ExportType, OpenVINOInferencer
@@ -435,7 +436,9 @@ def test_the_configuration_file(root: Path, tmp_path: Path) -> None:
     path = REPOSITORY / "configs" / "data" / "multi_category.yaml"
     draw_category(tmp_path / "bottle")
     draw_category(tmp_path / "screw")
-    data = AnomalibDataModule.from_config(path, **{"data.root": tmp_path, "data.num_workers": 0})
+    section = tmp_path / "data.yaml"  # `--config` has a section for each of data, model and trainer
+    section.write_text(yaml.safe_dump(yaml.safe_load(path.read_text(encoding="utf-8"))["data"]), encoding="utf-8")
+    data = AnomalibDataModule.from_config(section, **{"data.root": tmp_path, "data.num_workers": 0})
     assert isinstance(data, MultiCategory)
     assert data.categories == ["bottle", "screw"]
     data.setup()

@@ -108,7 +108,7 @@ def test_the_training_leaves_the_model_as_it_was(tmp_path: Path) -> None:
     assert all(torch.equal(values, weights[1][name]) for name, values in weights[0].items())
 
 
-def test_a_prediction_is_told_on_the_terminal(trained: Engine, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_prediction_is_listed_on_the_terminal(trained: Engine, capsys: pytest.CaptureFixture[str]) -> None:
     pictures = Path(str(trained.trainer.datamodule.root)) / "metal" / "test" / "dent"  # type: ignore[attr-defined]
     engine = make_engine(Path(trained.trainer.default_root_dir).parent / "predicted")
     engine.predict(model(), dataset=PredictDataset(pictures), ckpt_path=trained.best_model_path)

@@ -67,6 +67,10 @@ class Results(Callback):
         self._start = 0.0
         self._training_seconds: float | None = None
 
+    def __reduce__(self) -> tuple[type[Results], tuple[bool]]:
+        """Copy and pickle the settings: what a run found does not travel with its model."""
+        return type(self), (self.report,)
+
     @property
     def training(self) -> list[Prediction]:
         """Predictions of the good pictures of the last training, the most suspicious first."""

@@ -104,7 +104,7 @@ class Bar:
         self.title, self.total, self.unit = title, total, unit
         self.console = console or get_console()
         self.clock = Clock(total, time.monotonic())
-        self.told_at, self.told_share, self.drawn_at = -math.inf, 0.0, -math.inf
+        self.written_at, self.written_share, self.drawn_at = -math.inf, 0.0, -math.inf
         self.progress: Progress | None = None
         if self.console.is_interactive or self.console.is_jupyter:
             count = "{task.completed:.0f}/{task.total:.0f} " + unit if unit else "{task.percentage:>3.0f} %"
@@ -141,13 +141,13 @@ class Bar:
                 self.close()  # at once: what is printed next would tear a bar that is still drawn
             return
         share = 0.0 if math.isinf(self.total) else done / self.total
-        due = int(LINES * share) > int(LINES * self.told_share) and now - self.told_at >= LINE_SECONDS
-        first = self.told_at == -math.inf
-        if (first or due or changed or ended) and self.told_share < 1:
-            self.told_at, self.told_share = now, share
-            self._tell(done, note, now)
+        due = int(LINES * share) > int(LINES * self.written_share) and now - self.written_at >= LINE_SECONDS
+        first = self.written_at == -math.inf
+        if (first or due or changed or ended) and self.written_share < 1:
+            self.written_at, self.written_share = now, share
+            self._write_line(done, note, now)
 
-    def _tell(self, done: float, note: str, now: float) -> None:
+    def _write_line(self, done: float, note: str, now: float) -> None:
         count = f"{done:.0f} of {self.total:.0f} {self.unit}" if self.unit else f"{100 * done / self.total:.0f} %"
         left = self.clock.left(now)
         if done >= self.total:

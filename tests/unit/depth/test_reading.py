@@ -97,7 +97,7 @@ def test_other_formats_are_refused(tmp_path: Path) -> None:
         read_depth(tmp_path / "scan.exr")
 
 
-def test_eyecandies_tells_the_range_beside_the_scan(tmp_path: Path) -> None:
+def test_eyecandies_has_the_range_beside_the_scan(tmp_path: Path) -> None:
     info = tmp_path / "007_info_depth.yaml"
     info.write_text("normalization:\n  min: 0.25\n  max: 1.5\n")
     assert eyecandies_range(tmp_path / "007_depth.png") == (0.25, 1.5)

@@ -201,7 +201,7 @@ def test_names_are_text(tmp_path: Path) -> None:
     assert "\\udcff\\udcfe" in html
 
 
-def test_pictures_of_one_name_are_told_apart_by_their_folders(tmp_path: Path) -> None:
+def test_pictures_of_one_name_differ_by_their_folders(tmp_path: Path) -> None:
     rows = [row(picture(tmp_path / kind / "rgb" / "000.png"), 0.9, truth=True) for kind in ("dent", "cut")]
     html = page(tmp_path / "report.html", rows)
     assert "dent/rgb/000.png" in html
