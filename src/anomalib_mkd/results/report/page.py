@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 MULTIPLES = 12
 """Most categories with a histogram of their own."""
 
+UNKNOWN = "pictures"
+"""Name of those whose truth is unknown, where others are called good and bad."""
+
 SUSPICIOUS = 12
 """Most training pictures that are shown."""
 
@@ -217,7 +220,7 @@ def _scores(rows: Iterable[Prediction]) -> NDArray[np.float64]:
 def _by_truth(rows: Sequence[Prediction]) -> dict[str, NDArray[np.float64]]:
     """Return the finite scores of good parts, of bad ones and of those without a truth, as far as there are any."""
     scores = {
-        word(truth) or "pictures": _scores(row for row in rows if row.truth is truth) for truth in (False, True, None)
+        word(truth) or UNKNOWN: _scores(row for row in rows if row.truth is truth) for truth in (False, True, None)
     }
     return {name: values for name, values in scores.items() if values.size}
 
@@ -229,7 +232,10 @@ def _plots(rows: Sequence[Prediction], groups: Mapping[Group, Counts]) -> list[P
     scores = _by_truth(rows)
     if not scores:
         return []
-    medians = (f"half of the {name} ones score below {number(np.median(values))}" for name, values in scores.items())
+    medians = (
+        f"half of the {name if name == UNKNOWN else f'{name} ones'} score below {number(np.median(values))}"
+        for name, values in scores.items()
+    )
     drawn = [Plot("Scores", plots.histogram(scores, threshold), f"{'; '.join(medians).capitalize()}.")]
     if not {"good", "bad"} <= scores.keys():
         return drawn

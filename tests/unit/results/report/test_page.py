@@ -138,7 +138,15 @@ def test_nothing_is_fetched_and_no_script_runs(tmp_path: Path) -> None:
         ([], ["No pictures were predicted"]),
         ([("good", 0.2, False)], ["no bad parts among the pictures", "0 of 1 good parts called bad"]),
         ([("dent", 0.2, True)], ["no good parts among the pictures", "0 of 1 bad parts caught"]),
-        ([("x", 0.7, None), ("x", 0.1, None)], ["1 of 2 parts called bad", "unknown to the data", "Highest scores"]),
+        (
+            [("x", 0.7, None), ("x", 0.1, None)],
+            [
+                "1 of 2 parts called bad",
+                "unknown to the data",
+                "Half of the pictures score below 0.400.",
+                "Highest scores",
+            ],
+        ),
         ([("good", 0.3, False), ("dent", 0.3, True)], ["0 of 1 bad parts caught", "Area 0.500"]),
         (
             [("good", math.nan, False), ("dent", 0.9, True)],
