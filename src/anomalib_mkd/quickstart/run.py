@@ -224,9 +224,8 @@ def run(data: AnomalibDataModule, name: str, choice: Choice, output: Path, steps
         start = time.perf_counter()
         engine.fit(model=model, datamodule=data)
         seconds = time.perf_counter() - start
-        model.evaluator = (
-            evaluator()
-        )  # not before: AUPRO's limit in a checkpoint would keep other models from loading it
+        # not before: AUPRO's limit in a checkpoint would keep other models from loading it
+        model.evaluator = evaluator()
         (values,) = engine.test(model=model, datamodule=data, verbose=False)
         trainer: Any = engine.trainer
         results = next(each for each in trainer.callbacks if isinstance(each, Results))
