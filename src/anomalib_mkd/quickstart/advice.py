@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-FEW_GOOD = 20
-"""With fewer good pictures for training, a model has not seen what may vary."""
+from anomalib_mkd.check.folder import ENOUGH_GOOD
+from anomalib_mkd.check.words import listed
+
 LEAST_CAUGHT = 0.5
 """Share of the bad parts; below it, few are caught."""
 MOST_ALARMS = 0.2
@@ -54,13 +55,13 @@ def advice(outcome: Outcome) -> list[str]:
     found = []
     if outcome.far:
         found.append(
-            f"Look at {_listed(outcome.far)}: among the good pictures that set the threshold, the score is far above "
+            f"Look at {listed(outcome.far)}: among the good pictures that set the threshold, the score is far above "
             "the others'. If the part is defective, or another one, remove the picture from train/good and run again."
         )
-    if outcome.good_pictures < FEW_GOOD:
+    if outcome.good_pictures < ENOUGH_GOOD:
         found.append(
-            f"Only {outcome.good_pictures} good pictures in train/good. Add more until there are at least {FEW_GOOD}, "
-            "better 50, that show all that varies on good parts: position, light, material."
+            f"Only {outcome.good_pictures} good pictures in train/good. Add more until there are at least "
+            f"{ENOUGH_GOOD}, better 50, that show all that varies on good parts: position, light, material."
         )
     if few_caught and outcome.auroc >= SEPARATED:
         found.append(
@@ -80,8 +81,3 @@ def advice(outcome: Outcome) -> list[str]:
             "good pictures from the same camera, light and day as the test's, and run again."
         )
     return found
-
-
-def _listed(files: tuple[str, ...], most: int = 5) -> str:
-    more = f" and {len(files) - most} more" if len(files) > most else ""
-    return ", ".join(files[:most]) + more

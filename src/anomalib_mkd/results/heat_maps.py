@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from anomalib.visualization import ImageVisualizer
 from anomalib.visualization.image.item_visualizer import visualize_image_item
 from PIL import Image, ImageDraw, ImageFont
 
-from anomalib_mkd.results.predictions import thresholds, word
+from anomalib_mkd.results.predictions import thresholds, verdict, word
 
 LABELS = {"size": 15}
 """Text of the panels: anomalib's default size cuts off its longest label."""
@@ -46,7 +45,7 @@ class HeatMapVisualizer(ImageVisualizer):
             self.output_dir = Path(trainer.default_root_dir) / "images"
         threshold, pixel_threshold = thresholds(pl_module.post_processor)
         for item in batch:
-            bad = verdict(item, threshold)
+            bad = verdict(item.pred_score, item.pred_label, threshold)
             if item.pred_mask is not None and not (bad and pixel_threshold is not None):
                 item.pred_mask = item.pred_mask.new_zeros(item.pred_mask.shape, dtype=bool)
             panels = self.panels(item, pl_module)
@@ -83,18 +82,6 @@ class HeatMapVisualizer(ImageVisualizer):
         )
 
 
-def verdict(item: Any, threshold: float | None) -> bool | None:
-    """Return whether a picture is called bad; ``None`` without a threshold, and never good if its score is not finite.
-
-    Args:
-        item: The picture and its predictions.
-        threshold: Of the scores.
-    """
-    if item.pred_score is not None and not math.isfinite(item.pred_score):
-        return True
-    return None if threshold is None or item.pred_label is None else bool(item.pred_label)
-
-
 def caption(item: Any, threshold: float | None) -> str:
     """Say what a picture shows.
 
@@ -106,7 +93,7 @@ def caption(item: Any, threshold: float | None) -> str:
         For example ``"bad   score 0.95 (threshold 0.50)   dent/000.png"``.
     """
     path = Path(item.image_path or "")
-    parts = [word(verdict(item, threshold)), f"{path.parent.name}/{path.name}"]
+    parts = [word(verdict(item.pred_score, item.pred_label, threshold)), f"{path.parent.name}/{path.name}"]
     if item.pred_score is not None:
         limit = "no threshold" if threshold is None else f"threshold {threshold:.2f}"
         parts.insert(1, f"score {float(item.pred_score):.2f} ({limit})")

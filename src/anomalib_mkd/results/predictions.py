@@ -83,6 +83,19 @@ def thresholds(post_processor: Any) -> tuple[float | None, float | None]:
     return image, pixel
 
 
+def verdict(score: float | None, label: float | None, threshold: float | None) -> bool | None:
+    """Return whether a part is called bad; ``None`` without a threshold, and never good if its score is not finite.
+
+    Args:
+        score: As predicted.
+        label: Other than 0 if the post-processor calls it bad.
+        threshold: Of the scores.
+    """
+    if score is not None and not math.isfinite(score):
+        return True
+    return None if threshold is None or label is None else bool(label)
+
+
 def highest_region(anomaly_map: Tensor, threshold: float | None) -> Box:
     """Find the box of the connected region around a map's highest pixel.
 
@@ -130,15 +143,14 @@ def predictions_of(
     """
     count = len(batch.image_path)
     scores = batch.pred_score.flatten().tolist()
-    labels = batch.pred_label if threshold is not None else None
-    verdicts = [None] * count if labels is None else labels.flatten().bool().tolist()
+    labels = [None] * count if batch.pred_label is None else batch.pred_label.flatten().tolist()
     truths = [None] * count if batch.gt_label is None else batch.gt_label.flatten().bool().tolist()
     maps = [None] * count if batch.anomaly_map is None else batch.anomaly_map.flatten(0, -3)
     rows = []
-    for path, score, called, truth, category, anomaly_map in zip(
-        batch.image_path, scores, verdicts, truths, categories, maps, strict=True
+    for path, score, label, truth, category, anomaly_map in zip(
+        batch.image_path, scores, labels, truths, categories, maps, strict=True
     ):
-        bad = True if not math.isfinite(score) else called
+        bad = verdict(score, label, threshold)
         box = None
         if bad and anomaly_map is not None and torch.isfinite(anomaly_map).all():
             box = _in_file(highest_region(anomaly_map, pixel_threshold), anomaly_map.shape, path)
@@ -179,7 +191,7 @@ def write_csv(path: Path, predictions: Iterable[Prediction]) -> None:
             numbers = f"{row.score:.6g}", word(row.bad), threshold
             kind = "" if row.truth is None else row.kind
             writer.writerow([row.file, *numbers, row.category, word(row.truth), kind, *(row.box or [""] * 4)])
-    Path(beside).replace(path)
+    beside.replace(path)
 
 
 def word(bad: bool | None) -> str:  # the value itself

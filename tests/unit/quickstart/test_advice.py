@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import pytest
 
-from anomalib_mkd.quickstart.advice import FEW_GOOD, Outcome, advice
+from anomalib_mkd.check.folder import ENOUGH_GOOD
+from anomalib_mkd.quickstart.advice import Outcome, advice
 
 GOOD = Outcome(good_pictures=60, bad=24, caught=22, good=12, alarms=0, auroc=99.0)
 
 
 def test_nothing_to_do() -> None:
     assert advice(GOOD) == []
-    assert advice(GOOD._replace(caught=12, alarms=2, good_pictures=FEW_GOOD)) == []
+    assert advice(GOOD._replace(caught=12, alarms=2, good_pictures=ENOUGH_GOOD)) == []
     assert advice(GOOD._replace(bad=0, caught=0, good=0)) == []
 
 
@@ -22,7 +23,7 @@ def test_nothing_to_do() -> None:
     ("changes", "starts"),
     [
         ({"far": ("a b/003.png",)}, ["Look at a b/003.png: among the good pictures that set the threshold"]),
-        ({"good_pictures": FEW_GOOD - 1}, ["Only 19 good pictures in train/good. Add more"]),
+        ({"good_pictures": ENOUGH_GOOD - 1}, ["Only 19 good pictures in train/good. Add more"]),
         ({"caught": 0}, ["Only 0 of 24 bad parts were caught, although most score higher"]),
         ({"caught": 11, "auroc": 60.0}, ["Only 11 of 24 bad parts were caught, and their scores do not differ"]),
         ({"alarms": 3}, ["3 of 12 good parts were called bad"]),
