@@ -12,6 +12,7 @@ import re
 import statistics
 from typing import TYPE_CHECKING
 
+from anomalib_mkd.files import whole
 from benchmark.rows import DATA, INT8, MEAN, QUOTED, Row
 from benchmark.tables import (
     RUN,
@@ -401,7 +402,8 @@ def update(root: Path, rows: Sequence[Row], *, check: bool = False) -> list[Path
         if new != document:
             changed.append(path)
             if not check:
-                path.write_text(new, encoding="utf-8")
+                with whole(path) as unfinished:
+                    unfinished.write_text(new, encoding="utf-8")
     return changed
 
 

@@ -17,10 +17,11 @@ import io
 import os
 import platform
 import subprocess
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
+
+from anomalib_mkd.files import whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -218,17 +219,8 @@ def append_rows(path: Path | str, rows: Iterable[Row]) -> None:
             cells["value"] = f"{row.value:.6g}"
             cells["epochs"] = f"{row.epochs:.6g}"
             writer.writerow([cells[name] for name in COLUMNS])
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(descriptor, "w", newline="", encoding="utf-8") as file:
-                file.write(",".join(COLUMNS) + "\n" + text.getvalue())
-                file.flush()
-                os.fsync(file.fileno())
-            Path(name).chmod(0o644)
-            Path(name).replace(path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
+        with whole(path) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as file:
+            file.write(",".join(COLUMNS) + "\n" + text.getvalue())
 
 
 @contextlib.contextmanager

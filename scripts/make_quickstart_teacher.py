@@ -32,6 +32,8 @@ from teacher_images import render
 from torch import Tensor, nn
 from torch.nn import functional
 
+from anomalib_mkd.files import whole
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -121,9 +123,8 @@ def pool(folder: Path, name: str, tasks: list[tuple[int, int, str | None]]) -> N
         start = time.time()
         with get_context("fork").Pool(os.cpu_count()) as workers:
             pictures = np.stack(list(workers.imap(_render, tasks, chunksize=16)))
-        partial = path.with_suffix(".partial.npy")
-        np.save(partial, pictures)
-        partial.replace(path)
+        with whole(path) as unfinished:
+            np.save(unfinished, pictures)
         logger.info("Rendered %d pictures for %s in %.0f s", len(tasks), name, time.time() - start)
     return np.load(path, mmap_mode="r")
 
@@ -233,8 +234,8 @@ def train(args: argparse.Namespace, target: Target, pictures: NDArray[np.uint8])
         if (step + 1) % 100 == 0 or step + 1 == args.steps:
             state = {"settings": settings, "step": step + 1, "student": student.state_dict()}
             state |= {"optimizer": optimizer.state_dict(), "schedule": schedule.state_dict()}
-            torch.save(state, path.with_suffix(".partial"))
-            path.with_suffix(".partial").replace(path)
+            with whole(path) as unfinished:
+                torch.save(state, unfinished)
     return student
 
 
@@ -284,10 +285,9 @@ def finish(args: argparse.Namespace, student: Student, target: Target, data: dic
     }
     state = {name: value.half().contiguous() for name, value in chain.state_dict().items()}
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    partial = args.out.with_suffix(".partial")
-    save_file(state, partial, metadata)
-    partial.chmod(0o644)
-    partial.replace(args.out)
+    with whole(args.out) as unfinished:
+        save_file(state, unfinished, metadata)
+        unfinished.chmod(0o644)
     logger.info("Wrote %s, %d bytes", args.out, args.out.stat().st_size)
     (args.work / "report.json").write_text(json.dumps(report, indent=1))
 

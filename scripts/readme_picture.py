@@ -24,6 +24,7 @@ from PIL import Image
 
 from anomalib_mkd import MixedDistillation
 from anomalib_mkd.data import Quickstart
+from anomalib_mkd.files import whole
 
 TARGET = Path(__file__).resolve().parents[1] / "docs" / "images" / "results.png"
 SHOWN = {"washer": "scratch", "metal": "dent", "fabric": "stain"}
@@ -85,9 +86,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         picture = draw({category: predictions(category, Path(folder)) for category in SHOWN})
     TARGET.parent.mkdir(exist_ok=True)
-    beside = TARGET.with_suffix(".partial")
-    beside.write_bytes(picture)
-    beside.replace(TARGET)
+    with whole(TARGET) as unfinished:
+        unfinished.write_bytes(picture)
     print(f"Wrote {TARGET.name}, {len(picture) / 1e3:.0f} kB")
 
 

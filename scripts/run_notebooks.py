@@ -18,6 +18,8 @@ from typing import Any
 
 from PIL import Image
 
+from anomalib_mkd.files import whole
+
 HERE = Path(__file__).resolve().parents[1] / "notebooks"
 DIGEST = "code_sha256"
 """Metadata of a notebook: the code that made its outputs."""
@@ -82,9 +84,8 @@ def run(path: Path) -> None:
         "language_info": {"name": "python"},
         DIGEST: digest(notebook.cells),
     }
-    beside = path.with_suffix(".partial")
-    nbformat.write(notebook, beside)
-    beside.replace(path)
+    with whole(path) as unfinished:
+        nbformat.write(notebook, unfinished)
     print(f"{path.name}: {path.stat().st_size / 1e3:.0f} kB")
 
 

@@ -7,17 +7,14 @@ from __future__ import annotations
 
 import dataclasses
 import multiprocessing
-import os
 import subprocess
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from benchmark import rows
 from benchmark.rows import COLUMNS, Row, append_rows, has_run, read_folder, read_rows
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 ROW = Row(
     run_id="mkd-default-user-quickstart-mvtec_bottle-s0",
@@ -72,11 +69,11 @@ def test_failed_append_leaves_the_file(tmp_path: Path, monkeypatch: pytest.Monke
     append_rows(file, [ROW])
     before = file.read_bytes()
 
-    def fail(descriptor: int) -> None:
-        raise OSError(descriptor)
+    def fail(unfinished: Path, _: Path) -> None:
+        raise OSError(unfinished.name)
 
-    monkeypatch.setattr(os, "fsync", fail)
-    with pytest.raises(OSError, match=r"\d+"):
+    monkeypatch.setattr(Path, "replace", fail)
+    with pytest.raises(OSError, match=r"accuracy\.csv"):
         append_rows(file, [ROW])
     assert file.read_bytes() == before
     assert list(tmp_path.iterdir()) == [file]

@@ -5,12 +5,12 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any
 
 import yaml  # type: ignore[import-untyped]
 
 from anomalib_mkd.check.words import shown
+from anomalib_mkd.files import whole
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -86,9 +86,5 @@ def write_configuration(text: str, file: Path) -> None:
         FileExistsError: If the file exists.
     """
     require_new(file)
-    partial = file.with_name(f".{file.name}.{os.getpid()}.partial")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(file)
-    finally:
-        partial.unlink(missing_ok=True)
+    with whole(file) as unfinished:
+        unfinished.write_text(text, encoding="utf-8")

@@ -6,9 +6,7 @@
 from __future__ import annotations
 
 import json
-import os
 import warnings
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
@@ -20,6 +18,7 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 
 from anomalib_mkd.depth.preparation import DepthMap, Plane, check_preparation, prepare_depth
 from anomalib_mkd.depth.reading import FloatArray, eyecandies_range, read_depth, unproject
+from anomalib_mkd.files import whole
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -146,18 +145,13 @@ class DepthSource:
 
     def _store(self, entry: Path, prepared: DepthMap) -> None:
         """Write an entry, which appears under its name only once it is complete."""
-        unfinished = entry.with_name(f".{entry.name}.{os.getpid()}.partial")
         try:
             entry.parent.mkdir(parents=True, exist_ok=True)
-            with unfinished.open("wb") as file:
-                np.savez(file, height=prepared.height, plane_accepted=prepared.plane_accepted)
-            unfinished.replace(entry)
+            with whole(entry) as unfinished:
+                np.savez(unfinished, height=prepared.height, plane_accepted=prepared.plane_accepted)
         except OSError as error:
             msg = f"Expected a writable folder as cache_dir, got {self.cache_dir}: {error}. Choose another cache_dir."
             raise ValueError(msg) from error
-        finally:
-            with suppress(OSError):  # the folder itself may be at fault
-                unfinished.unlink(missing_ok=True)
 
 
 def _was_accepted(entry: Path) -> bool:

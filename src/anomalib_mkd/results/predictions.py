@@ -16,6 +16,8 @@ import torch
 from anomalib.post_processing import PostProcessor
 from PIL import Image
 
+from anomalib_mkd.files import whole
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -182,8 +184,10 @@ def write_csv(path: Path, predictions: Iterable[Prediction]) -> None:
         path: Final name of the file.
         predictions: The rows.
     """
-    beside = path.with_name(f".{path.name}.part")
-    with beside.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+    with (
+        whole(path) as unfinished,
+        unfinished.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
+    ):
         writer = csv.writer(file)
         writer.writerow(HEADER)
         for row in predictions:
@@ -191,7 +195,6 @@ def write_csv(path: Path, predictions: Iterable[Prediction]) -> None:
             numbers = f"{row.score:.6g}", word(row.bad), threshold
             kind = "" if row.truth is None else row.kind
             writer.writerow([row.file, *numbers, row.category, word(row.truth), kind, *(row.box or [""] * 4)])
-    beside.replace(path)
 
 
 def word(bad: bool | None) -> str:  # the value itself

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from anomalib_mkd.files import whole
 from anomalib_mkd.results.predictions import word
 from anomalib_mkd.results.report import plots
 from anomalib_mkd.results.report.gallery import Exhibit, Gallery
@@ -132,9 +133,8 @@ def write_report(
     environment.filters |= {"number": number, "percent": percent, "word": word}
     content = _content(predictions, gallery, training, exhibits)
     html = environment.get_template("template.html").render(content, run=run)
-    beside = path.with_name(f".{path.name}.part")
-    beside.write_bytes(html.encode("utf-8", "backslashreplace"))  # names of files need not be Unicode
-    beside.replace(path)
+    with whole(path) as unfinished:
+        unfinished.write_bytes(html.encode("utf-8", "backslashreplace"))  # names of files need not be Unicode
 
 
 def number(value: float) -> str:

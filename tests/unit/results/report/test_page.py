@@ -81,7 +81,7 @@ def page(
     for each in training or []:
         trained.add(each, values if maps else None)
     write_report(path, RUN, rows, gallery, most_suspicious(training or []), trained.shown("training"))
-    assert [file for file in path.parent.iterdir() if file.name.endswith(".part")] == []
+    assert [file for file in path.parent.iterdir() if ".part." in file.name] == []
     return path.read_text(encoding="utf-8")
 
 
