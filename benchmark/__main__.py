@@ -119,6 +119,32 @@ def accuracy(
         )
 
 
+def scores(
+    setup: Setup,
+    model: str = "MixedDistillation",
+    data: list[str] | None = None,
+    seeds: list[int] = [0, 1, 2],  # noqa: B006
+    steps: int | None = None,
+    keep: Path | None = None,
+) -> None:
+    """Write the raw score of every picture after a training that held out good ones, to compare thresholds.
+
+    Args:
+        setup: Common options.
+        model: MixedDistillation, Dcam or Mkd.
+        data: Folders under the data root, in MVTec layout; null for ten, in two halves: see benchmark/good_scores.py.
+        seeds: Seeds of the split and of the training.
+        steps: Training steps; null for the model's own number.
+        keep: Folder for the trained weights; null keeps none.
+    """
+    from benchmark.good_scores import CHOOSING, JUDGING, measure_scores  # noqa: PLC0415
+    from benchmark.runs import plan  # noqa: PLC0415
+
+    for run in plan([model], ["default"], data or [*CHOOSING, *JUDGING], seeds, steps, **setup.run):
+        file = setup.results or ROOT / "results" / "pictures" / "scores.csv"
+        measure_scores(run, file=file, data_root=setup.data_root, keep=keep)
+
+
 def stability(
     setup: Setup,
     model: str = "Mkd",
@@ -249,7 +275,7 @@ def report(check: bool = False, show: str | None = None, root: Path = ROOT, resu
         sys.exit(1)
 
 
-MEASURING: tuple[Callable[..., None], ...] = (accuracy, stability, selection, short_runs, latency)
+MEASURING: tuple[Callable[..., None], ...] = (accuracy, scores, stability, selection, short_runs, latency)
 
 
 def main(arguments: list[str] | None = None) -> None:

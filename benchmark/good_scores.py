@@ -1,0 +1,143 @@
+# Copyright (C) 2026 The anomalib-mkd authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Raw scores of every picture after a training that held out a fifth of the good ones, to compare rules of thresholds.
+
+A rule may read the pictures that were learnt or held out, never those of the test. It is chosen on the data sets of
+:data:`CHOOSING` and reported on all others.
+"""
+
+from __future__ import annotations
+
+import csv
+import logging
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from lightning.pytorch import seed_everything
+
+from anomalib_mkd.data import Parts
+from benchmark.accuracy import test_outputs, train
+from benchmark.runs import Run, build_model
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from benchmark.outputs import Outputs
+
+logger = logging.getLogger(__name__)
+
+CHOOSING = ("aitex/fabric01", "kolektor/ksdd", "mpdd/metal_plate", "mvtec/bottle", "piped/paper_mixed")
+JUDGING = ("aitex/fabric03", "anomalib_dobot/cubes", "deeppcb/group20085", "magnetic_tile/mt", "mvtec/screw")
+"""The ten categories of photos in alphabetical order, every other one; fixed before any score was seen."""
+
+QUANTILES = (0.99, 0.995, 0.998, 0.999, 0.9995, 0.9999)
+"""Of all pixels of held-out maps: candidates for the threshold of pixels."""
+
+LEVELS = ("highest_score", "median_peak", "highest_peak", *(f"q{100 * share:g}" for share in QUANTILES))
+"""All candidates; the first one is anomalib's, which takes the threshold of scores if there are no masks."""
+
+COLUMNS = ("run", "data", "seed", "steps", "split", "bad", "score", "peak", "mask")
+
+
+def measure_scores(run: Run, *, file: Path, data_root: Path, keep: Path | None = None) -> None:
+    """Train one model and append a row per picture, unless the file already has the run.
+
+    Args:
+        run: The run, of a model with one map per photo.
+        file: CSV file.
+        data_root: Folder that contains ``run.data``.
+        keep: Folder for the model's weights; ``None`` keeps none.
+    """
+    if file.is_file() and run.name in {row["run"] for row in csv.DictReader(file.open(encoding="utf-8"))}:
+        logger.info("%s: already measured, skipped", run.name)
+        return
+    seed_everything(run.seed, verbose=False)
+    with tempfile.TemporaryDirectory(prefix="anomalib_mkd_") as folder:
+        data = parts(data_root, run)
+        model: Any = build_model(run)
+        trained = train(model, data, run, Path(folder))
+        splits = {name: outputs_of(model, data, name, Path(folder)) for name in ("train", "held_out", "test")}
+        rows = picture_rows(run, splits)
+        if keep:
+            torch.save(model.state_dict(), _folder(keep) / f"{run.name}.pt")
+    append(file, rows)
+    logger.info("%s: %d steps, %d rows", run.name, trained.steps, len(rows))
+
+
+def parts(data_root: Path, run: Run) -> Parts:
+    """Return the data of a run, with every fifth good training picture, drawn by its seed, held out."""
+    data = Parts(data_root, run.data, train_batch_size=run.batch_size, eval_batch_size=8, num_workers=0, seed=run.seed)
+    data.setup()
+    return data
+
+
+def dataset_of(data: Parts, split: str) -> Any:
+    """Return the pictures of a split: ``train``, ``held_out`` or ``test``."""
+    return {"train": data.train_data, "held_out": data.val_data, "test": data.test_data}[split]
+
+
+def outputs_of(model: Any, data: Parts, split: str, work: Path) -> Outputs:
+    """Return raw scores and maps of a split, in its order."""
+    test, data.test_data = data.test_data, dataset_of(data, split)
+    found = test_outputs(model, data, work)
+    data.test_data = test
+    return found
+
+
+def picture_rows(run: Run, splits: Mapping[str, Outputs]) -> list[dict[str, Any]]:
+    """Build a row per picture: its score and, for the test, the pixels above each candidate, and those of defects."""
+    levels = candidates(splits["held_out"])
+    rows = []
+    for split, outputs in splits.items():
+        for score, bad, map_, mask in zip(outputs.scores, outputs.labels, outputs.maps, outputs.masks, strict=True):
+            row: dict[str, Any] = {
+                "run": run.name,
+                "data": run.data,
+                "seed": run.seed,
+                "steps": run.steps,
+                "split": split,
+                "bad": int(bad),
+                "score": f"{float(score):.6g}",
+                "peak": f"{float(map_.max()):.6g}",
+                "mask": int(mask.sum()),
+            }
+            for name, level in levels.items():
+                above = map_[0] > level
+                row |= {name: int(above.sum()), f"{name}_hit": int((above & mask).sum())} if split == "test" else {}
+            rows.append(row)
+    return rows
+
+
+def candidates(held_out: Outputs) -> dict[str, float]:
+    """Return the candidates for the threshold of pixels by name, from held-out pictures alone."""
+    peaks: NDArray[np.float32] = held_out.maps.flatten(1).amax(dim=1).numpy()
+    values = (
+        held_out.scores.max(),
+        np.median(peaks),
+        peaks.max(),
+        *np.quantile(held_out.maps.numpy().ravel(), QUANTILES),
+    )
+    return dict(zip(LEVELS, map(float, values), strict=True))
+
+
+def append(file: Path, rows: list[dict[str, Any]]) -> None:
+    """Append rows to a CSV file, with a header if it is new."""
+    header = [*COLUMNS, *(name + end for name in LEVELS for end in ("", "_hit"))]
+    new = not file.is_file()
+    _folder(file.parent)
+    with file.open("a", encoding="utf-8", newline="") as stream:
+        writer = csv.DictWriter(stream, header)
+        if new:
+            writer.writeheader()
+        writer.writerows(rows)
+
+
+def _folder(path: Path) -> Path:
+    path.mkdir(parents=True, exist_ok=True)
+    return path
