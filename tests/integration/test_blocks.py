@@ -163,7 +163,7 @@ def test_blocks_run(document: Path, workshop: Path) -> None:
     names: dict[str, Any] = {"photo": np.asarray(Image.open("photo.png")), "points": points}
     names["model"] = Mmrd(pre_trained=False)
     for language, text in blocks_of(document):
-        if "DepthOpenVINOInferencer" in text:
+        if "DepthInferencer" in text:
             names["model"].to_openvino(results / "depth")
             keep(workshop, results / "depth")
         if language == "python":

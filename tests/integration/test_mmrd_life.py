@@ -23,8 +23,9 @@ from torchvision.transforms.v2 import RandomHorizontalFlip
 from anomalib_mkd import Mmrd
 from anomalib_mkd.data import DepthFolder, DepthPredictDataset, Recipe, make_dataset
 from anomalib_mkd.data.normal_images import normal_batches
-from anomalib_mkd.deploy import DepthOpenVINOInferencer, DepthTorchInferencer
+from anomalib_mkd.deploy import DepthInferencer
 from anomalib_mkd.export.quantization import calibration_items, quantize
+from anomalib_mkd.models.mmrd import DepthTorchInferencer
 from anomalib_mkd.models.mmrd.depth_pre_processor import CONSTANTS, DepthPreProcessor, default_transform
 from anomalib_mkd.models.mmrd.siamese import SiameseTeacher
 from benchmark.__main__ import Setup, accuracy
@@ -216,9 +217,9 @@ def test_every_call_needs_both_inputs(trained: tuple[Mmrd, DepthFolder, Path], e
     photo, depth = (part[0] for part in raw_pairs(data, 1))
     with torch.inference_mode():
         expected = model.eval()(photo[None], depth[None])
-    inferencer = DepthOpenVINOInferencer(exported, "CPU", F32)
-    score = inferencer.predict(photo, depth).pred_score
-    np.testing.assert_allclose(score, expected.pred_score.numpy(), rtol=1e-4)
+    inferencer = DepthInferencer(exported, config=F32)
+    score = inferencer.predict(photo, depth).score
+    np.testing.assert_allclose(score, expected.pred_score.item(), rtol=1e-4)
     with pytest.raises(TypeError, match="got no depth"):
         inferencer.predict(photo)  # OpenVINO alone would use the depth of the call before
     with pytest.raises(ValueError, match="Expected depth of shape"):

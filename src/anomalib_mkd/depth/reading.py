@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-import tifffile
-import yaml  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -20,7 +18,6 @@ if TYPE_CHECKING:
 FloatArray: TypeAlias = NDArray[np.float32]
 #: Unit per step of an integer image, or the z of its first and last step.
 Scale: TypeAlias = "float | tuple[float, float] | None"
-ASPECT_TOLERANCE = 0.02
 
 
 def _read_png(path: Path) -> NDArray[Any]:
@@ -28,9 +25,21 @@ def _read_png(path: Path) -> NDArray[Any]:
         return np.asarray(image)
 
 
+def _read_tiff(path: Path) -> NDArray[Any]:
+    import tifffile  # noqa: PLC0415  # other files do without
+
+    try:
+        return np.asarray(tifffile.imread(path))
+    except OSError:
+        raise
+    except Exception as error:  # its decoders raise what they like
+        msg = f"{type(error).__name__}: {error}"
+        raise ValueError(msg) from error
+
+
 READERS: dict[str, Callable[[Path], NDArray[Any]]] = {
-    ".tif": lambda path: np.asarray(tifffile.imread(path)),
-    ".tiff": lambda path: np.asarray(tifffile.imread(path)),
+    ".tif": _read_tiff,
+    ".tiff": _read_tiff,
     ".png": _read_png,
     ".npy": lambda path: np.asarray(np.load(path, allow_pickle=False)),
 }
@@ -71,7 +80,7 @@ def _load(path: Path) -> NDArray[Any]:
         return READERS[path.suffix.lower()](path)
     except FileNotFoundError:
         raise
-    except (OSError, ValueError, EOFError, tifffile.TiffFileError) as error:
+    except (OSError, ValueError, EOFError) as error:
         msg = f"Expected a readable depth map in {path}, got {type(error).__name__}: {error}. Save the file again."
         raise ValueError(msg) from error
 
@@ -106,26 +115,6 @@ def find_valid(values: NDArray[np.floating[Any]]) -> NDArray[np.bool_]:
     return np.asarray(np.isfinite(values).all(-1) & (values[..., 2] != 0))
 
 
-def check_aspect(image: tuple[int, ...], depth: tuple[int, ...], place: str = "the depth map") -> None:
-    """Reject depth that cannot show the same section as its image: aspect ratios that differ by more than 2 %.
-
-    Args:
-        image: Height and width.
-        depth: Height and width.
-        place: Origin of the depth, for the message.
-
-    Raises:
-        ValueError: If the aspect ratios differ.
-    """
-    (height, width), (rows, columns) = image, depth
-    if abs(columns * height / (rows * width) - 1) > ASPECT_TOLERANCE:
-        msg = (
-            f"Expected depth of the image's aspect ratio in {place}, got {rows}x{columns} for an image of "
-            f"{height}x{width}. Register the depth to the image."
-        )
-        raise ValueError(msg)
-
-
 def unproject(depth: FloatArray, focal_length: float) -> FloatArray:
     """Convert a depth map ``(H, W)`` to points ``(H, W, 3)``; the optical axis passes through the image's centre.
 
@@ -149,6 +138,8 @@ def eyecandies_range(path: Path) -> tuple[float, float]:
     Raises:
         ValueError: If that file is missing or incomplete.
     """
+    import yaml  # type: ignore[import-untyped]  # noqa: PLC0415  # only Eyecandies needs it
+
     info = path.with_name(path.stem.removesuffix("_depth") + "_info_depth.yaml")
     try:
         content = yaml.safe_load(info.read_text(encoding="utf-8"))

@@ -17,7 +17,8 @@ from torch.utils.data import Dataset
 from torchvision.tv_tensors import Mask
 
 from anomalib_mkd.data.depth.layouts import files_by_name
-from anomalib_mkd.depth.reading import READERS, check_aspect
+from anomalib_mkd.depth.aspect import check_aspect
+from anomalib_mkd.depth.reading import READERS
 from anomalib_mkd.depth.source import DepthSource
 
 if TYPE_CHECKING:

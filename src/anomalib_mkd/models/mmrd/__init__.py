@@ -3,6 +3,7 @@
 
 """Multi-modal reverse distillation: decoders restore a siamese teacher's features of colour and depth."""
 
+from .inferencer import DepthTorchInferencer
 from .lightning_model import Mmrd
 
-__all__ = ["Mmrd"]
+__all__ = ["DepthTorchInferencer", "Mmrd"]

@@ -1,0 +1,141 @@
+# Copyright (C) 2026 The anomalib-mkd authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Command line of exported models: ``python -m anomalib_mkd.deploy COMMAND MODEL``."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from anomalib_mkd.deploy.graph import load, set_thresholds
+from anomalib_mkd.deploy.inferencer import Inferencer
+from anomalib_mkd.deploy.metadata import Region, write
+from anomalib_mkd.deploy.pictures import read_region
+from anomalib_mkd.deploy.serving import lay_out
+from anomalib_mkd.thresholds import pixel_scale
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from anomalib_mkd.thresholds import Scale
+
+SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+"""Files of a folder of good pictures."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        arguments: Arguments; the process's own if ``None``.
+
+    Returns:
+        0, or 1 if something given was wrong.
+    """
+    parser = argparse.ArgumentParser("python -m anomalib_mkd.deploy", description="Use exported OpenVINO models.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    moved = commands.add_parser("threshold", help="show the thresholds, or move them and rewrite the export")
+    moved.add_argument("model", type=Path, metavar="MODEL", help="the .xml file")
+    moved.add_argument("--false-alarms", type=float, metavar="SHARE", help="expected share of good parts called bad")
+    moved.add_argument("--good", type=Path, metavar="FOLDER", help="new good pictures, which set the threshold")
+    moved.add_argument("--threshold", type=float, metavar="SCORE", help="the score of this model that becomes 0.5")
+    moved.add_argument("--region", type=Path, metavar="MASK", help="picture; what is black there does not count")
+    moved.add_argument("--smallest-area", type=int, metavar="PIXELS", help="a bad part has a region at least as large")
+    shown = commands.add_parser("predict", help="print verdict, score and boxes of pictures as CSV")
+    shown.add_argument("model", type=Path, metavar="MODEL", help="the .xml file")
+    shown.add_argument("pictures", type=Path, metavar="PICTURE", nargs="+")
+    served = commands.add_parser("serve", help="write the folders and the configuration of OpenVINO Model Server")
+    served.add_argument("model", type=Path, metavar="MODEL", help="the .xml file")
+    served.add_argument("folder", type=Path, metavar="FOLDER", help="the server's folder of models")
+    served.add_argument("--name", help="of the model in requests; its class if left out")
+    options = parser.parse_args(arguments)
+    try:
+        if options.command == "predict":
+            return predict(options.model, options.pictures)
+        if options.command == "serve":
+            sys.stdout.write(f"Wrote {lay_out(options.model, options.folder, options.name)}\n")
+        else:
+            threshold(options)
+    except (ValueError, OSError) as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    return 0
+
+
+def threshold(options: argparse.Namespace) -> None:
+    """Move thresholds, region or smallest area of an export, and print old and new."""
+    model, old = load(options.model)
+    region = None if options.region is None else Region.of(read_region(options.region))
+    changes: dict[str, Any] = {"region": region, "smallest_area": options.smallest_area}
+    if options.good is not None:
+        scores, changes["pixel"] = measure_good(options.model, options.good, region)
+        changes["good_scores"] = scores
+    new = old.adjusted(threshold=options.threshold, false_alarms=options.false_alarms, **changes)
+    counted = np.asarray(new.good_scores)
+    for name, metadata in (("now", old),) if new == old else (("before", old), ("after", new)):
+        above = int((counted > metadata.image.threshold).sum())
+        share = "" if metadata.false_alarms is None else f", for {100 * metadata.false_alarms:g} % false alarms"
+        place = f"threshold {metadata.image.threshold:.6g}{share}"
+        sys.stdout.write(f"{name}: {place}; {above} of {len(counted)} good pictures lie above\n")
+    if new != old:
+        set_thresholds(model, new)
+        write(options.model, model, new)
+
+
+def measure_good(path: Path, folder: Path, region: Region | None) -> tuple[list[float], Scale]:
+    """Predict on the good pictures of a folder.
+
+    Args:
+        path: The export's ``.xml`` file.
+        folder: Good pictures, in folders of any depth.
+        region: The part of the picture that is to count; None: the export's own.
+
+    Returns:
+        Raw scores, and threshold and scale of maps.
+    """
+    files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES and file.name[0] != ".")
+    if not files:
+        msg = f"Expected pictures ({', '.join(sorted(SUFFIXES))}) in {folder}, got none. Name a folder of good ones."
+        raise ValueError(msg)
+    inferencer = Inferencer(path)
+    metadata = inferencer.metadata
+    if region is not None:
+        inferencer.metadata = metadata = replace(metadata, region=region)
+    scores, peaks, medians = [], [], []
+    for found in inferencer.predict_many(files):
+        own = metadata.region
+        inside = found.anomaly_map if own is None else found.anomaly_map[own.fit(own.size, found.anomaly_map.shape)]
+        scores.append(float(metadata.image.raw(found.score)))
+        peaks.append(inside.max())
+        medians.append(np.median(inside))
+    return scores, pixel_scale(metadata.pixel.raw(peaks), metadata.pixel.raw(medians))
+
+
+def predict(model: Path, pictures: Sequence[Path]) -> int:
+    """Print verdicts as CSV; a picture that cannot be read is an error in its row, and ends the others not."""
+    inferencer = Inferencer(model)
+    table = csv.writer(sys.stdout, lineterminator="\n")
+    table.writerow(["file", "verdict", "score", "boxes (left top right bottom)"])
+    failed = False
+    for picture in pictures:
+        try:
+            found = inferencer.predict(picture)
+        except (ValueError, OSError) as error:
+            failed = True
+            table.writerow([picture, "error", "", ""])
+            sys.stderr.write(f"{error}\n")
+            continue
+        boxes = "; ".join(f"{box.left} {box.top} {box.right} {box.bottom}" for box in found.boxes)
+        table.writerow([picture, "bad" if found.bad else "good", f"{found.score:.4f}", boxes])
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

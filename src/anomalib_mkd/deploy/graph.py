@@ -1,0 +1,89 @@
+# Copyright (C) 2026 The anomalib-mkd authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""The graph of an export: its thresholds are four constants, which can be replaced."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openvino
+from openvino import opset13 as operators
+
+from anomalib_mkd.deploy.metadata import RT_INFO, Metadata, read
+
+
+def load(path: Path | str) -> tuple[openvino.Model, Metadata]:
+    """Read an export, and check that graph and metadata are of one make.
+
+    Args:
+        path: The ``.xml`` file.
+
+    Returns:
+        The graph, not compiled, and its metadata.
+
+    Raises:
+        FileNotFoundError: If a file is missing.
+        ValueError: If the files are damaged or do not belong together.
+    """
+    metadata = read(path)
+    core = openvino.Core()
+    core.set_property({"ENABLE_MMAP": False})  # the files may be replaced while the model runs
+    model = core.read_model(path)
+    inside = model.get_rt_info(RT_INFO).astype(str) if model.has_rt_info(RT_INFO) else "null"
+    numbers = {name: float(node.data) for name, node in _constants(model, path).items()}
+    if json.loads(inside) != metadata.to_json() or any(
+        not np.isclose(numbers[name], value, rtol=1e-6, atol=0) for name, value in _values(metadata).items()
+    ):
+        msg = (
+            f"Expected in {Path(path).with_suffix('.json')} what {Path(path).name} was written with, got something "
+            "else. Do not edit it: use python -m anomalib_mkd.deploy threshold, or export again."
+        )
+        raise ValueError(msg)
+    return model, metadata
+
+
+def set_thresholds(model: openvino.Model, metadata: Metadata) -> None:
+    """Replace the graph's thresholds and scales by those of the metadata."""
+    for name, old in _constants(model, "the graph").items():
+        new = operators.constant(np.float32(_values(metadata)[name]))
+        new.set_friendly_name(name)
+        for taken in old.output(0).get_target_inputs():
+            taken.replace_source_output(new.output(0))
+
+
+def compile_graph(
+    model: openvino.Model, metadata: Metadata, device: str, config: dict[str, Any] | None
+) -> openvino.CompiledModel:
+    """Compile a graph for a device, in the precision that keeps its verdicts.
+
+    Args:
+        model: The graph.
+        metadata: Its metadata.
+        device: OpenVINO's device.
+        config: OpenVINO's configuration, which goes before the model's own.
+    """
+    own = {"INFERENCE_PRECISION_HINT": metadata.inference_precision} if metadata.inference_precision else {}
+    return openvino.Core().compile_model(model, device, {"PERFORMANCE_HINT": "LATENCY", **own, **(config or {})})
+
+
+def _values(metadata: Metadata) -> dict[str, float]:
+    """Return what each constant holds, by its name in the graph."""
+    return {
+        "image_threshold": metadata.image.threshold,
+        "image_scale": metadata.image.scale,
+        "pixel_threshold": metadata.pixel.threshold,
+        "pixel_scale": metadata.pixel.scale,
+    }
+
+
+def _constants(model: openvino.Model, path: Path | str) -> dict[str, Any]:
+    names = ("image_threshold", "image_scale", "pixel_threshold", "pixel_scale")
+    found = [node for node in model.get_ops() if node.get_friendly_name() in names]
+    if sorted(node.get_friendly_name() for node in found) != sorted(names):
+        msg = f"Expected the constants {', '.join(names)} once each in {path}, got {len(found)} of them. Export again."
+        raise ValueError(msg)
+    return {node.get_friendly_name(): node for node in found}

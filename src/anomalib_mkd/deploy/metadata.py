@@ -1,0 +1,367 @@
+# Copyright (C) 2026 The anomalib-mkd authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""What an exported model knows about itself: a JSON file beside its graph, and the same inside the graph.
+
+An export is three files that belong together: ``model.xml``, ``model.bin`` and ``model.json``. They are written whole
+or not at all, and refused if one of them is not the one that was written with the others.
+"""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import json
+import os
+import shutil
+import zlib
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import openvino
+
+from anomalib_mkd.thresholds import FALSE_ALARMS, Scale, score_scale
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import ArrayLike, NDArray
+
+FORMAT = 1
+"""Number of the format; raised whenever an older reader would misread a newer file."""
+RT_INFO = ["anomalib_mkd", "metadata"]
+"""Place of the JSON inside the graph."""
+PRECISION_INFO = ["anomalib_mkd", "inference_precision"]
+"""Place of the precision to compute in, for programs that read no JSON."""
+SUFFIXES = (".xml", ".bin", ".json")
+
+
+@dataclass(frozen=True)
+class Region:
+    """The part of the picture that counts.
+
+    Attributes:
+        size: Height and width of the pictures, in pixels.
+        pixels: The mask: its bits, row after row, compressed by zlib and written in base 64.
+
+    Example:
+        >>> Region.of([[True, False, True]]).mask.tolist()
+        [[True, False, True]]
+    """
+
+    size: tuple[int, int]
+    pixels: str
+
+    @classmethod
+    def of(cls, mask: ArrayLike) -> Region:
+        """Make a region of a mask ``(H, W)``, whose pixels other than 0 are inside.
+
+        Raises:
+            ValueError: If the mask has another shape, or nothing is inside.
+        """
+        inside = np.asarray(mask)
+        if inside.ndim != 2 or not (inside != 0).any():
+            what = "nothing inside" if inside.ndim == 2 else f"the shape {inside.shape}"
+            msg = f"Expected a region (H, W) with pixels other than 0 inside it, got {what}. Mark the part that counts."
+            raise ValueError(msg)
+        packed = zlib.compress(np.packbits(inside != 0).tobytes(), 9)
+        return cls((inside.shape[0], inside.shape[1]), base64.b64encode(packed).decode())
+
+    @cached_property
+    def mask(self) -> NDArray[np.bool_]:
+        """The mask ``(H, W)``."""
+        bits = np.frombuffer(zlib.decompress(base64.b64decode(self.pixels)), np.uint8)
+        height, width = self.size
+        return np.unpackbits(bits, count=height * width).reshape(self.size).astype(bool)
+
+    def fit(self, size: Sequence[int], wanted: Sequence[int]) -> NDArray[np.bool_]:
+        """Return which pixels of a map have their centre inside.
+
+        Args:
+            size: Height and width of the picture.
+            wanted: Height and width of the map.
+
+        Raises:
+            ValueError: If region and picture differ in size, or no pixel of the map is inside.
+        """
+        if self.size != tuple(size):
+            msg = (
+                f"Expected a picture of the region's size, {self.size[0]}x{self.size[1]} (height x width), got "
+                f"{size[0]}x{size[1]}. Draw the region on a picture of this size."
+            )
+            raise ValueError(msg)
+        rows, columns = (
+            ((np.arange(new) + 0.5) * old / new).astype(np.int64) for old, new in zip(size, wanted, strict=True)
+        )
+        fitted: NDArray[np.bool_] = self.mask[np.ix_(rows, columns)]
+        if not fitted.any():
+            msg = f"Expected a region that the model's map of {wanted[0]}x{wanted[1]} can show, got none. Enlarge it."
+            raise ValueError(msg)
+        return fitted
+
+
+@dataclass(frozen=True)
+class Input:
+    """One input of the graph, ``(N, channels, H, W)`` in float32.
+
+    Attributes:
+        channels: 3 for a photo or points, 1 for heights.
+        size: Height and width, None for any.
+        colours: Order of a photo's channels.
+        range: Values of black and white of a photo.
+        layout: Order of the axes.
+    """
+
+    channels: int
+    size: tuple[int, int] | None = None
+    colours: str | None = None
+    range: tuple[float, float] | None = None
+    layout: str = "NCHW"
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """What an export knows about itself.
+
+    Attributes:
+        model: Class name.
+        arguments: Arguments of the model.
+        versions: Distribution to version, of what made the export.
+        date: When it was made, ISO 8601 in UTC.
+        precision: Of the stored weights: ``f32``, ``f16`` or ``int8``.
+        inference_precision: OpenVINO's ``INFERENCE_PRECISION_HINT`` that keeps verdicts; None leaves it to OpenVINO.
+        inputs: Inputs of the graph by name: ``image``, and ``depth`` for a model of photo and depth.
+        image: Threshold and scale of scores.
+        pixel: Threshold and scale of maps.
+        false_alarms: Share of good parts that the threshold of scores was chosen to call bad; None: another rule.
+        good_scores: Raw scores of the good pictures that set the threshold, ascending, or evenly spaced among them.
+        score_share: A raw score is the mean of that highest share of the raw map, 0 its maximum; None: of no map.
+        categories: Names of the parts that the model learned.
+        region: The part of the picture that counts; None: all of it.
+        smallest_area: Pixels that the largest region above the pixel threshold needs for a part to be bad; 0: none.
+    """
+
+    model: str
+    arguments: dict[str, Any]
+    versions: dict[str, str]
+    date: str
+    precision: str
+    inference_precision: str | None
+    inputs: dict[str, Input]
+    image: Scale
+    pixel: Scale
+    false_alarms: float | None
+    good_scores: tuple[float, ...]
+    score_share: float | None
+    categories: tuple[str, ...] = ()
+    region: Region | None = None
+    smallest_area: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """Return everything as JSON knows it, with the format's number first."""
+        return {"format": FORMAT, **json.loads(json.dumps(dataclasses.asdict(self), allow_nan=False))}
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any], place: Path | str) -> Metadata:
+        """Read what :meth:`to_json` returned.
+
+        Args:
+            content: The parsed JSON.
+            place: Where it is from, for the message.
+
+        Raises:
+            ValueError: If something is missing, or of another format.
+        """
+        try:
+            number = content["format"]
+            values = {field.name: content[field.name] for field in dataclasses.fields(cls)} if number == FORMAT else {}
+            if values:
+                values["inputs"] = {name: Input(**_tuples(given)) for name, given in values["inputs"].items()}
+                values |= {name: Scale(**values[name]) for name in ("image", "pixel")}
+                values |= {name: tuple(values[name]) for name in ("good_scores", "categories")}
+                values["region"] = values["region"] and Region(**_tuples(values["region"]))
+                return cls(**values)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            msg = f"Expected all that an export writes in {place}, got {type(error).__name__}: {error}. Export again."
+            raise ValueError(msg) from error
+        msg = f"Expected format {FORMAT} in {place}, got {number!r}. Use the anomalib-mkd that exported it."
+        raise ValueError(msg)
+
+    def adjusted(
+        self,
+        *,
+        threshold: float | None = None,
+        false_alarms: float | None = None,
+        good_scores: ArrayLike | None = None,
+        pixel: Scale | None = None,
+        region: Region | None = None,
+        smallest_area: int | None = None,
+    ) -> Metadata:
+        """Return a copy with another threshold, region or smallest area.
+
+        Args:
+            threshold: The score of this export, 0..1, that becomes 0.5.
+            false_alarms: Expected share of good parts called bad, above 0 and below 0.5.
+            good_scores: Raw scores of new good pictures, in the new region if there is one; replace the stored ones.
+            pixel: Threshold and scale of maps, from the same new pictures.
+            region: The part of the picture that counts.
+            smallest_area: See :class:`Metadata`.
+
+        Raises:
+            ValueError: If a value is out of range, two exclude each other, or the model has no region to give.
+        """
+        changes: dict[str, Any] = {}
+        if threshold is not None and (false_alarms is not None or good_scores is not None):
+            msg = "Expected one rule for the threshold, got threshold and false_alarms. Set one of them."
+            raise ValueError(msg)
+        if region is not None:
+            self._check_region(fitted=good_scores is not None)
+            changes["region"] = region
+        if smallest_area is not None:
+            if isinstance(smallest_area, bool) or not isinstance(smallest_area, int) or smallest_area < 0:
+                msg = f"Expected smallest_area >= 0 as a whole number, got {smallest_area!r}. Set it in pixels."
+                raise ValueError(msg)
+            changes["smallest_area"] = smallest_area
+        if threshold is not None:
+            if not 0 < threshold < 1:
+                msg = f"Expected threshold > 0 and < 1, got {threshold}. Set it to a score of this model."
+                raise ValueError(msg)
+            changes |= {"image": Scale(float(self.image.raw(threshold)), self.image.scale), "false_alarms": None}
+        if good_scores is not None:
+            changes["good_scores"] = tuple(np.sort(np.asarray(good_scores, np.float64)).tolist())
+            if false_alarms is None:
+                false_alarms = self.false_alarms or FALSE_ALARMS
+        if false_alarms is not None:
+            scale = score_scale(changes.get("good_scores", self.good_scores), false_alarms)
+            changes |= {"image": scale, "false_alarms": false_alarms}
+        if pixel is not None:
+            changes["pixel"] = pixel
+        return dataclasses.replace(self, **changes)
+
+    def _check_region(self, *, fitted: bool) -> None:
+        """Refuse a region where scores are no function of the map, or that leaves the threshold of another one."""
+        if self.score_share is None:
+            msg = f"Expected a model that scores by its map, got {self.model}. Leave out region, or crop the pictures."
+            raise ValueError(msg)
+        if self.region is not None and not fitted:
+            msg = (
+                "Expected no region beside the model's own, whose scores set its threshold, got another one. Set it "
+                "with good pictures: python -m anomalib_mkd.deploy threshold MODEL --region MASK --good FOLDER."
+            )
+            raise ValueError(msg)
+
+
+def read(path: Path | str) -> Metadata:
+    """Read the metadata of an export, and check that its three files belong together.
+
+    Args:
+        path: The ``.xml`` file.
+
+    Raises:
+        FileNotFoundError: If one of the three is missing.
+        ValueError: If one is damaged or from another export.
+    """
+    path = Path(path)
+    if path.suffix != ".xml":
+        msg = f"Expected the .xml file of an export, got {path}. Name that one; its .bin and .json lie beside it."
+        raise ValueError(msg)
+    _finish(path)
+    for suffix in SUFFIXES:
+        if not path.with_suffix(suffix).is_file():
+            msg = (
+                f"Expected {path.with_suffix(suffix)}, got no such file. Export the model again by this version of "
+                "anomalib-mkd, and copy its .xml, .bin and .json together."
+            )
+            raise FileNotFoundError(msg)
+    place = path.with_suffix(".json")
+    try:
+        content = json.loads(place.read_text(encoding="utf-8"))
+        digests = {Path(name).suffix: digest for name, digest in content["files"].items()}
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        msg = f"Expected the JSON of an export in {place}, got {type(error).__name__}: {error}. Export again."
+        raise ValueError(msg) from error
+    for suffix in (".xml", ".bin"):
+        file = path.with_suffix(suffix)
+        if _digest(file) != digests.get(suffix):
+            msg = (
+                f"Expected {file} as it was written with {place.name}, got other content. It is damaged or of another "
+                "export: copy all three files again, or export again."
+            )
+            raise ValueError(msg)
+    return Metadata.from_json(content, place)
+
+
+def write(path: Path | str, model: openvino.Model, metadata: Metadata) -> None:
+    """Write a model with its metadata: all three files, or none.
+
+    A kill at any moment leaves the old export or the new one: :func:`read` finishes what was complete.
+
+    Args:
+        path: The ``.xml`` file, in a folder that exists.
+        model: The graph; gets the metadata as runtime information.
+        metadata: What it knows about itself.
+
+    Raises:
+        OSError: If the folder is not writable or full.
+    """
+    path = Path(path)
+    _finish(path)
+    content = metadata.to_json()
+    model.set_rt_info(json.dumps(content), RT_INFO)
+    model.set_rt_info(metadata.inference_precision or "", PRECISION_INFO)
+    unfinished = path.with_name(f".{path.stem}.unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    try:
+        unfinished.mkdir()
+        openvino.save_model(model, unfinished / path.name, compress_to_fp16=False)
+        graph = [unfinished / path.with_suffix(suffix).name for suffix in (".xml", ".bin")]
+        content["files"] = {file.name: _digest(file) for file in graph}
+        lines = ",\n".join(f"  {json.dumps(name)}: {json.dumps(value)}" for name, value in content.items())
+        description = unfinished / path.with_suffix(".json").name
+        description.write_text(f"{{\n{lines}\n}}\n", encoding="utf-8")
+        for file in (*graph, description):
+            _sync(file)
+        unfinished.rename(_complete(path))
+    except (OSError, RuntimeError) as error:  # OpenVINO raises the latter
+        shutil.rmtree(unfinished, ignore_errors=True)
+        msg = f"Expected to write an export into {path.parent}, got {error}. Free space, or choose another folder."
+        raise OSError(msg) from error
+    _finish(path)
+
+
+def _complete(path: Path) -> Path:
+    return path.with_name(f".{path.stem}.complete")
+
+
+def _finish(path: Path) -> None:
+    """Move a complete new export to its final names, also one that a killed process left."""
+    complete = _complete(path)
+    if not complete.is_dir():
+        return
+    for suffix in SUFFIXES:
+        with suppress(FileNotFoundError):  # moved already
+            (complete / path.with_suffix(suffix).name).replace(path.with_suffix(suffix))
+    with suppress(OSError):
+        complete.rmdir()
+
+
+def _sync(file: Path) -> None:
+    with file.open("rb+") as opened:
+        os.fsync(opened.fileno())
+
+
+def _digest(file: Path) -> str:
+    hashed = sha256()
+    with file.open("rb") as opened:
+        while part := opened.read(1 << 20):
+            hashed.update(part)
+    return hashed.hexdigest()
+
+
+def _tuples(given: dict[str, Any]) -> dict[str, Any]:
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}

@@ -1,0 +1,158 @@
+# Copyright (C) 2026 The anomalib-mkd authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Photos and depth maps as a graph takes them, from files and arrays; what is not clearly one is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from anomalib_mkd.depth.aspect import check_aspect
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+FloatArray: TypeAlias = NDArray[np.float32]
+Picture: TypeAlias = "str | Path | NDArray[Any] | Image.Image"
+"""A file, an array or a PIL image."""
+
+EIGHT_BITS = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"}
+"""Pillow's modes that become RGB without loss of range; anomalib clips the others, of 16 bits or floats, at 255."""
+
+
+def is_many(pictures: object) -> bool:
+    """Return whether something is several pictures: a list, a tuple, or an array of four axes."""
+    return isinstance(pictures, list | tuple) or (not isinstance(pictures, str | Path) and np.ndim(pictures) == 4)  # type: ignore[arg-type]
+
+
+def read_picture(path: Path | str) -> NDArray[np.uint8]:
+    """Read a file as RGB ``(H, W, 3)``, upright where its EXIF data says that it lies.
+
+    Args:
+        path: Any format that Pillow reads, with 8 bits per channel.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it cannot be read, or has more bits.
+    """
+    try:
+        with Image.open(path) as opened:
+            return _as_rgb(opened, path)
+    except FileNotFoundError:
+        raise
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:  # what Pillow's readers raise
+        msg = f"Expected a readable picture in {path}, got {type(error).__name__}: {error}. Save it again."
+        raise ValueError(msg) from error
+
+
+def read_region(path: Path | str) -> NDArray[np.bool_]:
+    """Read a mask ``(H, W)``: the pixels of a picture that are not black; errors as for :func:`read_picture`."""
+    return np.asarray(read_picture(path).max(axis=-1) > 0)
+
+
+def photo(picture: Picture) -> FloatArray:
+    """Convert one photo to ``(1, 3, H, W)`` in 0..1.
+
+    Args:
+        picture: A file or a PIL image of 8 bits per channel, or an array in RGB ``(H, W, 3)`` or ``(3, H, W)``: uint8,
+            or floats in 0..1.
+
+    Raises:
+        ValueError: If it is anything else.
+    """
+    if isinstance(picture, str | Path):
+        array: NDArray[Any] = read_picture(picture)
+    elif isinstance(picture, Image.Image):
+        array = _as_rgb(picture, "the picture")
+    else:
+        array = np.asarray(picture)
+    if array.ndim == 4 and len(array) == 1:
+        array = array[0]
+    if array.ndim != 3 or not array.size or 3 not in {array.shape[0], array.shape[-1]}:
+        msg = f"Expected an RGB photo (H, W, 3) or (3, H, W), got the shape {array.shape}. Convert it to RGB."
+        raise ValueError(msg)
+    if array.shape[-1] == 3:
+        array = array.transpose(2, 0, 1)
+    values: FloatArray = np.ascontiguousarray(array[None], np.float32)
+    if array.dtype == np.uint8:
+        values /= 255
+        return values
+    if array.dtype.kind != "f":
+        msg = (
+            f"Expected a photo of uint8, or of floats in 0..1, got {array.dtype}. Divide by its largest possible value."
+        )
+        raise ValueError(msg)
+    low, high = float(array.min()), float(array.max())
+    if not (low >= 0 and high <= 1):  # NaN, too
+        msg = f"Expected a photo of floats in 0..1, got {low:g} to {high:g}. Divide by the largest possible value."
+        raise ValueError(msg)
+    return values
+
+
+def photo_with_depth(
+    image: Picture | None, depth: Any, source: Callable[[Path], NDArray[Any]] | None = None
+) -> tuple[FloatArray, FloatArray]:
+    """Convert one photo and its depth; see :func:`photo` and :func:`depth_map`.
+
+    Raises:
+        TypeError: If one of the two is missing.
+        ValueError: If one is wrong, or their aspect ratios differ.
+    """
+    if image is None or depth is None:
+        msg = (
+            f"Expected a photo and its depth, got no {'image' if image is None else 'depth'}. Pass both on every call."
+        )
+        raise TypeError(msg)
+    pair = photo(image), depth_map(depth, source)
+    check_aspect(pair[0].shape[2:], pair[1].shape[2:])
+    return pair
+
+
+def depth_map(depth: Any, source: Callable[[Path], NDArray[Any]] | None = None) -> FloatArray:
+    """Convert one depth map to ``(1, C, H, W)``.
+
+    Args:
+        depth: A file, or floats ``(H, W)``, ``(1, H, W)``, ``(3, H, W)`` or ``(H, W, 3)``, NaN where missing.
+        source: Reads and prepares files; None: they hold what the model expects.
+
+    Raises:
+        ValueError: If it is anything else, or everything is missing.
+    """
+    array = np.asarray((source or _read_depth)(Path(depth)) if isinstance(depth, str | Path) else depth)
+    if array.ndim == 4 and len(array) == 1:
+        array = array[0]
+    if array.ndim == 2:
+        array = array[None]
+    if array.ndim == 3 and array.shape[0] not in {1, 3}:
+        array = array.transpose(2, 0, 1)
+    if array.ndim != 3 or array.shape[0] not in {1, 3} or not array.size:
+        msg = f"Expected a depth map (H, W) or points (H, W, 3), got the shape {np.shape(array)}. Reshape it."
+        raise ValueError(msg)
+    if array.dtype.kind != "f":
+        msg = f"Expected depth as floats in the unit of training, got {array.dtype}. Multiply it by the unit per step."
+        raise ValueError(msg)
+    if not np.isfinite(array).any():
+        msg = "Expected a depth map with measured points, got none that is finite. Scan the part again."
+        raise ValueError(msg)
+    return np.ascontiguousarray(array[None], np.float32)
+
+
+def _read_depth(path: Path) -> NDArray[Any]:
+    from anomalib_mkd.depth.reading import read_depth  # noqa: PLC0415  # TIFF and Eyecandies need packages of their own
+
+    return read_depth(path)
+
+
+def _as_rgb(image: Image.Image, place: Path | str) -> NDArray[np.uint8]:
+    if image.mode not in EIGHT_BITS:
+        msg = (
+            f"Expected 8 bits per channel in {place}, got Pillow's mode {image.mode!r}. Convert it to 8 bits as for "
+            "training."
+        )
+        raise ValueError(msg)
+    return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))

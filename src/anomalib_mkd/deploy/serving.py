@@ -1,0 +1,70 @@
+# Copyright (C) 2026 The anomalib-mkd authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Folders and configuration by which OpenVINO Model Server serves an export."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from anomalib_mkd.deploy.metadata import SUFFIXES, read
+from anomalib_mkd.files import whole
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+def lay_out(path: Path | str, folder: Path | str, name: str | None = None) -> Path:
+    """Add an export to the folder of a server, as the next version of its name.
+
+    A running server loads a new version by itself, and keeps the old one until that is done. Thresholds are in the
+    graph and are served; region and smallest area are not.
+
+    Args:
+        path: The ``.xml`` file.
+        folder: The server's folder: ``<name>/<version>/`` and ``config.json`` with all names.
+        name: Name of the model in requests; its class if ``None``.
+
+    Returns:
+        The configuration, for the server's ``--config_path``.
+
+    Raises:
+        ValueError: If the export is damaged, has a region or a smallest area, or the configuration is not ours.
+    """
+    path, folder = Path(path), Path(folder)
+    metadata = read(path)
+    if metadata.region is not None or metadata.smallest_area:
+        msg = f"Expected a model without region and smallest area, got {path} with one. A server applies neither."
+        raise ValueError(msg)
+    name = name or metadata.model
+    own = folder / name
+    own.mkdir(parents=True, exist_ok=True)
+    version = 1 + max((int(each.name) for each in own.iterdir() if each.name.isdecimal()), default=0)
+    config = folder / "config.json"
+    entries = _others(config, name)
+    unfinished = own / f".{version}"
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir()
+    for suffix in SUFFIXES:
+        shutil.copy2(path.with_suffix(suffix), unfinished)
+    unfinished.rename(own / str(version))
+    plugin = {"INFERENCE_PRECISION_HINT": metadata.inference_precision} if metadata.inference_precision else {}
+    entries.append({"config": {"name": name, "base_path": str(own.resolve()), "plugin_config": plugin}})
+    with whole(config) as file:
+        file.write_text(json.dumps({"model_config_list": entries}, indent=2) + "\n", encoding="utf-8")
+    return config
+
+
+def _others(config: Path, name: str) -> list[Any]:
+    """Return the entries of the other models."""
+    if not config.exists():
+        return []
+    try:
+        entries: Iterable[Any] = json.loads(config.read_text(encoding="utf-8"))["model_config_list"]
+        return [entry for entry in entries if entry["config"]["name"] != name]
+    except (ValueError, KeyError, TypeError) as error:
+        msg = f"Expected the configuration of a model server in {config}, got {type(error).__name__}: {error}. Move it."
+        raise ValueError(msg) from error

@@ -1,0 +1,171 @@
+# Copyright (C) 2026 The anomalib-mkd authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""The commands on exported models."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from anomalib_mkd.deploy import Inferencer
+from anomalib_mkd.deploy.__main__ import main
+from anomalib_mkd.deploy.metadata import read
+from anomalib_mkd.thresholds import threshold_from_good
+from tests.exports import METADATA, picture, write_export
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+LEVELS = [60, 70, 80, 90, 100, 110]
+
+
+@pytest.fixture
+def export(tmp_path: Path) -> Path:
+    return write_export(tmp_path)
+
+
+@pytest.fixture
+def good(tmp_path: Path) -> Path:
+    """Uniform pictures, whose right half is darker."""
+    (tmp_path / "good" / "deep").mkdir(parents=True)
+    for level in LEVELS:
+        array = np.full((20, 30, 3), level, np.uint8)
+        array[:, 15:] = level // 2
+        Image.fromarray(array).save(tmp_path / "good" / "deep" / f"{level}.png")
+    (tmp_path / "good" / "notes.txt").write_text("not a picture")
+    (tmp_path / "good" / "._60.png").write_bytes(b"of macOS")
+    return tmp_path / "good"
+
+
+def run(*arguments: Any, code: int = 0) -> None:
+    assert main([str(argument) for argument in arguments]) == code
+
+
+def test_the_threshold_is_shown(export: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = export.with_suffix(".json").read_bytes()
+    run("threshold", export)
+    assert capsys.readouterr().out == "now: threshold 0.5, for 1 % false alarms; 0 of 20 good pictures lie above\n"
+    assert export.with_suffix(".json").read_bytes() == before
+
+
+def test_the_threshold_moves_and_both_inferencers_follow(export: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from anomalib.deploy import OpenVINOInferencer  # seconds
+
+    run("threshold", export, "--false-alarms", 0.2)
+    before, after = capsys.readouterr().out.splitlines()
+    expected = threshold_from_good(METADATA.good_scores, 0.2)
+    assert before.startswith("before: threshold 0.5, for 1 % false alarms")
+    assert after.startswith(f"after: threshold {expected:.6g}, for 20 % false alarms; ")
+    assert read(export).image.threshold == expected
+    part = picture()
+    score = Inferencer(export).predict(part).score
+    assert score == pytest.approx(read(export).image.scaled(0.2))
+    assert OpenVINOInferencer(export, "CPU").predict(part).pred_score.item() == pytest.approx(score)
+
+
+def test_a_threshold_is_a_score_of_the_model(export: Path) -> None:
+    array = np.full((4, 4, 3), 0.55)
+    score = Inferencer(export).predict(array).score
+    run("threshold", export, "--threshold", score)
+    assert Inferencer(export).predict(array).score == pytest.approx(0.5)
+    assert read(export).false_alarms is None
+
+
+def test_good_pictures_set_the_thresholds(export: Path, good: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run("threshold", export, "--good", good, "--false-alarms", 0.05)
+    found = read(export)
+    np.testing.assert_allclose(found.good_scores, np.array(LEVELS) / 255, rtol=1e-5)
+    assert found.image.threshold == pytest.approx(threshold_from_good(found.good_scores, 0.05))
+    assert found.pixel.threshold == pytest.approx(np.median(LEVELS) / 255, rel=1e-4)
+    assert "0 of 6 good pictures lie above" in capsys.readouterr().out.splitlines()[1]
+
+
+def test_good_pictures_are_measured_in_the_new_region(export: Path, good: Path, tmp_path: Path) -> None:
+    mask = np.zeros((20, 30), np.uint8)
+    mask[:, 15:] = 1
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    for _ in range(2):  # also in place of another region
+        run("threshold", export, "--good", good, "--region", tmp_path / "mask.png", "--smallest-area", 4)
+        found = read(export)
+        np.testing.assert_allclose(found.good_scores, np.array([level // 2 for level in LEVELS]) / 255, rtol=1e-4)
+        assert found.pixel.threshold == pytest.approx(found.image.raw(0.5), rel=0.5)
+        np.testing.assert_array_equal(found.region.mask, mask)
+        assert found.smallest_area == 4
+    run("threshold", export, "--region", tmp_path / "mask.png", code=1)  # the threshold is that of the old region
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        *((["--false-alarms", share], "Expected false_alarms > 0 and < 0.5") for share in ("0", "1", "2", "nan")),
+        (["--threshold", "1"], "Expected threshold > 0 and < 1"),
+        (["--threshold", "0.5", "--false-alarms", "0.1"], "Expected one rule"),
+        (["--smallest-area", "-1"], "Expected smallest_area >= 0"),
+        (["--region", "missing.png"], "missing.png"),
+        (["--good", "missing"], "Expected pictures"),
+    ],
+)
+def test_senseless_wishes_are_one_sentence(
+    export: Path, capsys: pytest.CaptureFixture[str], words: list[str], message: str
+) -> None:
+    before = {file.name: file.read_bytes() for file in export.parent.iterdir()}
+    run("threshold", export, *words, code=1)
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert {file.name: file.read_bytes() for file in export.parent.iterdir()} == before
+
+
+def test_one_good_picture_is_too_few(export: Path, good: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for level in LEVELS[1:]:
+        (good / "deep" / f"{level}.png").unlink()
+    run("threshold", export, "--good", good, code=1)
+    assert "Expected the scores of at least 5 good parts, got 1" in capsys.readouterr().err
+    shutil.rmtree(good)
+    good.mkdir()
+    run("threshold", export, "--good", good, code=1)
+    assert "got none. Name a folder of good ones" in capsys.readouterr().err
+
+
+def test_pictures_are_predicted(export: Path, good: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Image.fromarray(picture(spot=(slice(5, 10), slice(10, 30)))).save(good / "bad.png")
+    run("predict", export, good / "bad.png", good / "deep" / "60.png", good / "notes.txt", code=1)
+    found = capsys.readouterr()
+    rows = [line.split(",") for line in found.out.splitlines()[1:]]
+    assert [row[1] for row in rows] == ["bad", "good", "error"]
+    assert rows[0][2:] == ["0.9167", "10 5 30 10"]
+    assert "Expected a readable picture" in found.err
+
+
+def test_a_server_gets_versions_and_one_configuration(export: Path, tmp_path: Path) -> None:
+    served = tmp_path / "served"
+    run("serve", export, served, "--name", "left")
+    run("serve", export, served)
+    run("threshold", export, "--false-alarms", 0.2)
+    run("serve", export, served)
+    content = json.loads((served / "config.json").read_text())
+    entries = {entry["config"]["name"]: entry["config"] for entry in content["model_config_list"]}
+    assert {*entries} == {"left", "MixedDistillation"}
+    own = served / "MixedDistillation"
+    assert entries["MixedDistillation"]["base_path"] == str(own)
+    assert entries["MixedDistillation"]["plugin_config"] == {"INFERENCE_PRECISION_HINT": "f32"}
+    assert sorted(folder.name for folder in own.iterdir()) == ["1", "2"]
+    assert [read(own / version / "model.xml").false_alarms for version in "12"] == [0.01, 0.2]
+
+
+def test_what_a_server_does_not_apply_is_refused(
+    export: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "served").mkdir()
+    (tmp_path / "served" / "config.json").write_text("{}")
+    run("serve", export, tmp_path / "served", code=1)
+    assert "Expected the configuration of a model server" in capsys.readouterr().err
+    run("threshold", export, "--smallest-area", 3)
+    run("serve", export, tmp_path / "other", code=1)
+    assert "Expected a model without region and smallest area" in capsys.readouterr().err

@@ -1,0 +1,217 @@
+# Copyright (C) 2026 The anomalib-mkd authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Three files that belong together, and what their metadata may be changed to."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from anomalib_mkd.deploy import metadata as module
+from anomalib_mkd.deploy.graph import load
+from anomalib_mkd.deploy.metadata import Metadata, Region, read, write
+from anomalib_mkd.thresholds import Scale
+from tests.exports import METADATA, graph, write_export
+
+OTHER = dataclasses.replace(METADATA, image=Scale(0.7, 0.2))
+
+
+def test_everything_comes_back(tmp_path: Path) -> None:
+    mask = np.zeros((7, 9), bool)
+    mask[2:4, 3:8] = True
+    metadata = dataclasses.replace(METADATA, region=Region.of(mask), smallest_area=3, categories=('"ü" <b>&', "\\"))
+    write(tmp_path / "model.xml", graph(metadata), metadata)
+    assert read(tmp_path / "model.xml") == metadata
+    assert load(tmp_path / "model.xml")[1] == metadata
+    np.testing.assert_array_equal(read(tmp_path / "model.xml").region.mask, mask)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["model.bin", "model.json", "model.xml"]
+
+
+@pytest.mark.parametrize("suffix", [".xml", ".bin", ".json"])
+def test_a_missing_file_is_named(tmp_path: Path, suffix: str) -> None:
+    path = write_export(tmp_path)
+    path.with_suffix(suffix).unlink()
+    with pytest.raises(
+        FileNotFoundError, match=rf"Expected .*model\{suffix}, got no such file. Export the model again"
+    ):
+        read(path)
+
+
+def test_a_truncated_graph_is_refused(tmp_path: Path) -> None:
+    path = write_export(tmp_path)
+    binary = path.with_suffix(".bin")
+    binary.write_bytes(binary.read_bytes()[:-1])
+    with pytest.raises(
+        ValueError, match=r"Expected .*model\.bin as it was written with model\.json, got other content"
+    ):
+        read(path)
+
+
+def test_the_json_of_another_model_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    other = write_export(tmp_path / "other", image=OTHER.image)
+    path = write_export(tmp_path)
+    other.with_suffix(".json").replace(path.with_suffix(".json"))
+    with pytest.raises(ValueError, match=r"Expected .*model\.xml as it was written with model\.json"):
+        load(path)
+
+
+def test_an_edited_json_is_refused(tmp_path: Path) -> None:
+    path = write_export(tmp_path)
+    content = json.loads(path.with_suffix(".json").read_text())
+    content["image"]["threshold"] = 9.0
+    path.with_suffix(".json").write_text(json.dumps(content))
+    assert read(path).image.threshold == 9.0
+    with pytest.raises(ValueError, match=r"Do not edit it: use python -m anomalib_mkd\.deploy threshold"):
+        load(path)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", "null", '{"files": 3}', "\xff"])
+def test_what_is_no_json_of_an_export_is_refused(tmp_path: Path, text: str) -> None:
+    path = write_export(tmp_path)
+    path.with_suffix(".json").write_bytes(text.encode("latin-1"))
+    with pytest.raises(ValueError, match=r"Expected the JSON of an export in .*model\.json.*Export again"):
+        read(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format": 2}, r"Expected format 1 in place, got 2\. Use the anomalib-mkd that exported it"),
+        ({"image": None}, "Expected all that an export writes in place"),
+        ({"image": {"threshold": 1.0, "scale": 0.0}}, r"got ValueError: Expected a finite threshold and a scale > 0"),
+        ({"inputs": {"image": {"channel": 3}}}, "Expected all that an export writes in place, got TypeError"),
+    ],
+)
+def test_unknown_content_is_refused(change: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Metadata.from_json(METADATA.to_json() | change, "place")
+    with pytest.raises(ValueError, match="got KeyError: 'model'"):
+        Metadata.from_json({"format": 1}, "place")
+
+
+def test_an_onnx_file_is_no_export_of_three(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"Expected the \.xml file of an export, got .*model\.onnx"):
+        read(tmp_path / "model.onnx")
+
+
+@pytest.mark.parametrize("moved", [0, 1, 2, 3])
+def test_a_kill_between_renames_leaves_the_new_export(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moved: int
+) -> None:
+    path = write_export(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_finish", lambda _: None)
+        write(path, graph(OTHER), OTHER)
+    complete = tmp_path / ".model.complete"
+    for suffix in module.SUFFIXES[:moved]:
+        (complete / f"model{suffix}").replace(path.with_suffix(suffix))
+    assert load(path)[1] == OTHER
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_a_failed_write_leaves_the_old_export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_export(tmp_path)
+
+    def fail(_: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(module, "_sync", fail)
+    with pytest.raises(OSError, match=r"Expected to write an export into .*No space left.*Free space"):
+        write(path, graph(OTHER), OTHER)
+    assert load(path)[1] == METADATA
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+KILLED = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[2])
+from tests.exports import METADATA, graph
+from anomalib_mkd.deploy.metadata import write
+from anomalib_mkd.thresholds import Scale
+import dataclasses
+path = Path(sys.argv[1])
+print("ready", flush=True)
+number = 1000 * int(sys.argv[3])
+while True:
+    number += 1
+    metadata = dataclasses.replace(METADATA, image=Scale(float(number), 0.2))
+    write(path, graph(metadata), metadata)
+"""
+
+
+@pytest.mark.slow
+def test_kill_9_at_any_moment_leaves_a_whole_export(tmp_path: Path) -> None:
+    path = write_export(tmp_path)
+    found = set()
+    for attempt in range(6):
+        command = [sys.executable, "-c", KILLED, str(path), str(Path(__file__).parents[3]), str(attempt)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as process:  # noqa: S603
+            assert process.stdout is not None
+            process.stdout.readline()
+            time.sleep(0.1 + 0.0737 * attempt)
+            os.kill(process.pid, signal.SIGKILL)
+        found.add(load(path)[1].image.threshold)
+    assert len(found) > 1
+
+
+def test_the_threshold_moves_to_a_score() -> None:
+    moved = METADATA.adjusted(threshold=METADATA.image.scaled(0.62))
+    assert moved.image.threshold == pytest.approx(0.62)
+    assert moved.image.scale == METADATA.image.scale
+    assert moved.false_alarms is None
+
+
+def test_the_threshold_moves_to_a_share_of_false_alarms() -> None:
+    few, many = (METADATA.adjusted(false_alarms=share) for share in (0.001, 0.2))
+    assert few.image.threshold > METADATA.adjusted(false_alarms=0.01).image.threshold > many.image.threshold
+    assert few.false_alarms == 0.001
+    new = METADATA.adjusted(good_scores=[2.0, 1.0, 3.0, 2.5, 1.5])
+    assert new.good_scores == (1.0, 1.5, 2.0, 2.5, 3.0)
+    assert new.false_alarms == METADATA.false_alarms
+    assert new.image.threshold > 2
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        *(({"false_alarms": share}, "Expected false_alarms > 0 and < 0.5") for share in (0, 1, 2, float("nan"), -0.1)),
+        ({"threshold": 1.0}, "Expected threshold > 0 and < 1"),
+        ({"threshold": float("nan")}, "Expected threshold > 0 and < 1"),
+        ({"threshold": 0.4, "false_alarms": 0.1}, "Expected one rule for the threshold"),
+        ({"smallest_area": -1}, "Expected smallest_area >= 0"),
+        ({"smallest_area": 1.5}, "Expected smallest_area >= 0"),
+        ({"good_scores": [0.3]}, "1"),
+        ({"good_scores": [0.3, 0.2, float("nan"), 0.1, 0.2]}, "finite"),
+    ],
+)
+def test_refuses_senseless_changes(change: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        METADATA.adjusted(**change)  # type: ignore[arg-type]
+
+
+def test_a_region_belongs_to_scores_of_a_map() -> None:
+    region = Region.of(np.ones((2, 2)))
+    with pytest.raises(ValueError, match="Expected a model that scores by its map, got Mkd"):
+        dataclasses.replace(METADATA, model="Mkd", score_share=None).adjusted(region=region)
+    own = METADATA.adjusted(region=region)
+    with pytest.raises(ValueError, match="Expected no region beside the model's own"):
+        own.adjusted(region=region)
+    assert own.adjusted(region=region, good_scores=[0.1, 0.2, 0.3, 0.4, 0.5]).region == region
+
+
+@pytest.mark.parametrize("mask", [np.zeros((3, 3)), np.ones((3, 3, 3)), np.ones(4)])
+def test_refuses_what_is_no_region(mask: np.ndarray) -> None:
+    with pytest.raises(ValueError, match=r"Expected a region \(H, W\)"):
+        Region.of(mask)

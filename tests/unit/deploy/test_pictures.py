@@ -1,0 +1,174 @@
+# Copyright (C) 2026 The anomalib-mkd authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""What becomes a photo or a depth map, and what is refused."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+from PIL import Image
+
+from anomalib_mkd.deploy.pictures import depth_map, is_many, photo, photo_with_depth, read_picture, read_region
+from anomalib_mkd.depth import DepthSource
+from tests.depth_folders import SIZE, scan
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PHOTO = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+SCALED = PHOTO.transpose(2, 0, 1)[None] / np.float32(255)
+DEPTH = np.full((10, 15), 1.5, dtype=np.float32)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        PHOTO,
+        PHOTO.transpose(2, 0, 1),
+        PHOTO[None],
+        Image.fromarray(PHOTO),
+        PHOTO / np.float32(255),
+        PHOTO / 255.0,
+        (PHOTO / np.float32(255)).transpose(2, 0, 1),
+        torch.from_numpy(SCALED),
+    ],
+    ids=["bytes", "channels first", "batch of one", "PIL", "floats", "doubles", "floats, channels first", "tensor"],
+)
+def test_photos_in_any_form_are_one(given: Any) -> None:
+    found = photo(given)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, SCALED, atol=1e-7)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr"])
+def test_files_of_8_bits_are_read(tmp_path: Path, mode: str) -> None:
+    suffix = "jpg" if mode in {"CMYK", "YCbCr"} else "png"
+    Image.fromarray(PHOTO).convert(mode).save(tmp_path / f"part.{suffix}")
+    with Image.open(tmp_path / f"part.{suffix}") as opened:
+        np.testing.assert_array_equal(read_picture(tmp_path / f"part.{suffix}"), np.asarray(opened.convert("RGB")))
+    assert photo(str(tmp_path / f"part.{suffix}")).shape == SCALED.shape
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_turned_file_is_read_upright(tmp_path: Path, orientation: int) -> None:
+    turns = {3: 2, 6: 1, 8: 3}
+    lying = np.rot90(PHOTO, turns.get(orientation, 0))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(lying).save(tmp_path / "part.png", exif=exif)
+    if orientation in {1, *turns}:
+        np.testing.assert_array_equal(read_picture(tmp_path / "part.png"), PHOTO)
+    else:
+        assert read_picture(tmp_path / "part.png").shape == ((20, 30, 3) if orientation < 5 else (30, 20, 3))
+
+
+@pytest.mark.parametrize(
+    ("values", "mode"),
+    [
+        (np.full((4, 6), 9000, np.uint16), "I;16"),
+        (np.full((4, 6), 9000, np.int32), "I"),
+        (np.full((4, 6), 0.5, np.float32), "F"),
+    ],
+)
+def test_files_of_more_bits_are_refused(tmp_path: Path, values: Any, mode: str) -> None:
+    tifffile.imwrite(tmp_path / "deep.tif", values)
+    with pytest.raises(ValueError, match=f"Expected 8 bits per channel in .*deep.tif, got Pillow's mode '{mode}'"):
+        photo(tmp_path / "deep.tif")
+    with pytest.raises(ValueError, match="Expected 8 bits per channel in the picture"):
+        photo(Image.fromarray(values))
+
+
+@pytest.mark.parametrize("cut", [0, 10, 400])
+def test_files_that_cannot_be_read_are_named(tmp_path: Path, cut: int) -> None:
+    Image.fromarray(PHOTO).save(tmp_path / "whole.jpg")
+    (tmp_path / "cut.jpg").write_bytes((tmp_path / "whole.jpg").read_bytes()[:cut])
+    with pytest.raises(ValueError, match=r"Expected a readable picture in .*cut\.jpg, got \w+Error.*Save it again"):
+        photo(tmp_path / "cut.jpg")
+    with pytest.raises(FileNotFoundError, match=r"missing\.png"):
+        photo(tmp_path / "missing.png")
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (PHOTO[..., 0], r"Expected an RGB photo .*got the shape \(20, 30\)"),
+        (np.concatenate([PHOTO, PHOTO[..., :1]], -1), r"got the shape \(20, 30, 4\)"),
+        (PHOTO[:0], r"got the shape \(0, 30, 3\)"),
+        (np.stack([PHOTO, PHOTO]), r"got the shape \(2, 20, 30, 3\)"),
+        (PHOTO.astype(np.uint16), "Expected a photo of uint8, or of floats in 0..1, got uint16"),
+        (PHOTO.astype(np.int64), "got int64"),
+        (PHOTO > 9, "got bool"),
+        (PHOTO.astype(np.float32), "Expected a photo of floats in 0..1, got 0 to 255"),
+        (SCALED - 0.1, "Expected a photo of floats in 0..1, got -0.1"),
+        (np.where(SCALED > 0.5, np.nan, SCALED), "got nan to nan"),
+        (None, "Expected an RGB photo"),
+    ],
+)
+def test_refuses_what_is_no_photo(given: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        photo(given)
+
+
+def test_many_are_lists_and_arrays_of_four_axes() -> None:
+    assert all(map(is_many, ([PHOTO], (PHOTO,), PHOTO[None], torch.from_numpy(SCALED))))
+    assert not any(map(is_many, (PHOTO, "part.png", Image.fromarray(PHOTO))))
+
+
+def test_a_region_is_what_is_not_black(tmp_path: Path) -> None:
+    mask = PHOTO[..., 0] > 99
+    Image.fromarray(mask).save(tmp_path / "region.png")
+    np.testing.assert_array_equal(read_region(tmp_path / "region.png"), mask)
+
+
+@pytest.mark.parametrize(
+    ("given", "shape"),
+    [
+        (DEPTH, (1, 1, 10, 15)),
+        (DEPTH[None], (1, 1, 10, 15)),
+        (np.stack([DEPTH] * 3, axis=-1), (1, 3, 10, 15)),
+        (torch.ones(1, 1, 10, 15), (1, 1, 10, 15)),
+    ],
+    ids=["map", "one channel", "points", "tensor"],
+)
+def test_depth_in_any_form_keeps_its_values(given: Any, shape: tuple[int, ...]) -> None:
+    depths = depth_map(given)
+    assert depths.shape == shape
+    np.testing.assert_array_equal(np.sort(depths.ravel()), np.sort(np.asarray(given, dtype=np.float32).ravel()))
+
+
+def test_a_scan_is_prepared_as_in_training(tmp_path: Path) -> None:
+    np.save(tmp_path / "scan.npy", scan(0, bump=True))
+    source = DepthSource(removal_distance=0.004)
+    depths = depth_map(tmp_path / "scan.npy", source)
+    assert depths.shape == (1, 1, SIZE, SIZE)
+    np.testing.assert_array_equal(depths[0], source(tmp_path / "scan.npy"))
+    assert depth_map(tmp_path / "scan.npy").shape == (1, 3, SIZE, SIZE)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (DEPTH[0], "Expected a depth map"),
+        (np.ones((2, 1, 10, 15)), "Expected a depth map"),
+        (np.ones((10, 15), np.uint8), "Expected depth as floats in the unit of training, got uint8"),
+        (np.ones((10, 15), np.int16), "got int16"),
+        (np.full((10, 15), np.nan), "Expected a depth map with measured points"),
+    ],
+)
+def test_refuses_what_is_no_depth(given: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        depth_map(given)
+
+
+def test_a_pair_has_both_of_one_section() -> None:
+    with pytest.raises(TypeError, match=r"got no depth\. Pass both on every call"):
+        photo_with_depth(PHOTO, None)
+    with pytest.raises(TypeError, match="got no image"):
+        photo_with_depth(None, DEPTH)
+    with pytest.raises(ValueError, match="aspect ratio in the depth map, got 15x10 for an image of 20x30"):
+        photo_with_depth(PHOTO, DEPTH.T)
