@@ -145,6 +145,13 @@ def test_our_import_may_come_first(installed: Environment) -> None:
     )
 
 
+@pytest.mark.parametrize("module", ["anomalib_mkd.training.mixin", "anomalib_mkd.export.mixin"])
+def test_a_module_that_the_models_need_may_come_first(installed: Environment, module: str) -> None:
+    """The hook then fires while that module's package is being loaded, and registers nevertheless."""
+    result = installed.run(f"import {module}, anomalib.models; assert 'mkd' in anomalib.models.list_models()")
+    assert "could not register" not in result.stderr
+
+
 def test_the_switch_and_the_dotted_name(installed: Environment) -> None:
     """Without the hook anomalib is as it was, and the dotted name still works."""
     installed.run(
