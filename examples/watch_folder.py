@@ -1,0 +1,249 @@
+# Copyright (C) 2026 The anomalib-mkd authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Predict on every picture that a camera writes into a folder, once each: over restarts, power cuts and kill -9.
+
+A picture is its name, size and time of last change. Its row is on the disk before the picture counts as done, and no
+row is written twice, so a watcher that was killed goes on where it was. The folder itself is the long queue: in memory
+wait at most ``--queue`` pictures. One watcher per file of results.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+import queue
+import signal
+import sqlite3
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from anomalib_mkd.deploy import Inferencer
+from anomalib_mkd.deploy.pictures import read_picture
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+
+
+class Key(NamedTuple):
+    """What makes a picture one that was seen: another size or time is another picture."""
+
+    name: str
+    size: int
+    changed: int
+
+
+class Row(NamedTuple):
+    """One result; ``seconds`` are those from the file's last change to the verdict."""
+
+    name: str
+    size: int
+    changed: int
+    verdict: str
+    score: float | None
+    boxes: str
+    seconds: float
+    message: str
+
+
+class SqliteResults:
+    """Rows in a table ``results`` of SQLite, whose key is the picture."""
+
+    def __init__(self, path: Path) -> None:
+        self.base = sqlite3.connect(path, isolation_level=None)  # every statement is a transaction
+        self.base.execute("PRAGMA journal_mode=WAL")
+        self.base.execute("PRAGMA synchronous=FULL")
+        self.base.execute(
+            f"CREATE TABLE IF NOT EXISTS results ({', '.join(Row._fields)}, PRIMARY KEY (name, size, changed))"
+        )
+
+    def keys(self) -> Iterator[Key]:
+        """Return the pictures that are done."""
+        return (Key(*row) for row in self.base.execute("SELECT name, size, changed FROM results"))
+
+    def add(self, row: Row) -> None:
+        """Write one row to the disk."""
+        self.base.execute(f"INSERT OR IGNORE INTO results VALUES ({', '.join('?' * len(row))})", row)  # noqa: S608
+
+    def close(self) -> None:
+        """Close the file."""
+        self.base.close()
+
+
+class CsvResults:
+    """Rows in a CSV file, a line each; a line that a power cut left unfinished is removed."""
+
+    def __init__(self, path: Path) -> None:
+        text = path.read_bytes() if path.exists() else b""
+        whole = text[: text.rfind(b"\n") + 1]
+        if whole != text:
+            os.truncate(path, len(whole))
+        self.rows = list(csv.reader(whole.decode().splitlines()))[1:]
+        self.file = path.open("a", newline="", encoding="utf-8")
+        self.writer = csv.writer(self.file, lineterminator="\n")
+        if not whole:
+            self._write(Row._fields)
+
+    def keys(self) -> Iterator[Key]:
+        """Return the pictures that are done."""
+        return (Key(row[0], int(row[1]), int(row[2])) for row in self.rows)
+
+    def add(self, row: Row) -> None:
+        """Write one row to the disk."""
+        self._write(row)
+
+    def close(self) -> None:
+        """Close the file."""
+        self.file.close()
+
+    def _write(self, cells: tuple[Any, ...]) -> None:
+        self.writer.writerow(cells)
+        self.file.flush()
+        os.fsync(self.file.fileno())
+
+
+class Watcher(threading.Thread):
+    """Finds complete new pictures, oldest first, reads them, and waits while the queue is full.
+
+    Args:
+        folder: What the camera writes to; folders inside count.
+        done: Pictures not to read.
+        waiting: Receives key and picture, or key and the error of reading it.
+        stop: Ends the thread.
+        settle: Seconds for which a file must not have changed.
+        poll: Seconds between looks.
+    """
+
+    def __init__(
+        self, folder: Path, done: set[Key], waiting: queue.Queue[Any], stop: threading.Event, settle: float, poll: float
+    ) -> None:
+        super().__init__(daemon=True)
+        self.folder, self.done, self.waiting, self.stop = folder, done, waiting, stop
+        self.settle, self.poll = settle, poll
+        self.passed_on: set[Key] = set()
+        self.since: dict[Key, float] = {}
+        self.failure: BaseException | None = None
+
+    def run(self) -> None:
+        """Look until told to stop."""
+        try:
+            while not self.stop.is_set():
+                self.look()
+                self.stop.wait(self.poll)
+        except BaseException as error:  # noqa: BLE001  # the main thread raises it
+            self.failure = error
+
+    def look(self) -> None:
+        """Pass on what is new and complete."""
+        new = sorted(
+            ((key, path) for path in self.folder.rglob("*") if (key := self.key(path)) and self.is_new(key)),
+            key=lambda entry: (entry[0].changed, entry[0].name),
+        )
+        now = time.monotonic()
+        self.since = {key: self.since.get(key, now) for key, _ in new}
+        for key, path in new:
+            if self.stop.is_set():
+                return
+            if now - self.since[key] < self.settle:
+                continue
+            try:
+                found: Any = read_picture(path)
+            except FileNotFoundError:
+                continue  # renamed or taken away
+            except (ValueError, OSError) as error:
+                found = error
+            if self.key(path) == key:  # otherwise it was still being written: another picture now
+                self.pass_on(key, found)
+
+    def key(self, path: Path) -> Key | None:
+        """Identify a picture; None if it is none, or gone."""
+        if path.suffix.lower() not in SUFFIXES or path.name.startswith("."):
+            return None
+        try:
+            state = path.stat()
+        except FileNotFoundError:
+            return None
+        return Key(printable(str(path.relative_to(self.folder))), state.st_size, state.st_mtime_ns)
+
+    def is_new(self, key: Key) -> bool:
+        """Return whether a picture is neither done nor waiting."""
+        return key not in self.done and key not in self.passed_on
+
+    def pass_on(self, key: Key, found: Any) -> None:
+        """Wait for room in the queue."""
+        while not self.stop.is_set():
+            try:
+                self.waiting.put((key, found), timeout=0.2)
+            except queue.Full:
+                continue
+            self.passed_on.add(key)
+            return
+
+
+def printable(text: str) -> str:
+    """Make one line of a text, which UTF-8 can write: names of files may be anything."""
+    return " ".join(text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace").splitlines())
+
+
+def result(inferencer: Inferencer, key: Key, found: Any) -> Row:
+    """Predict on a picture; what cannot be read or predicted on is an error in its row, not lost."""
+    verdict, score, boxes, message = "error", None, "", ""
+    try:
+        if isinstance(found, Exception):
+            raise found
+        prediction = inferencer.predict(found)
+        verdict, score = "bad" if prediction.bad else "good", round(prediction.score, 4)
+        boxes = "; ".join(f"{box.left} {box.top} {box.right} {box.bottom}" for box in prediction.boxes)
+    except (
+        ValueError,
+        OSError,
+    ) as error:  # a failing device is none of these: it ends the watcher, and nothing is lost
+        message = printable(str(error))
+    return Row(*key, verdict, score, boxes, round(time.time() - key.changed / 1e9, 3), message)
+
+
+def main() -> int:
+    """Watch until a signal to stop: the picture in work is finished, those waiting are left for the next start."""
+    parser = argparse.ArgumentParser(description="Predict on every picture that appears in a folder, once each.")
+    parser.add_argument("model", type=Path, help="the .xml file of an export")
+    parser.add_argument("folder", type=Path, help="what the camera writes to")
+    parser.add_argument("results", type=Path, help="a file ending in .csv, or .sqlite")
+    parser.add_argument("--queue", type=int, default=8, metavar="PICTURES", help="read ahead (default: %(default)s)")
+    parser.add_argument("--settle", type=float, default=0.5, metavar="SECONDS", help="unchanged for (default: 0.5)")
+    parser.add_argument("--poll", type=float, default=0.1, metavar="SECONDS", help="between looks (default: 0.1)")
+    options = parser.parse_args()
+    if options.results.suffix not in {".csv", ".sqlite"} or not options.folder.is_dir():
+        parser.error(f"expected a folder and a .csv or .sqlite, got {options.folder} and {options.results}")
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    results = (CsvResults if options.results.suffix == ".csv" else SqliteResults)(options.results)
+    inferencer = Inferencer(options.model)
+    done = set(results.keys())
+    waiting: queue.Queue[Any] = queue.Queue(options.queue)
+    watcher = Watcher(options.folder, done, waiting, stop, options.settle, options.poll)
+    watcher.start()
+    while not stop.is_set():
+        try:
+            key, found = waiting.get(timeout=0.2)
+        except queue.Empty:
+            if watcher.failure is not None:
+                raise watcher.failure from None
+            continue
+        row = result(inferencer, key, found)
+        results.add(row)
+        done.add(key)  # only now: the row is on the disk
+        print(f"{row.name}: {row.verdict}", flush=True)
+    watcher.join()
+    results.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

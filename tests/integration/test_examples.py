@@ -1,0 +1,238 @@
+# Copyright (C) 2026 The anomalib-mkd authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""The programs in ``examples/``, run as a user runs them, on a hand-made export."""
+
+from __future__ import annotations
+
+import csv
+import os
+import queue
+import random
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from contextlib import closing
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from openvino.utils import get_cmake_path
+from PIL import Image
+
+from tests.exports import METADATA, picture, write_export
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+SPOT = (slice(5, 10), slice(10, 30))
+PATIENCE = 240
+"""Seconds for what takes one or two on an idle machine."""
+
+
+@pytest.fixture
+def export(tmp_path: Path) -> Path:
+    (tmp_path / "model").mkdir()
+    return write_export(tmp_path / "model")
+
+
+@pytest.fixture
+def camera(tmp_path: Path) -> Path:
+    (tmp_path / "camera").mkdir()
+    return tmp_path / "camera"
+
+
+def save(path: Path, *, bad: bool, number: int = 0) -> None:
+    """Write a picture at once, as unlike others of its kind as ``number``."""
+    array = picture(spot=SPOT if bad else None)
+    array[-1, :30] = 40 + number % 50
+    unfinished = path.with_suffix(".part")
+    Image.fromarray(array).save(unfinished, format="PNG")
+    unfinished.rename(path)
+
+
+def read_results(path: Path) -> list[tuple[str, str]]:
+    """Return name and verdict of every row."""
+    if not path.exists():
+        return []
+    if path.suffix == ".csv":
+        with path.open(newline="", encoding="utf-8") as file:
+            return [(row["name"], row["verdict"]) for row in csv.DictReader(file) if row["verdict"]]
+    with closing(sqlite3.connect(path)) as base:
+        return list(base.execute("SELECT name, verdict FROM results"))
+
+
+def start(export: Path, camera: Path, results: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, EXAMPLES / "watch_folder.py", export, camera, results, "--settle", "0.2", "--queue", "4"]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)  # noqa: S603
+
+
+def lines_of(process: subprocess.Popen[str]) -> Iterator[str]:
+    assert process.stdout is not None
+    return iter(process.stdout)
+
+
+def test_twenty_lines_predict(export: Path, tmp_path: Path) -> None:
+    save(tmp_path / "good.png", bad=False)
+    save(tmp_path / "bad.png", bad=True)
+    command = [sys.executable, EXAMPLES / "predict.py", export, tmp_path / "good.png", tmp_path / "bad.png"]
+    found = subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603
+    assert found.stdout.splitlines() == [
+        f"{tmp_path / 'good.png'}: good, score 0.12",
+        f"{tmp_path / 'bad.png'}: bad, score 0.92",
+        "  10,5 to 30,10: 100 pixels, highest 0.83",
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("suffix", [".csv", ".sqlite"])
+def test_no_picture_is_lost_or_judged_twice_over_kills(export: Path, camera: Path, tmp_path: Path, suffix: str) -> None:
+    """Kill -9 after a random number of verdicts, a random moment later, while pictures come in."""
+    results, chance, kills = tmp_path / f"results{suffix}", random.Random(0), 5  # noqa: S311
+    expected = {f"{number:03}.png": "bad" if number % 3 == 0 else "good" for number in range(60)}
+
+    def shoot() -> None:
+        for number, (name, verdict) in enumerate(expected.items()):
+            save(camera / name, bad=verdict == "bad", number=number)
+            time.sleep(0.05)
+
+    shooting = threading.Thread(target=shoot)
+    shooting.start()
+    for _ in range(kills):
+        with start(export, camera, results) as process:
+            for _, _ in zip(range(chance.randrange(1, 9)), lines_of(process)):  # noqa: B905
+                pass
+            time.sleep(chance.random() * 0.05)
+            process.kill()
+        found = read_results(results)
+        assert len({name for name, _ in found}) == len(found)
+    shooting.join()
+    with start(export, camera, results) as process:
+        deadline = time.monotonic() + PATIENCE
+        while len(read_results(results)) < len(expected) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        time.sleep(1)  # for a second verdict, if there were one
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0
+    assert sorted(read_results(results)) == sorted(expected.items())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("suffix", [".csv", ".sqlite"])
+def test_half_written_unreadable_and_replaced_pictures(export: Path, camera: Path, tmp_path: Path, suffix: str) -> None:
+    results = tmp_path / f"results{suffix}"
+    save(tmp_path / "whole.png", bad=True)
+    content = (tmp_path / "whole.png").read_bytes()
+    (camera / "folder, of\nodd 'names' ü").mkdir()
+    save(camera / "folder, of\nodd 'names' ü" / 'a "part".png', bad=False)
+    (camera / "broken.png").write_bytes(content[:60])
+    Image.fromarray(np.full((8, 8), 9000, np.uint16)).save(camera / "deep.png")
+    (camera / "notes.txt").write_text("not a picture")
+    with start(export, camera, results) as process, (camera / "slow.png").open("wb") as file:
+        for byte in range(0, len(content), 20):  # slower than it settles, faster than it would be taken
+            file.write(content[byte : byte + 20])
+            file.flush()
+            time.sleep(0.05)
+        file.close()
+        lines = lines_of(process)
+        seen = {next(lines).rsplit(": ", 1)[0] for _ in range(4)}
+        save(camera / "slow.png", bad=False)
+        assert next(lines) == "slow.png: good\n"
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0
+    assert len(seen) == 4
+    assert sorted(read_results(results)) == [
+        ("broken.png", "error"),
+        ("deep.png", "error"),
+        ("folder, of odd 'names' ü/a \"part\".png", "good"),
+        ("slow.png", "bad"),
+        ("slow.png", "good"),
+    ]
+
+
+def load_watcher() -> Any:
+    specification = spec_from_file_location("watch_folder", EXAMPLES / "watch_folder.py")
+    assert specification is not None
+    assert specification.loader is not None
+    module = module_from_spec(specification)
+    sys.modules["watch_folder"] = module
+    specification.loader.exec_module(module)
+    return module
+
+
+def test_a_full_queue_holds_the_watcher_back(camera: Path) -> None:
+    module = load_watcher()
+    for number in range(6):
+        save(camera / f"{number}.png", bad=False)
+        os.utime(camera / f"{number}.png", (number, 9 - number))
+    waiting: queue.Queue[Any] = queue.Queue(2)
+    stop = threading.Event()
+    watcher = module.Watcher(camera, set(), waiting, stop, settle=0, poll=0.01)
+    watcher.start()
+    deadline = time.monotonic() + PATIENCE
+    while waiting.qsize() < 2 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(0.3)
+    assert waiting.qsize() == len(watcher.passed_on) == 2
+    names = [waiting.get(timeout=PATIENCE)[0].name for _ in range(6)]
+    assert names == [f"{number}.png" for number in (5, 4, 3, 2, 1, 0)]  # oldest first
+    stop.set()
+    watcher.join(PATIENCE)
+    assert not watcher.is_alive()
+    assert watcher.failure is None
+
+
+def test_a_line_that_a_power_cut_left_unfinished_is_removed(tmp_path: Path) -> None:
+    module = load_watcher()
+    path = tmp_path / "results.csv"
+    row = module.Row("ä, b.png", 9, 8, "good", 0.1, "", 0.2, "")
+    with closing(module.CsvResults(path)) as results:
+        results.add(row)
+    whole = path.read_bytes()
+    path.write_bytes(whole + "ü".encode()[:1])
+    with closing(module.CsvResults(path)) as results:
+        assert list(results.keys()) == [module.Key("ä, b.png", 9, 8)]
+    assert path.read_bytes() == whole
+
+
+@pytest.mark.slow
+def test_cpp_agrees(export: Path, tmp_path: Path) -> None:
+    if shutil.which("cmake") is None or shutil.which("c++") is None:
+        pytest.skip("needs cmake and a C++ compiler")
+    if not get_cmake_path():
+        pytest.skip("the installed OpenVINO has no C++ headers")
+    build = tmp_path / "build"
+    configured = ["cmake", "-S", EXAMPLES / "cpp", "-B", build, f"-DOpenVINO_DIR={get_cmake_path()}"]
+    for command in (configured, ["cmake", "--build", build]):
+        found = subprocess.run(command, check=False, capture_output=True, text=True)  # noqa: S603
+        assert found.returncode == 0, found.stdout + found.stderr
+    Image.fromarray(picture(spot=SPOT)).save(tmp_path / "bad.ppm")
+    Image.fromarray(picture(30, 30)).save(tmp_path / "good.ppm")
+
+    def predict(model: Path, *names: str) -> subprocess.CompletedProcess[str]:
+        command = [build / "predict", model, *(tmp_path / name for name in names)]
+        return subprocess.run(command, check=False, capture_output=True, text=True)  # noqa: S603
+
+    found = predict(export, "bad.ppm", "good.ppm")
+    assert found.returncode == 0, found.stderr
+    for line, raw in zip(found.stdout.splitlines(), (1.0, 0.2), strict=True):
+        name, verdict, score = line.replace(", score", ":").split(": ")
+        assert verdict == Path(name).stem
+        assert float(score) == pytest.approx(METADATA.image.scaled(raw), rel=1e-4)
+    (tmp_path / "cut.ppm").write_bytes((tmp_path / "bad.ppm").read_bytes()[:-1])
+    for model, name, message in (
+        (export, "cut.ppm", "Expected a whole PPM file"),
+        (write_export(tmp_path, smallest_area=3), "bad.ppm", "Expected a model without region and smallest area"),
+    ):
+        refused = predict(model, name)
+        assert refused.returncode == 1
+        assert message in refused.stderr
