@@ -62,7 +62,6 @@ NAMED: dict[str, dict[str, dict[str, Any]]] = {
         "cosine": {"kl_weight": 0.0},
         "attended": {"raw_weight": 0.0},
         "double": {"cosine_weight": 2.0},
-        "t4": {"temperature": 4.0, "kl_weight": 16.0},
         **_LEVELWISE,
     },
     "Mmrd": {

@@ -15,6 +15,7 @@ RANGES: dict[str, Callable[[Any], bool]] = {
     "score_share >= 0 and <= 1": lambda value: 0 <= value <= 1,
     "cache_gigabytes >= 0": lambda value: value >= 0,
     "training_steps >= 1 or None": lambda value: value is None or value >= 1,
+    "false_alarms > 0 and < 0.5 or None": lambda value: value is None or 0 < value < 0.5,
     "num_prototypes >= 1": lambda value: value >= 1,
 }
 """Requirement to check; NaN fails every check."""

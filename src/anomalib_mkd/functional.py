@@ -184,17 +184,12 @@ def soft_normalize(values: Tensor, low: Tensor, high: Tensor, threshold: Tensor)
     return soft_scale((values - centre) / (high - low))
 
 
-def spatial_kl_divergence(
-    teacher: Tensor,
-    student: Tensor,
-    temperature: float,
-) -> Tensor:
+def spatial_kl_divergence(teacher: Tensor, student: Tensor) -> Tensor:
     """Kullback-Leibler divergence, of teacher from student, between each channel's softmax over its positions.
 
     Args:
         teacher: Features ``(N, C, H, W)``.
         student: Features ``(N, C, H, W)``.
-        temperature: Divides features before the softmax; the result is not multiplied by its square.
 
     Returns:
         Divergences ``(N,)`` in nats, at least 0, averaged over channels.
@@ -203,11 +198,11 @@ def spatial_kl_divergence(
         >>> import torch
         >>> teacher = torch.tensor([1.0, 0.0, 0.0, 0.0]).view(1, 1, 2, 2)
         >>> student = torch.tensor([1.0, 1.0, 0.0, 0.0]).view(1, 1, 2, 2)
-        >>> spatial_kl_divergence(teacher, student, temperature=1.0)
+        >>> spatial_kl_divergence(teacher, student)
         tensor([0.0879])
     """
     teacher, student = (
-        F.log_softmax(rearrange(_at_least_float32(features), "n c h w -> n c (h w)") / temperature, dim=2)
+        F.log_softmax(rearrange(_at_least_float32(features), "n c h w -> n c (h w)"), dim=2)
         for features in (teacher, student)
     )
     return (teacher.exp() * (teacher - student)).sum(dim=2).mean(dim=1)

@@ -26,6 +26,9 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from anomalib_mkd import Dcam, MixedDistillation
+from anomalib_mkd.deploy import Inferencer
+from anomalib_mkd.deploy.metadata import read
+from anomalib_mkd.thresholds import threshold_from_good
 from tests.life import NOISE, make_data, make_engine
 from tests.networks import pictures
 
@@ -187,6 +190,64 @@ def test_the_torch_file_is_the_model(life: Life, tmp_path: Path) -> None:
         for images in (pictures(1, 128), pictures(2, 100, 180), pictures(7, 128)):
             assert torch.equal(loaded(images).anomaly_map, raw(images).anomaly_map)
             assert torch.equal(loaded(images).pred_score, raw(images).pred_score)
+
+
+# ---------------------------------------------------------------------------------------------- thresholds in exports
+
+
+def verdicts(inferencer: Inferencer, files: list[Path]) -> list[bool]:
+    return [prediction.bad for prediction in inferencer.predict_many(files)]
+
+
+def test_the_export_decides_as_the_checkpoint_and_its_threshold_can_be_moved(life: Life, tmp_path: Path) -> None:
+    module = type(life.module).load_from_checkpoint(life.checkpoint).eval()
+    path = module.to_openvino(tmp_path)
+    metadata = read(path)
+    assert (metadata.image, metadata.pixel) == module.post_processor.scales
+    assert (metadata.false_alarms, metadata.score_share) == (0.01, 0.005)
+    assert list(metadata.good_scores) == module.post_processor.good_scores
+    files = sorted((life.data.root / "metal" / "test").rglob("*.png"))
+    images, _ = life.photos()
+    with torch.inference_mode():
+        expected = module(images)
+    found = list(Inferencer(path).predict_many(files))
+    assert [prediction.bad for prediction in found] == expected.pred_label.tolist()
+    np.testing.assert_allclose([prediction.score for prediction in found], expected.pred_score, atol=1e-5)
+    strict = verdicts(Inferencer(path, false_alarms=0.4), files)
+    assert sum(strict) > expected.pred_label.sum()
+
+
+@pytest.mark.parametrize("compression", [CompressionType.INT8, CompressionType.INT8_PTQ])
+def test_8_bits_have_thresholds_of_their_own_scores(life: Life, tmp_path: Path, compression: CompressionType) -> None:
+    module = type(life.module).load_from_checkpoint(life.checkpoint).eval()
+    data = make_data(life.data.root, **PICTURES)
+    path = module.to_openvino(tmp_path, compression_type=compression, datamodule=data)
+    metadata = read(path)
+    assert metadata.precision == "int8"
+    assert metadata.image.threshold == threshold_from_good(metadata.good_scores)
+    good = Inferencer(path).predict_many(data.val_data.samples["image_path"])
+    own = sorted(float(metadata.image.raw(prediction.score)) for prediction in good)
+    held_out = [score for score in metadata.good_scores if any(abs(score - each) < 1e-4 for each in own)]
+    assert len(held_out) == len(own) == 4  # fewer than five: learnt ones join in
+    assert metadata.good_scores != tuple(module.post_processor.good_scores)
+
+
+def test_accuracy_control_is_refused_by_name(life: Life, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="got INT8_ACQ"):
+        life.module.to_openvino(tmp_path, compression_type=CompressionType.INT8_ACQ, datamodule=life.data)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_setting_that_changes_scores_does_not_keep_the_thresholds(life: Life, tmp_path: Path) -> None:
+    changed = type(life.module)(weights="quickstart", score_share=0.1)
+    with pytest.raises(ValueError, match=r"Expected score_share=0.005, .* got 0.1. Pass --model.score_share=0.005"):
+        make_engine(tmp_path).test(changed, datamodule=life.data, ckpt_path=life.checkpoint)
+    with pytest.warns(UserWarning, match="no thresholds until its next validation"):
+        loaded = type(life.module).load_from_checkpoint(life.checkpoint, score_share=0.1)
+    assert loaded.post_processor.scales is None
+    make_engine(tmp_path).validate(loaded, datamodule=life.data)
+    before, after = life.module.post_processor.scales[0].threshold, loaded.post_processor.scales[0].threshold
+    assert after < before  # a mean over more pixels is lower
 
 
 # --------------------------------------------------------------------------------------- what only training needs

@@ -20,8 +20,8 @@ from anomalib_mkd import MixedDistillation
 from anomalib_mkd.data import MultiCategory, Parts
 from anomalib_mkd.results.callback import PAGE, TABLE, Results
 from anomalib_mkd.results.heat_maps import STRIP
-from anomalib_mkd.results.report.outliers import SPREADS
 from anomalib_mkd.results.report.page import SUSPICIOUS
+from anomalib_mkd.thresholds import SUSPECT
 from tests.life import NOISE, make_data, make_engine
 
 if TYPE_CHECKING:
@@ -181,4 +181,4 @@ def test_defects_among_real_training_pictures_are_the_most_suspicious(
     assert len(names) == 212
     assert set(names[:2]) < slipped  # those that the model learnt; the third helps to set the threshold
     assert slipped <= set(names[:SUSPICIOUS])
-    assert results.suspicious[1][1] > SPREADS
+    assert results.suspicious[1][1] > SUSPECT

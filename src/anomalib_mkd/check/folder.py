@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Literal
 from anomalib_mkd.check.images import Facts, exact_copies, mask_fault, near_copies, read_all
 from anomalib_mkd.check.layout import GOOD, Layout, Role, find_layout
 from anomalib_mkd.check.words import count, listed, shown
+from anomalib_mkd.thresholds import LEAST_GOOD
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-LEAST_GOOD = 5  # one in five sets the threshold
 ENOUGH_GOOD = 20  # with fewer, the threshold hangs on three images
 LARGE = 1024  # four times the side that models see by default
 MODEL_SIDE = 256

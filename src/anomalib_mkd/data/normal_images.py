@@ -11,6 +11,7 @@ from anomalib.data.utils import LabelName, ValSplitMode
 from anomalib.pre_processing import PreProcessor
 
 from anomalib_mkd.functional import evenly_spaced
+from anomalib_mkd.thresholds import LEAST_GOOD
 
 CALIBRATION_IMAGES = 32
 
@@ -45,6 +46,22 @@ def normal_batches(module: Any, count: int = CALIBRATION_IMAGES, dataset: Any = 
         if isinstance(module.pre_processor, PreProcessor):
             module.pre_processor.on_validation_batch_start(module.trainer, module, batch, 0)
         yield batch
+
+
+def check_enough(trainer: Any) -> None:
+    """Refuse a training whose good pictures are too few for a threshold, before it begins.
+
+    Raises:
+        ValueError: If the pictures to learn, and those held out, are fewer than five in all.
+    """
+    datasets = [getattr(trainer.train_dataloader, "dataset", None), held_out(getattr(trainer, "datamodule", None))]
+    sizes = [len(each) for each in datasets if hasattr(each, "__len__")]
+    if sizes and sum(sizes) < LEAST_GOOD:
+        msg = (
+            f"Expected at least {LEAST_GOOD} good pictures, of which the threshold is estimated, got {sum(sizes)}. Add "
+            "good pictures to the training folder."
+        )
+        raise ValueError(msg)
 
 
 def held_out(datamodule: Any) -> Any:

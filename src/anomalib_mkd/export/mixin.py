@@ -7,16 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from anomalib.data import AnomalibDataModule, InferenceBatch
+from anomalib.data import AnomalibDataModule
 from anomalib.deploy import CompressionType
 from anomalib.models.components.base.export_mixin import ExportMixin
 from anomalib.pre_processing import PreProcessor
 from lightning.pytorch import LightningModule
 
 from anomalib_mkd.distillation.teacher_student import TeacherStudent
-from anomalib_mkd.export.quantization import calibration_items, quantize
+from anomalib_mkd.export.finishing import EIGHT_BITS, finish, results_of_good, scales_in_8_bits
+from anomalib_mkd.export.quantization import calibration_items, compress
 from anomalib_mkd.export.resize import exportable
 from anomalib_mkd.export.staged import staged
+from anomalib_mkd.export.tail import Raw
+from anomalib_mkd.post_processor import SoftPostProcessor
 from anomalib_mkd.terminal.quiet import quiet_exporters
 
 
@@ -24,12 +27,13 @@ class DistillationExport(ExportMixin, LightningModule):
     """Export of a :class:`TeacherStudent`; goes before ``AnomalibModule`` among the bases."""
 
     model: TeacherStudent
+    _raw_outputs: bool = False
 
     def raw_inputs(self, item: Any) -> tuple[torch.Tensor, ...]:
         """Return the inputs of an export, in its order, from a raw item: the photo ``(3, H, W)``."""
         return (item.image,)
 
-    def forward(self, batch: torch.Tensor, *args: Any, **kwargs: Any) -> InferenceBatch:
+    def forward(self, batch: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
         """Predict on photos ``(N, 3, H, W)`` in 0..1, as in testing; this method is exported.
 
         anomalib's own version resizes without antialiasing.
@@ -40,9 +44,11 @@ class DistillationExport(ExportMixin, LightningModule):
             pre_processor = exportable(pre_processor.transform)
         return self.post_processed(pre_processor(batch) if pre_processor else batch)
 
-    def post_processed(self, images: torch.Tensor) -> InferenceBatch:
-        """Predict on pre-processed images, then apply thresholds and scaling."""
-        prediction: InferenceBatch = self.model(images)
+    def post_processed(self, images: torch.Tensor) -> Any:
+        """Predict on pre-processed images, then apply thresholds and scaling, unless an export adds its own tail."""
+        prediction = self.model(images)
+        if self._raw_outputs:
+            return Raw(prediction.pred_score, prediction.anomaly_map)
         post_processor: Any = self.post_processor
         return post_processor(prediction) if post_processor else prediction
 
@@ -76,18 +82,58 @@ class DistillationExport(ExportMixin, LightningModule):
         datamodule: AnomalibDataModule | None = None,
         **kwargs: Any,
     ) -> Path:
-        """Export as anomalib does, without half-written files, and quantise on normal training images.
+        """Export as anomalib does, with thresholds that can be moved, and metadata beside the graph.
+
+        In 8 bits, thresholds and scales are fitted anew to the graph's own scores of the good validation images, and a
+        line says how many of those it calls bad. Without thresholds of ours (``post_processor=False``, anomalib's own,
+        or a model that was never validated), there is only the graph.
+
+        Args:
+            export_root: Folder of the export.
+            model_file_name: Name without suffix.
+            input_size: Height and width of the images; ``None`` for any.
+            compression_type: ``FP16``, ``INT8`` (weights alone) or ``INT8_PTQ`` (networks).
+            datamodule: For 8 bits: its training images calibrate, its validation images set the thresholds.
+            **kwargs: For anomalib.
+
+        Returns:
+            The ``.xml`` file.
 
         Raises:
-            ValueError: If ``CompressionType.INT8_PTQ`` is set without a datamodule.
+            ValueError: If ``compression_type`` is ``INT8_ACQ``, or needs a datamodule and there is none.
         """
-        by_us = compression_type == CompressionType.INT8_PTQ
-        if by_us and datamodule is None:
-            msg = "Expected a datamodule for INT8_PTQ, whose images calibrate the model, got none. Set datamodule."
-            raise ValueError(msg)
-        with staged(export_root) as staging:
-            theirs = None if by_us else compression_type
-            path = super().to_openvino(staging, model_file_name, input_size, theirs, datamodule, **kwargs)
-            if by_us and datamodule is not None:
-                quantize(path, map(self.raw_inputs, calibration_items(datamodule)))
+        _check_compression(compression_type, datamodule)
+        post_processor: Any = self.post_processor
+        scales = post_processor.scales if isinstance(post_processor, SoftPostProcessor) else None
+        self._raw_outputs = scales is not None
+        try:
+            with staged(export_root) as staging:
+                theirs = None if compression_type in EIGHT_BITS else compression_type
+                path = super().to_openvino(staging, model_file_name, input_size, theirs, datamodule, **kwargs)
+                fitted = scales and (*scales, post_processor.good_scores)
+                if compression_type in EIGHT_BITS and datamodule is not None:
+                    full = fitted and results_of_good(self, path, datamodule)
+                    compress(path, compression_type, map(self.raw_inputs, calibration_items(datamodule)))
+                    if full:
+                        fitted = scales_in_8_bits(post_processor, full, results_of_good(self, path, datamodule))
+                if fitted:
+                    finish(self, path, compression_type, fitted)
+        finally:
+            self._raw_outputs = False
         return Path(export_root) / path.relative_to(staging)
+
+
+def _check_compression(compression_type: CompressionType | None, datamodule: AnomalibDataModule | None) -> None:
+    """Reject what cannot be compressed, before the export."""
+    if compression_type == CompressionType.INT8_ACQ:
+        msg = (
+            "Expected a compression_type of FP16, INT8 or INT8_PTQ, got INT8_ACQ, for which NNCF needs a metric of bad "
+            "parts and does not keep our distances in full precision. Use INT8_PTQ."
+        )
+        raise ValueError(msg)
+    if compression_type in EIGHT_BITS and datamodule is None:
+        msg = (
+            f"Expected a datamodule for {compression_type}, whose images calibrate the model and set its thresholds, "
+            "got none. Set datamodule, or --data on the command line, to that of the training."
+        )
+        raise ValueError(msg)

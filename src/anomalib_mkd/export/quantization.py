@@ -11,12 +11,17 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import openvino
+import torch
 from anomalib.data import AnomalibDataModule
+from anomalib.data.utils import LabelName
+from anomalib.deploy import CompressionType
 from torch import Tensor
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2.functional import resize
 
+from anomalib_mkd.data.normal_images import normal_items
 from anomalib_mkd.functional import evenly_spaced
 from anomalib_mkd.terminal.quiet import quiet_exporters
 
@@ -35,9 +40,17 @@ def calibration_items(datamodule: AnomalibDataModule) -> Iterator[Any]:
     """
     datamodule.prepare_data()
     datamodule.setup("fit")
-    dataset = datamodule.train_data
-    for index in evenly_spaced(len(dataset), CALIBRATION_IMAGES):
-        yield dataset[index]
+    yield from normal_items(datamodule.train_data, CALIBRATION_IMAGES)
+
+
+def validation_items(datamodule: AnomalibDataModule) -> Iterator[Any]:
+    """Read the good items of the validation set, which set thresholds, evenly spaced; items as for calibration."""
+    datamodule.prepare_data()
+    datamodule.setup("fit")
+    dataset = getattr(datamodule, "val_data", None)  # absent if the data has none
+    if dataset is not None:
+        good = np.flatnonzero(dataset.samples["label_index"] == LabelName.NORMAL).tolist()
+        yield from (dataset[good[index]] for index in evenly_spaced(len(good), CALIBRATION_IMAGES))
 
 
 def quantize(path: Path, inputs: Iterable[Sequence[Tensor]]) -> None:
@@ -48,29 +61,12 @@ def quantize(path: Path, inputs: Iterable[Sequence[Tensor]]) -> None:
 
     Args:
         path: The ``.xml`` file of an OpenVINO model whose inputs are ``(N, C, H, W)``.
-        inputs: The model's inputs for each image, ``(C, H, W)`` each: the photo in 0..1, then any others. If the
-            model's size is fixed, photos are resized bilinearly, the others by nearest neighbour.
+        inputs: The model's inputs for each image; see :func:`fitted_arrays`.
     """
     import nncf  # noqa: PLC0415  # seconds
 
-    core = openvino.Core()
-    core.set_property({"ENABLE_MMAP": False})  # otherwise the file could not be replaced
-    model = core.read_model(path)
-    shapes = [
-        [dimension.get_length() if dimension.is_static else None for dimension in taken.partial_shape]
-        for taken in model.inputs
-    ]
-
-    def batch(given: Sequence[Tensor]) -> dict[str, object]:
-        arrays: dict[str, object] = {}
-        for number, (value, taken) in enumerate(zip(given, model.inputs, strict=True)):
-            count, _, height, width = shapes[number]
-            way = InterpolationMode.NEAREST if number else InterpolationMode.BILINEAR
-            fitted = resize(value, [height, width], way, antialias=not number) if height and width else value
-            arrays[taken.any_name] = fitted.expand(count or 1, -1, -1, -1).numpy()
-        return arrays
-
-    arrays = [batch(given) for given in inputs]
+    model = read_model(path)
+    arrays = list(fitted_arrays(model, inputs))
     calibration = nncf.Dataset(arrays)
     full = _distances(model) + _stems(model)
     # The matrix products resize photos. No validation: NNCF does not know every operator, a result for example.
@@ -78,6 +74,77 @@ def quantize(path: Path, inputs: Iterable[Sequence[Tensor]]) -> None:
     with quiet_exporters():
         quantized = nncf.quantize(model, calibration, subset_size=len(arrays), ignored_scope=scope)
     openvino.save_model(quantized, path, compress_to_fp16=False)
+
+
+def compress(path: Path, compression_type: CompressionType, inputs: Iterable[Sequence[Tensor]]) -> None:
+    """Replace a model by one in 8 bits: of weights alone for ``INT8``, else of networks; as for :func:`quantize`."""
+    if compression_type == CompressionType.INT8_PTQ:
+        quantize(path, inputs)
+        return
+    import nncf  # noqa: PLC0415  # seconds
+
+    with quiet_exporters():
+        compressed = nncf.compress_weights(read_model(path))
+    openvino.save_model(compressed, path, compress_to_fp16=False)
+
+
+def read_model(path: Path) -> openvino.Model:
+    """Read a model whose files may be replaced while it is in use."""
+    core = openvino.Core()
+    core.set_property({"ENABLE_MMAP": False})
+    return core.read_model(path)
+
+
+def input_sizes(model: openvino.Model) -> list[tuple[int, int] | None]:
+    """Return height and width of each input of a model; ``None`` for any."""
+    shapes = (taken.partial_shape for taken in model.inputs)
+    return [
+        (shape[2].get_length(), shape[3].get_length()) if shape[2].is_static and shape[3].is_static else None
+        for shape in shapes
+    ]
+
+
+def fitted_arrays(model: openvino.Model, inputs: Iterable[Sequence[Tensor]]) -> Iterator[dict[str, Any]]:
+    """Convert images to inputs of a model, one at a time.
+
+    Args:
+        model: Its inputs are ``(N, C, H, W)``.
+        inputs: The inputs for each image, ``(C, H, W)`` each: the photo in 0..1, then any others. If the model's size
+            is fixed, photos are resized bilinearly, the others by nearest neighbour.
+
+    Yields:
+        Arrays by the name of the input.
+    """
+    sizes = input_sizes(model)
+    counts = [taken.partial_shape[0].get_length() if taken.partial_shape[0].is_static else 1 for taken in model.inputs]
+    for given in inputs:
+        arrays = {}
+        for number, (value, taken) in enumerate(zip(given, model.inputs, strict=True)):
+            way = InterpolationMode.NEAREST if number else InterpolationMode.BILINEAR
+            size = sizes[number]
+            fitted = value if size is None else resize(value, list(size), way, antialias=not number)
+            arrays[taken.any_name] = fitted.expand(counts[number], -1, -1, -1).numpy()
+        yield arrays
+
+
+def raw_results(path: Path, inputs: Iterable[Sequence[Tensor]]) -> Tensor:
+    """Predict with a model whose outputs are raw, in f32 or the 8 bits of its own.
+
+    Args:
+        path: The ``.xml`` file.
+        inputs: As for :func:`fitted_arrays`, of N images.
+
+    Returns:
+        Score, highest and median pixel of each image, ``(N, 3)``.
+    """
+    model = read_model(path)
+    compiled = openvino.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    rows = []
+    for arrays in fitted_arrays(model, inputs):
+        found = compiled(arrays)
+        pixels = np.asarray(found["anomaly_map"])[0]
+        rows.append([float(np.ravel(found["pred_score"])[0]), float(pixels.max()), float(np.median(pixels))])
+    return torch.tensor(rows).reshape(-1, 3)
 
 
 def _distances(model: openvino.Model) -> list[str]:

@@ -29,9 +29,9 @@ from anomalib_mkd.quickstart.advice import Outcome, advice
 from anomalib_mkd.quickstart.progress import Plan, Stages
 from anomalib_mkd.results.callback import PAGE, TABLE, Results
 from anomalib_mkd.results.machine import machine
-from anomalib_mkd.results.report.outliers import SPREADS
 from anomalib_mkd.results.verdicts import sentence
 from anomalib_mkd.terminal.progress import Bar
+from anomalib_mkd.thresholds import SUSPECT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -259,7 +259,7 @@ def run(data: AnomalibDataModule, name: str, choice: Choice, output: Path, steps
     ]
     summary = "\n".join(f"  {name:20}{text}" for name, text in lines)
     sets_threshold = {str(path) for path in data.val_data.samples.image_path}
-    far = [row.file for row, distance in results.suspicious if distance > SPREADS and row.file in sets_threshold]
+    far = [row.file for row, distance in results.suspicious if distance > SUSPECT and row.file in sets_threshold]
     return Result(summary, advice(outcome(results.predictions, len(good), values["image_AUROC"], far)))
 
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from datetime import datetime
@@ -25,6 +26,7 @@ from anomalib_mkd.results.report.gallery import TRAINED
 from anomalib_mkd.results.report.outliers import most_suspicious
 from anomalib_mkd.results.verdicts import group_table, prediction_table, sentence
 from anomalib_mkd.terminal.progress import Bar, RunProgress
+from anomalib_mkd.thresholds import SUSPECT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -34,12 +36,18 @@ if TYPE_CHECKING:
     from anomalib_mkd.results.predictions import Prediction
     from anomalib_mkd.results.report.gallery import Exhibit
 
+logger = logging.getLogger(__name__)
+
 TABLE = "predictions.csv"
 PAGE = "report.html"
 PACKAGES = ("anomalib-mkd", "anomalib", "torch")
 """Packages whose versions the page names."""
 MOST_TRAINING_PICTURES = 1000
 """Most training pictures that are scored after a training, evenly spaced; more would take longer than the training."""
+
+
+NAMED = 5
+"""Most suspicious pictures that the log names."""
 
 
 class Results(Callback):
@@ -129,6 +137,14 @@ class Results(Callback):
                 self.suspicious += most_suspicious(rows, linear)
                 self._exhibits += gallery.shown("training")
         self.suspicious.sort(key=lambda pair: -pair[1])
+        if far := [row.file for row, distance in self.suspicious if distance > SUSPECT]:
+            logger.warning(
+                "%d of the good training pictures score far above the others and may show a defect: %s%s. Look at "
+                "them; the report lists them all.",
+                len(far),
+                ", ".join(far[:NAMED]),
+                ", ..." if len(far) > NAMED else "",
+            )
         for part, training in modes.items():
             part.training = training
 

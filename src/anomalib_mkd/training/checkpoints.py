@@ -3,8 +3,11 @@
 
 """Checkpoints that name the model and version that wrote them, and checks that this version can load them."""
 
+import warnings
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from lightning.pytorch import LightningModule
 from typing_extensions import Self
@@ -29,6 +32,7 @@ RETIRED: dict[str, dict[str, Any]] = {
         "spatial_kernel": 7,
         "cosine_type": "channel",
         "kl_reduction": "mean",
+        "temperature": 1.0,
     },
     "Mkd": {"direction_only": False},
     "Mmrd": {
@@ -47,6 +51,14 @@ RETIRED: dict[str, dict[str, Any]] = {
 """Model to arguments that it had before 0.1.0 (commit 0a145f3), and to the only value that is left of each."""
 
 
+TRAINING_ONLY = {
+    *("hard_share", "painted_share", "cosine_weight", "kl_weight", "raw_weight", "loss"),
+    *("optimizer", "learning_rate", "weight_decay", "schedule", "training_steps", "student_precision"),
+    *("cache_gigabytes", "pre_trained", "weights", "false_alarms"),
+}
+"""Arguments that may differ from those of a checkpoint, because scores do not depend on them once it is loaded."""
+
+
 class CheckpointMixin(LightningModule):
     """Signed checkpoints: only the class that wrote one can load it, and only with settings that still exist."""
 
@@ -57,7 +69,10 @@ class CheckpointMixin(LightningModule):
         checkpoint[VERSION_KEY] = __version__
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Reject a checkpoint of another model, or with settings that no longer exist.
+        """Reject a checkpoint of another model, or with settings that no longer exist or are not this model's.
+
+        Where another setting changes the scores, the checkpoint's thresholds do not hold: a test or a prediction stops,
+        and otherwise the model has none until the next validation.
 
         Raises:
             ValueError: If the checkpoint does not fit this model.
@@ -75,6 +90,28 @@ class CheckpointMixin(LightningModule):
                 )
                 raise ValueError(msg)
         super().on_load_checkpoint(checkpoint)
+        self._check_settings(given, checkpoint["state_dict"])
+
+    def _check_settings(self, given: dict[str, Any], state: dict[str, Any]) -> None:
+        """Stop, or drop the thresholds from the state, if a setting other than the checkpoint's changes scores."""
+        for name in sorted(self.hparams.keys() & given.keys() - TRAINING_ONLY):
+            was, now = (
+                list(value) if isinstance(value, tuple) else value for value in (given[name], self.hparams[name])
+            )
+            if was == now:
+                continue
+            msg = (
+                f"Expected {name}={was!r}, as in the training of the checkpoint, whose thresholds hold for no other, got "
+                f"{now!r}. "
+            )
+            trainer: Any = self._trainer
+            if trainer is not None and trainer.state.fn in {"test", "predict"}:
+                msg += f"Pass --model.{name}={was} to the command, or train again."
+                raise ValueError(msg)
+            warnings.warn(msg + "The model has no thresholds until its next validation.", stacklevel=2)
+            for key in state:
+                if key.startswith("post_processor."):
+                    state[key] = torch.full_like(state[key], float("nan"))
 
     @classmethod
     def load_from_checkpoint(  # type: ignore[override]  # more is passed on

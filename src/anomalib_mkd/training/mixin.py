@@ -13,10 +13,11 @@ from lightning.pytorch.utilities.types import STEP_OUTPUT, OptimizerLRScheduler
 from torch.optim import Optimizer
 from typing_extensions import Self
 
+from anomalib_mkd.data.normal_images import check_enough, normal_batches
 from anomalib_mkd.export.mixin import DistillationExport
+from anomalib_mkd.post_processor import SoftPostProcessor
 from anomalib_mkd.results.callback import Results
 from anomalib_mkd.results.heat_maps import LABELS, HeatMapVisualizer
-from anomalib_mkd.results.post_processor import SoftPostProcessor
 from anomalib_mkd.terminal.progress import RunProgress
 from anomalib_mkd.terminal.quiet import quiet
 from anomalib_mkd.training.batch_norm import refresh_batch_norm
@@ -64,7 +65,7 @@ class DistillationMixin(CheckpointMixin, DistillationExport):
 
     def configure_post_processor(self) -> SoftPostProcessor:
         """Return the default post-processor."""
-        return SoftPostProcessor()
+        return SoftPostProcessor(self.hparams["false_alarms"])
 
     @classmethod
     def configure_visualizer(cls) -> HeatMapVisualizer:
@@ -105,7 +106,13 @@ class DistillationMixin(CheckpointMixin, DistillationExport):
         self._calibrated_step = None
 
     def on_train_start(self) -> None:
-        """Open the caches."""
+        """Open the caches.
+
+        Raises:
+            ValueError: If there are too few good pictures for a threshold.
+        """
+        if isinstance(self.post_processor, SoftPostProcessor) and self.hparams["false_alarms"] is not None:
+            check_enough(self.trainer)
         augmentation = getattr(self.pre_processor, "augmentation", None)
         self._cache = TrainingCache(self.trainer.train_dataloader, augmentation, self.hparams["cache_gigabytes"])
         self._autocast = student_autocast(self.device, self.hparams["student_precision"])
@@ -171,12 +178,17 @@ class DistillationMixin(CheckpointMixin, DistillationExport):
         """
         if may_be_last_epoch(self.trainer):
             self._calibrate_once()
+            if isinstance(self.post_processor, SoftPostProcessor) and not self.trainer.enable_validation:
+                self.post_processor.on_validation_epoch_end(self.trainer, self)  # with what was learnt
 
+    @torch.no_grad()
     def _calibrate_once(self) -> None:
         if self._calibrated_step != self.global_step:
             training = self.model.training
             self.model.eval()
             self.calibrate()
+            if isinstance(self.post_processor, SoftPostProcessor):
+                self.post_processor.learn(self.trainer, map(self.validation_step, normal_batches(self)))
             self.model.train(training)
             self._calibrated_step = self.global_step
 

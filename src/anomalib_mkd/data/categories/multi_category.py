@@ -19,7 +19,7 @@ from torchvision.transforms.v2 import Transform  # noqa: TC002
 
 from anomalib_mkd.data.categories.datamodules import build_datamodules, name_datamodules
 from anomalib_mkd.data.categories.joined import CategoryBatchSampler, JoinedDataset
-from anomalib_mkd.data.categories.post_processor import CategoryPostProcessor
+from anomalib_mkd.data.categories.post_processor import by_category
 from anomalib_mkd.data.categories.raw_predictions import RawPredictions
 from anomalib_mkd.data.categories.results import CategoryEvaluator, CategoryVisualizer
 
@@ -249,7 +249,7 @@ class MultiCategory(AnomalibDataModule):
                 msg = f"Expected one process for thresholds='category', got {trainer.world_size}. Set devices=1."
                 raise ValueError(msg)
             own = model.post_processor
-            model.post_processor = CategoryPostProcessor.of(own)
+            model.post_processor = by_category(own)
             others[id(own)] = model.post_processor
         if model.evaluator is not None:
             raw = RawPredictions()

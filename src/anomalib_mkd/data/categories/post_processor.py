@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,34 +13,21 @@ from anomalib.post_processing import PostProcessor
 from torch import Tensor
 
 from anomalib_mkd.data.categories.results import split_batch
+from anomalib_mkd.post_processor import SoftPostProcessor
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from lightning.pytorch import LightningModule, Trainer
 
+logger = logging.getLogger(__name__)
+
 #: anomalib's statistics of the validation images; each threshold falls back to the other.
 STATISTICS = ("image_threshold", "image_min", "image_max", "pixel_threshold", "pixel_min", "pixel_max")
-#: Methods that this post-processor overrides or relies on, and so cannot adopt from another one.
-REPLACED = (
-    "on_validation_batch_end",
-    "on_validation_epoch_end",
-    "on_test_batch_end",
-    "on_predict_batch_end",
-    "post_process_batch",
-    "normalize_batch",
-    "threshold_batch",
-    "normalized_image_threshold",
-    "normalized_pixel_threshold",
-    "_apply_threshold",
-    "forward",
-)
 
 
-class CategoryPostProcessor(PostProcessor):
-    """anomalib's post-processor with a table of its six statistics per category.
-
-    Scores are scaled as by the post-processor that it was made from.
+class ByCategory(PostProcessor):
+    """A table of anomalib's six statistics per category, in addition to the global ones.
 
     An image whose category is known and in the table is normalised with that row; any other image, and every image of
     an exported model, with the global statistics. Table and statistics are part of the checkpoint.
@@ -47,38 +35,19 @@ class CategoryPostProcessor(PostProcessor):
     Categories come from ``trainer.datamodule.threshold_categories(batch)``.
 
     Args:
-        **arguments: As for anomalib's post-processor.
+        **arguments: As for the post-processor that it extends.
 
     Attributes:
         table: Category to statistic to value, in the units of the model's scores and maps.
     """
 
+    kind: type[PostProcessor]
+    """The post-processor that it extends, and that fits each category."""
+
     def __init__(self, **arguments: Any) -> None:
         super().__init__(**arguments)
         self.table: dict[str, dict[str, float]] = {}
         self._parts: dict[str, PostProcessor] = {}
-
-    @classmethod
-    def of(cls, post_processor: Any) -> CategoryPostProcessor:
-        """Make one with the settings and global statistics of a model's post-processor.
-
-        Raises:
-            TypeError: If that one differs from anomalib's in more than its scale, or does not normalise.
-        """
-        if isinstance(post_processor, cls):
-            return post_processor
-        alike = all(getattr(type(post_processor), name, None) is getattr(PostProcessor, name) for name in REPLACED)
-        if not alike or not post_processor.enable_normalization:
-            msg = (
-                "Expected anomalib's PostProcessor with normalisation, or one with another scale, for "
-                f"thresholds='category', got {type(post_processor).__name__}. Set thresholds='global'."
-            )
-            raise TypeError(msg)
-        made = cls()
-        made._normalize = post_processor._normalize  # type: ignore[method-assign]  # noqa: SLF001
-        made.load_checkpoint_config(post_processor.checkpoint_config())
-        made.load_state_dict(post_processor.state_dict())
-        return made
 
     @property
     def state_key(self) -> str:
@@ -97,18 +66,26 @@ class CategoryPostProcessor(PostProcessor):
         for category, part in split_batch(outputs, _categories(trainer, outputs)):
             if category is None:
                 continue
-            if category not in self._parts:
-                self._parts[category] = PostProcessor().to(self.image_min.device)
-                self._parts[category].load_checkpoint_config(self.checkpoint_config())
-            self._parts[category].on_validation_batch_end(trainer, pl_module, part)
+            self._part(category).on_validation_batch_end(trainer, pl_module, part)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Compute the statistics."""
         super().on_validation_epoch_end(trainer, pl_module)
         for category, part in self._parts.items():
-            part.on_validation_epoch_end(trainer, pl_module)
-            self.table[category] = _statistics(part)
+            try:  # each on its own
+                part.on_validation_epoch_end(trainer, pl_module)
+            except ValueError as error:  # noqa: PERF203
+                logger.warning("The category %s has the thresholds of all categories together: %s", category, error)
+            else:
+                self.table[category] = _statistics(part)
         self._parts.clear()
+
+    def _part(self, category: str) -> PostProcessor:
+        """Return the post-processor that fits a category."""
+        if category not in self._parts:
+            self._parts[category] = self.kind().to(self.image_min.device)
+            self._parts[category].load_checkpoint_config(self.checkpoint_config())
+        return self._parts[category]
 
     def on_test_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *args: Any, **kwargs: Any
@@ -142,6 +119,52 @@ class CategoryPostProcessor(PostProcessor):
 
         batch.anomaly_map = normalized(batch.anomaly_map, "pixel")
         batch.pred_score = normalized(batch.pred_score, "image")
+
+
+class CategoryPostProcessor(ByCategory):
+    """anomalib's thresholds per category."""
+
+    kind = PostProcessor
+
+
+class SoftCategoryPostProcessor(ByCategory, SoftPostProcessor):
+    """Thresholds from good parts alone, per category."""
+
+    kind = SoftPostProcessor
+
+    def learn(self, trainer: Trainer, batches: Iterable[Any]) -> None:
+        """Remember good parts that the model has learnt, of each category and of all."""
+        batches = list(batches)
+        super().learn(trainer, batches)
+        learnt: dict[str, list[Any]] = {}
+        for batch in batches:
+            for category, part in split_batch(batch, _categories(trainer, batch)):
+                if category is not None:
+                    learnt.setdefault(category, []).append(part)
+        for category, parts in learnt.items():
+            fitted: Any = self._part(category)
+            fitted.learn(trainer, parts)
+
+
+def by_category(post_processor: Any) -> ByCategory:
+    """Return a post-processor per category with the settings and global statistics of a model's post-processor.
+
+    Raises:
+        TypeError: If that one is neither anomalib's nor ours, or does not normalise.
+    """
+    if isinstance(post_processor, ByCategory):
+        return post_processor
+    for made in (CategoryPostProcessor, SoftCategoryPostProcessor):
+        if type(post_processor) is made.kind and post_processor.enable_normalization:
+            result = made()
+            result.load_checkpoint_config(post_processor.checkpoint_config())
+            result.load_state_dict(post_processor.state_dict())
+            return result
+    msg = (
+        "Expected anomalib's PostProcessor or our SoftPostProcessor, with normalisation, for thresholds='category', "
+        f"got {type(post_processor).__name__}. Set thresholds='global'."
+    )
+    raise TypeError(msg)
 
 
 def _statistics(post_processor: PostProcessor) -> dict[str, float]:

@@ -18,6 +18,7 @@ from anomalib_mkd.models.dcam.torch_model import DcamModel
 from anomalib_mkd.networks.backbone import RESNET18
 from anomalib_mkd.networks.inputs import suited_pre_processor
 from anomalib_mkd.networks.teacher import Teacher
+from anomalib_mkd.thresholds import FALSE_ALARMS
 from anomalib_mkd.training.mixin import DistillationMixin
 
 
@@ -32,7 +33,6 @@ class Dcam(DistillationMixin, AnomalibModule):
         cosine_weight: Weight of the cosine distance between the teacher's and the attended features.
         kl_weight: Weight of the KL divergence between the teacher's and the attended features.
         raw_weight: Weight of the cosine distance between the teacher's and the raw features, which prediction compares.
-        temperature: Divides features before the softmax over positions.
         hard_share: Share of the positions, the student's worst ones, that the cosine distance averages; 1 in the paper.
         level_fusion: How the levels' maps are fused.
         sigma: Standard deviation of the map's Gaussian blur in pixels; 0 for none.
@@ -46,10 +46,12 @@ class Dcam(DistillationMixin, AnomalibModule):
         training_steps: Steps per category if neither max_epochs nor max_steps is set, rounded up to whole epochs.
         cache_gigabytes: Memory for the training images and the teacher's features of them; 0 disables caching.
         student_precision: "auto" trains the student in bf16 on CPUs that compute in it, else as the trainer does.
+        false_alarms: Expected share of good parts called bad, for which the threshold is set. ``None``: anomalib's
+            rule, the best F1 in validation, which needs bad parts there.
         pre_trained: Whether to load the backbone's ImageNet weights.
         weights: File with weights for the backbone, or "quickstart" for the small embedded teacher.
         pre_processor: Default: anomalib's, 256 pixels; 128 pixels without normalisation for the embedded teacher.
-        post_processor: Default: anomalib's thresholds, on a scale that is never clipped.
+        post_processor: Default: thresholds from good parts, on a scale that is never clipped.
         evaluator: Default: anomalib's.
         visualizer: Default: anomalib's.
 
@@ -68,7 +70,6 @@ class Dcam(DistillationMixin, AnomalibModule):
         cosine_weight: float = 1.0,
         kl_weight: float = 1.0,
         raw_weight: float = 1.0,
-        temperature: float = 1.0,
         hard_share: float = 0.1,
         level_fusion: Literal["sum", "product"] = "sum",
         sigma: float = 0.0,
@@ -81,6 +82,7 @@ class Dcam(DistillationMixin, AnomalibModule):
         training_steps: int | None = 300,
         cache_gigabytes: float = 4.0,
         student_precision: Literal["auto", "f32", "bf16"] = "auto",
+        false_alarms: float | None = FALSE_ALARMS,
         pre_trained: bool = True,
         weights: str | Path | None = None,
         pre_processor: PreProcessor | bool = True,
@@ -98,7 +100,6 @@ class Dcam(DistillationMixin, AnomalibModule):
             cosine_weight=cosine_weight,
             kl_weight=kl_weight,
             raw_weight=raw_weight,
-            temperature=temperature,
             hard_share=hard_share,
             level_fusion=level_fusion,
             sigma=sigma,

@@ -38,27 +38,25 @@ class DcamModel(LevelwiseTeacherStudent):
         cosine_weight: float,
         kl_weight: float,
         raw_weight: float,
-        temperature: float,
         hard_share: float,
         level_fusion: Literal["sum", "product"],
         sigma: float,
         score_share: float,
     ) -> None:
         weights = (cosine_weight, kl_weight, raw_weight)
-        if not (all(weight >= 0 for weight in weights) and any(weights) and temperature > 0):
+        if not (all(weight >= 0 for weight in weights) and any(weights)):
             msg = (
-                f"Expected cosine_weight, kl_weight and raw_weight >= 0, not all 0, and temperature > 0, got {weights} "
-                f"and {temperature}. Set the weights and the temperature within these ranges."
+                f"Expected cosine_weight, kl_weight and raw_weight >= 0, not all 0, got {weights}. "
+                "Set the weights within this range."
             )
             raise ValueError(msg)
         if attention == "none":  # attended and raw features are then the same: one term for both
             cosine_weight, raw_weight = cosine_weight + raw_weight, 0.0
         student = Student(teacher, student_width)  # before the gates: a seed then gives the same student without them
         cosine = partial(position_cosine_distance, share=hard_share)
-        divergence = partial(spatial_kl_divergence, temperature=temperature)
         terms = {
             "cosine": Term(cosine, cosine_weight, teacher.layers),
-            "divergence": Term(divergence, kl_weight, teacher.layers),
+            "divergence": Term(spatial_kl_divergence, kl_weight, teacher.layers),
             "raw": Term(cosine, raw_weight, [raw(layer) for layer in teacher.layers]),
         }
         loss = PyramidLoss(**{name: term for name, term in terms.items() if term.weight})

@@ -18,6 +18,7 @@ from anomalib_mkd.models.mixed_distillation.torch_model import MixedDistillation
 from anomalib_mkd.networks.backbone import RESNET18
 from anomalib_mkd.networks.inputs import suited_pre_processor
 from anomalib_mkd.networks.teacher import Teacher
+from anomalib_mkd.thresholds import FALSE_ALARMS
 from anomalib_mkd.training.mixin import DistillationMixin
 
 
@@ -44,10 +45,12 @@ class MixedDistillation(DistillationMixin, AnomalibModule):
         training_steps: Steps per category if neither max_epochs nor max_steps is set, rounded up to whole epochs.
         cache_gigabytes: Memory for the training images and the teacher's features of them; 0 disables caching.
         student_precision: "auto" trains the student in bf16 on CPUs that compute in it, else as the trainer does.
+        false_alarms: Expected share of good parts called bad, for which the threshold is set. ``None``: anomalib's
+            rule, the best F1 in validation, which needs bad parts there.
         pre_trained: Whether to load the backbone's ImageNet weights.
         weights: File with weights for the backbone, or "quickstart" for the small embedded teacher.
         pre_processor: Default: anomalib's, 256 pixels; 128 pixels without normalisation for the embedded teacher.
-        post_processor: Default: anomalib's thresholds, on a scale that is never clipped.
+        post_processor: Default: thresholds from good parts, on a scale that is never clipped.
         evaluator: Default: anomalib's.
         visualizer: Default: anomalib's.
 
@@ -76,6 +79,7 @@ class MixedDistillation(DistillationMixin, AnomalibModule):
         training_steps: int | None = 300,
         cache_gigabytes: float = 4.0,
         student_precision: Literal["auto", "f32", "bf16"] = "auto",
+        false_alarms: float | None = FALSE_ALARMS,
         pre_trained: bool = True,
         weights: str | Path | None = None,
         pre_processor: PreProcessor | bool = True,

@@ -24,6 +24,7 @@ from anomalib_mkd.data.normal_images import normal_batches
 from anomalib_mkd.models.mkd.torch_model import MkdModel
 from anomalib_mkd.networks.backbone import MIN_SIZE, VGG16, is_chain, resolve_backbone
 from anomalib_mkd.networks.teacher import Teacher
+from anomalib_mkd.thresholds import FALSE_ALARMS
 from anomalib_mkd.training.mixin import DistillationMixin
 
 
@@ -62,11 +63,13 @@ class Mkd(DistillationMixin, AnomalibModule):
         student_precision: Precision of the student's forward and backward pass in training: "auto" uses bf16 on CPUs
             that compute in it, where it is faster, and the trainer's precision elsewhere. Weights, loss and inference
             stay in f32.
+        false_alarms: Expected share of good parts called bad, for which the threshold is set. ``None``: anomalib's
+            rule, the best F1 in validation, which needs bad parts there.
         pre_trained: Whether to load the backbone's ImageNet weights.
         weights: File with weights for the backbone, or "quickstart" for the small embedded teacher.
         pre_processor: Default: 128 pixels without normalisation for VGGs and the embedded teacher (the paper's), else
             256 pixels with ImageNet normalisation.
-        post_processor: Default: anomalib's thresholds, on a scale that is never clipped.
+        post_processor: Default: thresholds from good parts, on a scale that is never clipped.
         evaluator: Default: anomalib's.
         visualizer: Default: anomalib's.
 
@@ -100,6 +103,7 @@ class Mkd(DistillationMixin, AnomalibModule):
         training_steps: int | None = 300,
         cache_gigabytes: float = 4.0,
         student_precision: Literal["auto", "f32", "bf16"] = "auto",
+        false_alarms: float | None = FALSE_ALARMS,
         pre_trained: bool = True,
         weights: str | Path | None = None,
         pre_processor: PreProcessor | bool = True,

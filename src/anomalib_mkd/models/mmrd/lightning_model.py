@@ -8,7 +8,6 @@ from types import SimpleNamespace
 from typing import Any, Literal
 
 import torch
-from anomalib.data import InferenceBatch
 from anomalib.metrics import Evaluator
 from anomalib.models.components import AnomalibModule
 from anomalib.post_processing import PostProcessor
@@ -29,6 +28,7 @@ from anomalib_mkd.models.mmrd.torch_model import AUX, Branches, LossName, MmrdMo
 from anomalib_mkd.networks.backbone import RESNET18
 from anomalib_mkd.networks.teacher import Teacher
 from anomalib_mkd.results.heat_maps import LABELS
+from anomalib_mkd.thresholds import FALSE_ALARMS
 from anomalib_mkd.training.mixin import DistillationMixin
 
 BETAS = (0.5, 0.999)
@@ -61,11 +61,13 @@ class Mmrd(PairedExport, DistillationMixin, AnomalibModule):
         training_steps: Steps per category if neither max_epochs nor max_steps is set, rounded up to whole epochs.
         cache_gigabytes: Memory for the training images and the teacher's features of them; 0 disables caching.
         student_precision: "auto" trains the student in bf16 on CPUs that compute in it, else as the trainer does.
+        false_alarms: Expected share of good parts called bad, for which the threshold is set. ``None``: anomalib's
+            rule, the best F1 in validation, which needs bad parts there.
         pre_trained: Whether to load the backbone's ImageNet weights.
         weights: File with weights for the backbone.
         pre_processor: Default: 256 pixels and ImageNet's normalisation, with matching depth. Any other must be a
             ``DepthPreProcessor``, unless branches="rgb".
-        post_processor: Default: anomalib's thresholds, on a scale that is never clipped.
+        post_processor: Default: thresholds from good parts, on a scale that is never clipped.
         evaluator: Default: anomalib's.
         visualizer: Default: photo, depth, ground truth and heat map side by side.
 
@@ -92,6 +94,7 @@ class Mmrd(PairedExport, DistillationMixin, AnomalibModule):
         training_steps: int | None = 300,
         cache_gigabytes: float = 4.0,
         student_precision: Literal["auto", "f32", "bf16"] = "auto",
+        false_alarms: float | None = FALSE_ALARMS,
         pre_trained: bool = True,
         weights: str | Path | None = None,
         pre_processor: PreProcessor | bool = True,
@@ -169,7 +172,7 @@ class Mmrd(PairedExport, DistillationMixin, AnomalibModule):
             dataset = held_out(self.trainer.datamodule)  # type: ignore[attr-defined]  # absent if loaders were given
             self.model.calibrate(self.inputs(batch) for batch in normal_batches(self, dataset=dataset))
 
-    def forward(self, batch: Tensor, depth: Tensor | None = None) -> InferenceBatch:
+    def forward(self, batch: Tensor, depth: Tensor | None = None) -> Any:
         """Predict on raw inputs, as in testing; this method is exported.
 
         Args:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from anomalib_mkd.thresholds import center_and_spread
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -20,19 +22,9 @@ if TYPE_CHECKING:
 
     from anomalib_mkd.results.predictions import Prediction
 
-SPREADS = 7.0
-"""Robust standard deviations above the median from which a score lies far outside.
-
-Twice the 3.5 of Iglewicz and Hoaglin (1993) for normal distributions, because scores have a longer upper tail.
-"""
-
 
 def robust_distances(scores: NDArray[np.float64]) -> NDArray[np.float64]:
     """Measure how far scores lie above their median, in robust standard deviations.
-
-    A standard deviation is 1.4826 times the median absolute deviation from the median. If that is 0, because more than
-    half of the scores are equal, it is 1.2533 times the mean absolute deviation. Neither is moved much by a few defects
-    among many good parts. Both factors make it that of a normal distribution.
 
     Args:
         scores: ``(N,)``, finite.
@@ -44,9 +36,8 @@ def robust_distances(scores: NDArray[np.float64]) -> NDArray[np.float64]:
         >>> robust_distances(np.array([1.0, 2.0, 3.0, 4.0, 13.0])).round(2)
         array([-1.35, -0.67,  0.  ,  0.67,  6.74])
     """
-    above = scores - np.median(scores)
-    spread = 1.4826 * np.median(np.abs(above)) or math.sqrt(math.pi / 2) * np.abs(above).mean()
-    return above / spread if spread > 0 else np.zeros_like(above)
+    center, spread = center_and_spread(scores)
+    return (scores - center) / spread if spread > 0 else np.zeros_like(scores)
 
 
 def most_suspicious(

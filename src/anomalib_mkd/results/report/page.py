@@ -17,9 +17,9 @@ from anomalib_mkd.files import whole
 from anomalib_mkd.results.predictions import word
 from anomalib_mkd.results.report import plots
 from anomalib_mkd.results.report.gallery import Exhibit, Gallery
-from anomalib_mkd.results.report.outliers import SPREADS
 from anomalib_mkd.results.report.pictures import Scale, draw_heat_map, draw_legend, draw_mask, embedded, read
 from anomalib_mkd.results.verdicts import Counts, counts, sentence, short_names
+from anomalib_mkd.thresholds import SUSPECT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -192,8 +192,8 @@ def _content(
         "categories": _categories(rows, groups),
         "training": training,
         "suspects": [(cards[row], distance) for row, distance in suspects],
-        "far": sum(distance > SPREADS for _, distance in training),
-        "spreads": SPREADS,
+        "far": sum(distance > SUSPECT for _, distance in training),
+        "spreads": SUSPECT,
     }
 
 

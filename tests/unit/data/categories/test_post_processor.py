@@ -15,7 +15,8 @@ from anomalib.data import ImageBatch, InferenceBatch
 from anomalib.post_processing import MEBinPostProcessor, PostProcessor
 
 from anomalib_mkd.data import CategoryPostProcessor
-from anomalib_mkd.results.post_processor import SoftPostProcessor
+from anomalib_mkd.data.categories.post_processor import SoftCategoryPostProcessor, by_category
+from anomalib_mkd.post_processor import SoftPostProcessor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -89,13 +90,27 @@ def test_every_category_is_processed_as_if_alone(made: CategoryPostProcessor, ma
 
 
 def test_the_scale_is_that_of_the_post_processor_it_was_made_of() -> None:
-    made = CategoryPostProcessor.of(validated(SoftPostProcessor(), None, predictions("low", 0, 1)))
-    validated(made, trainer("low"), predictions("low", 0, 1))
+    made = by_category(SoftPostProcessor())
+    low = [predictions("low", 0, seed) for seed in range(3)]  # six good ones
+    validated(made, trainer("low", "high"), *low, *(predictions("high", 9, seed) for seed in range(3)))
     result = processed(made, trainer("low"), predictions("low", 0, 3))
-    alone = validated(SoftPostProcessor(), None, predictions("low", 0, 1))
-    expected = processed(alone, None, predictions("low", 0, 3))
+    expected = processed(validated(SoftPostProcessor(), None, *low), None, predictions("low", 0, 3))
     for field in FIELDS:
         assert torch.equal(getattr(result, field), getattr(expected, field)), field
+
+
+def test_a_category_of_few_learnt_parts_keeps_the_global_thresholds(caplog: pytest.LogCaptureFixture) -> None:
+    made = SoftCategoryPostProcessor()
+    where = trainer("low", "high", "few")
+    low, high = ([predictions(name, level, seed) for seed in range(3)] for name, level in (("low", 0), ("high", 9)))
+    made.learn(where, [mixed(low[0], low[2], high[0], predictions("few", 5, 0))])
+    validated(made, where, low[1], *high)
+    assert set(made.table) == {"low", "high"}  # two learnt parts are too few
+    assert "The category few has the thresholds of all categories together" in caplog.text
+    alone = SoftPostProcessor()
+    alone.learn(None, [mixed(low[0], low[2])])
+    validated(alone, None, low[1])
+    assert made.table["low"]["image_threshold"] == float(alone.image_threshold)
 
 
 def test_global_statistics_stay_anomalibs(made: CategoryPostProcessor) -> None:
@@ -161,10 +176,10 @@ def test_missing_maps_leave_no_pixel_statistics() -> None:
 
 def test_it_takes_over_settings_and_statistics() -> None:
     plain = validated(PostProcessor(image_sensitivity=0.3), None, predictions("low", 0, 1))
-    made = CategoryPostProcessor.of(plain)
+    made = by_category(plain)
     assert made.image_sensitivity == 0.3
     assert torch.equal(made.image_threshold, plain.image_threshold)
-    assert CategoryPostProcessor.of(made) is made
+    assert by_category(made) is made
 
 
 class Otherwise(PostProcessor):
@@ -179,9 +194,9 @@ class Otherwise(PostProcessor):
 )
 def test_it_replaces_nothing_but_anomalibs_own(other: Callable[[], Any]) -> None:
     with pytest.raises(
-        TypeError, match="PostProcessor with normalisation, or one with another scale, for thresholds='category'"
+        TypeError, match="PostProcessor or our SoftPostProcessor, with normalisation, for thresholds='category'"
     ):
-        CategoryPostProcessor.of(other())
+        by_category(other())
 
 
 def test_without_thresholds_there_are_no_labels(made: CategoryPostProcessor) -> None:

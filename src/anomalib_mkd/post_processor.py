@@ -1,0 +1,253 @@
+# Copyright (C) 2026 The anomalib-mkd authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""anomalib's post-processor with thresholds from good parts alone, and a scale that is never clipped."""
+
+from __future__ import annotations
+
+import logging
+import math
+from typing import TYPE_CHECKING, Any
+
+import torch
+from anomalib.post_processing import PostProcessor
+from torch import Tensor
+from torchmetrics import CatMetric
+
+from anomalib_mkd.functional import linear_scale, soft_normalize
+from anomalib_mkd.thresholds import (
+    FALSE_ALARMS,
+    LEAST_GOOD,
+    SUSPECT,
+    Scale,
+    center_and_spread,
+    check_false_alarms,
+    pixel_scale,
+    score_scale,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from anomalib.data import InferenceBatch
+    from lightning.pytorch import LightningModule, Trainer
+
+logger = logging.getLogger(__name__)
+
+
+class SoftPostProcessor(PostProcessor):
+    """Thresholds from good parts alone, and a scale that keeps the order of all scores.
+
+    The threshold of scores is the one that a share of good parts is expected to exceed, estimated from the good parts
+    among the validation pictures, so that one odd picture does not set it: see
+    :func:`anomalib_mkd.thresholds.threshold_from_good`. If they are fewer than five, pictures that the model has learnt
+    join in. The threshold of pixels comes from the same pictures. Masks are empty where a part is called good.
+
+    anomalib clips a scaled score ``0.5 + x``, with ``x = (score - threshold) / (max - min)``, to 0..1. Here a score
+    becomes :func:`soft_scale` of x, where the width is the distance from a typical good part to the threshold: 0.5 at
+    the threshold, 1/6 at a typical good part, within 0..1 and never clipped. A sensitivity other than 0.5 moves the
+    threshold to 1 - sensitivity on this scale, a different score than on anomalib's.
+
+    Args:
+        false_alarms: Expected share of good parts called bad. ``None``: anomalib's rule, the threshold with the best
+            F1 in validation, which needs bad parts there.
+        leave_out_suspects: Whether good parts that score far above the others are left out of the thresholds.
+        **arguments: As for anomalib's post-processor.
+
+    Attributes:
+        good_scores: Raw scores of the good parts that set the threshold, in ascending order.
+
+    Raises:
+        ValueError: If ``false_alarms`` is not within 0..0.5, both excluded.
+
+    Example:
+        >>> import torch
+        >>> scores, low, high, threshold = (torch.tensor(v) for v in ([0.0, 1.0, 2.0, 4.0], 0.0, 1.0, 1.0))
+        >>> SoftPostProcessor._normalize(scores, low, high, threshold)
+        tensor([0.1667, 0.5000, 0.8333, 0.9286])
+    """
+
+    def __init__(
+        self, false_alarms: float | None = FALSE_ALARMS, leave_out_suspects: bool = False, **arguments: Any
+    ) -> None:
+        super().__init__(**arguments)
+        if false_alarms is not None:
+            check_false_alarms(false_alarms)
+        self.false_alarms = false_alarms
+        self.leave_out_suspects = leave_out_suspects
+        self.good_scores: list[float] = []
+        self._held_out = CatMetric()  # (score, peak and median of the map) of good parts; a metric joins processes
+        self._learnt: list[Tensor] = []
+
+    @property
+    def state_key(self) -> str:
+        """Return anomalib's own key, so that checkpoints fit models with either post-processor."""
+        return PostProcessor.__qualname__
+
+    @property
+    def _checkpoint_config_keys(self) -> tuple[str, ...]:
+        return (*super()._checkpoint_config_keys, "false_alarms", "leave_out_suspects", "good_scores")
+
+    # ------------------------------------------------------------------------------------------------ fitting
+
+    def on_validation_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *args: Any, **kwargs: Any
+    ) -> None:
+        """Collect the good parts of a batch."""
+        if self.false_alarms is None:
+            super().on_validation_batch_end(trainer, pl_module, outputs, *args, **kwargs)
+        elif len(found := good_parts(outputs)):
+            self._held_out.update(found)
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Estimate the thresholds."""
+        if self.false_alarms is None:
+            super().on_validation_epoch_end(trainer, pl_module)
+            return
+        held_out = self._held_out.compute().reshape(-1, 3).cpu() if self._held_out.update_called else torch.empty(0, 3)
+        self._held_out.reset()
+        self.fit(held_out)
+
+    def learn(self, trainer: Trainer, batches: Iterable[Any]) -> None:
+        """Remember good parts that the model has learnt, for thresholds where too few were held out.
+
+        Args:
+            trainer: The trainer of the model.
+            batches: Batches with the model's raw scores and maps.
+        """
+        del trainer
+        self._learnt = [good_parts(batch) for batch in batches]
+
+    def fit(self, held_out: Tensor) -> None:
+        """Estimate thresholds and scales; arguments and errors as for :func:`fit_good`.
+
+        Args:
+            held_out: Score, highest and median pixel of N good parts, ``(N, 3)``.
+        """
+        learnt = torch.cat([torch.empty(0, 3), *self._learnt])
+        image, pixel, self.good_scores = self.fitted(held_out, learnt)
+        self.scale(image, pixel)
+
+    def fitted(self, held_out: Tensor, learnt: Tensor) -> tuple[Scale, Scale, list[float]]:
+        """Estimate thresholds and scales by these settings; see :func:`fit_good`."""
+        if self.leave_out_suspects:
+            held_out, learnt = (parts[~suspects(parts[:, 0])] for parts in (held_out, learnt))
+        return fit_good(held_out, learnt, self.false_alarms or FALSE_ALARMS)
+
+    @property
+    def scales(self) -> tuple[Scale, Scale] | None:
+        """Scale of scores and scale of maps; ``None`` before a validation."""
+        found = []
+        for kind in ("image", "pixel"):
+            low, high, threshold = (float(getattr(self, f"{kind}_{name}")) for name in ("min", "max", "threshold"))
+            if not (math.isfinite(threshold) and high > low):
+                return None
+            found.append(Scale(threshold, high - low))
+        return found[0], found[1]
+
+    def scale(self, image: Scale, pixel: Scale) -> None:
+        """Set the thresholds, and what anomalib calls minimum and maximum, whose difference is the scale."""
+        for kind, given in (("image", image), ("pixel", pixel)):
+            getattr(self, f"_{kind}_threshold").fill_(given.threshold)
+            getattr(self, f"{kind}_max").fill_(given.threshold)
+            getattr(self, f"{kind}_min").fill_(given.threshold - given.scale)
+
+    # ------------------------------------------------------------------------------------------------ predicting
+
+    def threshold_batch(self, batch: Any) -> None:
+        """Set labels and masks; a mask is empty where the part is called good."""
+        masked = batch.pred_mask is None
+        super().threshold_batch(batch)
+        if masked:
+            batch.pred_mask = _where_bad(batch.pred_mask, batch.pred_label)
+
+    def forward(self, predictions: InferenceBatch) -> InferenceBatch:
+        """Scale scores and maps, and set labels and masks; as for a batch in a test."""
+        result = super().forward(predictions)
+        return result._replace(pred_mask=_where_bad(result.pred_mask, result.pred_label))
+
+    @staticmethod
+    def _apply_threshold(preds: Tensor | None, threshold: Tensor) -> Tensor | None:
+        """Compare as anomalib does, but a number that is not finite is never good."""
+        return None if preds is None else ~(preds <= threshold)
+
+    @staticmethod
+    def _normalize(preds: Tensor | None, norm_min: Tensor, norm_max: Tensor, threshold: Tensor) -> Tensor | None:
+        """Scale scores or maps of any shape; without statistics, or if their range is 0, as anomalib does."""
+        hard: Tensor | None = PostProcessor._normalize(preds, norm_min, norm_max, threshold)  # noqa: SLF001
+        if preds is None or hard is None:
+            return hard
+        spread = norm_max - norm_min
+        high = torch.where(spread > 0, norm_max, norm_min + 1)  # no division by 0 in an exported graph
+        return torch.where(spread > 0, soft_normalize(preds, norm_min, high, threshold), hard)
+
+    @staticmethod
+    def linear(scores: Tensor) -> Tensor:
+        """Return scaled scores of any shape on a scale that is linear in the raw ones."""
+        return linear_scale(scores)
+
+
+def good_parts(batch: Any) -> Tensor:
+    """List the good parts of a batch whose scores and maps are finite; all of it, if the truth is unknown.
+
+    Args:
+        batch: With raw scores, and maps if the model has any.
+
+    Returns:
+        Score, highest and median pixel, ``(N, 3)``; without maps, the score stands for the highest pixel, too.
+    """
+    scores = batch.pred_score.detach().flatten().float()
+    if batch.anomaly_map is None:
+        found = torch.stack([scores, scores, torch.zeros_like(scores)], dim=1)
+    else:
+        pixels = batch.anomaly_map.detach().flatten(1).float()
+        found = torch.stack([scores, pixels.amax(dim=1), pixels.median(dim=1).values], dim=1)
+    good = torch.ones_like(scores, dtype=torch.bool) if batch.gt_label is None else batch.gt_label.flatten() == 0
+    finite = found.isfinite().all(dim=1)
+    for index in (good & ~finite).nonzero().flatten().tolist():
+        name = "a picture" if batch.image_path is None else f"'{batch.image_path[index]}'"
+        logger.warning("The score of %s is not finite: it does not count for the threshold. Check the picture.", name)
+    return found[good & finite].cpu()
+
+
+def suspects(scores: Tensor) -> Tensor:
+    """Return which of the scores ``(N,)`` of good parts lie far above the others."""
+    if len(scores) == 0:
+        return torch.zeros(0, dtype=torch.bool)
+    center, spread = center_and_spread(scores.numpy())
+    return scores > center + SUSPECT * spread
+
+
+def fit_good(held_out: Tensor, learnt: Tensor, false_alarms: float) -> tuple[Scale, Scale, list[float]]:
+    """Estimate the scales of scores and maps, with the learnt good parts where fewer than five were held out.
+
+    Args:
+        held_out: Score, highest and median pixel of N good parts, ``(N, 3)``.
+        learnt: The same of good parts that the model has learnt.
+        false_alarms: Expected share of good parts called bad.
+
+    Returns:
+        Scale of scores, scale of maps, and the raw scores that set the threshold, in ascending order.
+
+    Raises:
+        ValueError: If there are fewer than five good parts in all.
+    """
+    parts = held_out
+    if len(held_out) < LEAST_GOOD:
+        parts = torch.cat([held_out, learnt])
+        logger.warning(
+            "Only %d good parts were held out for the threshold, fewer than %d: %d that the model has learnt join in, "
+            "whose scores are lower. Expect more false alarms, or add good parts.",
+            len(held_out),
+            LEAST_GOOD,
+            len(learnt),
+        )
+    scores, peaks, medians = parts.numpy().T
+    return score_scale(scores, false_alarms), pixel_scale(peaks, medians), sorted(scores.tolist())
+
+
+def _where_bad(mask: Tensor | None, label: Tensor | None) -> Tensor | None:
+    """Empty masks of N parts, of any shape, where the label ``(N,)`` or ``(N, 1)`` says good."""
+    if mask is None or label is None:
+        return mask
+    return mask & label.reshape(-1, *[1] * (mask.dim() - 1))

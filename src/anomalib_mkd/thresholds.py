@@ -1,0 +1,175 @@
+# Copyright (C) 2026 The anomalib-mkd authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Thresholds from good parts alone, without torch: for trainings, exports and the line.
+
+A maximum depends on a single picture: with one odd part among the good ones, everything up to that part is good. Here
+a threshold lies a number of robust standard deviations above the median, which a few odd parts hardly move.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+LEAST_GOOD = 5
+"""Fewest scores from which a threshold can be estimated."""
+
+FALSE_ALARMS = 0.01
+"""Default of the expected share of good parts that are called bad."""
+
+SUSPECT = 7.0
+"""Robust standard deviations above the median from which a good part is suspected to be bad.
+
+Twice the 3.5 of Iglewicz and Hoaglin (1993) for normal distributions, because scores have a longer upper tail.
+"""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """A threshold, and the scale on which it is 0.5: x = (raw - threshold) / scale becomes ``0.5 + x / (1 + 2 |x|)``.
+
+    Attributes:
+        threshold: The raw value that becomes 0.5, finite.
+        scale: The raw distance from it that becomes 0.5 +- 1/3, above 0: of typical good parts, which become 1/6.
+
+    Example:
+        >>> scale = Scale(threshold=2.0, scale=4.0)
+        >>> round(scale.scaled(6.0), 4), float(scale.raw(0.5))
+        (0.8333, 2.0)
+    """
+
+    threshold: float
+    scale: float
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that are not finite, or a scale that is not above 0."""
+        if not (math.isfinite(self.threshold) and math.isfinite(self.scale) and self.scale > 0):
+            msg = f"Expected a finite threshold and a scale > 0, got {self.threshold} and {self.scale}. Export again."
+            raise ValueError(msg)
+
+    def scaled(self, raw: float) -> float:
+        """Return where a raw value lies on the scale 0..1; NaN for a value that is not finite."""
+        distance = (raw - self.threshold) / self.scale
+        return 0.5 + distance / (1 + 2 * abs(distance)) if math.isfinite(distance) else math.nan
+
+    def raw(self, scaled: ArrayLike) -> Any:
+        """Return the raw values of places on the scale, elementwise; infinite at 0 and 1."""
+        distance = np.asarray(scaled, np.float64) - 0.5
+        with np.errstate(divide="ignore"):
+            return self.threshold + self.scale * distance / (1 - 2 * np.abs(distance))
+
+
+def center_and_spread(scores: ArrayLike) -> tuple[float, float]:
+    """Estimate mean and standard deviation of the bulk of scores.
+
+    The standard deviation is 1.4826 times the median absolute deviation from the median. If that is 0, because more
+    than half of the scores are equal, it is 1.2533 times the mean absolute deviation. Neither is moved much by a few
+    defects among many good parts. Both factors make it that of a normal distribution.
+
+    Args:
+        scores: ``(N,)``, finite.
+
+    Returns:
+        The median, and the standard deviation; 0 if all scores are equal.
+
+    Example:
+        >>> center_and_spread([1.0, 2.0, 3.0, 4.0, 13.0])
+        (3.0, 1.4826)
+    """
+    values = np.asarray(scores, dtype=np.float64)
+    center = float(np.median(values))
+    deviations = np.abs(values - center)
+    return center, float(1.4826 * np.median(deviations) or math.sqrt(math.pi / 2) * deviations.mean())
+
+
+def threshold_from_good(scores: ArrayLike, false_alarms: float = FALSE_ALARMS) -> float:
+    """Estimate the score that a share of good parts exceeds.
+
+    Args:
+        scores: Raw scores of N good parts, ``(N,)``.
+        false_alarms: Expected share of good parts above the threshold, in 0..0.5, both excluded.
+
+    Returns:
+        The threshold, in the unit of the scores and above their median.
+
+    Raises:
+        ValueError: If there are fewer than :data:`LEAST_GOOD` scores, one is not finite, or the share is out of range.
+    """
+    check_false_alarms(false_alarms)
+    values = np.asarray(scores, dtype=np.float64).ravel()
+    if len(values) < LEAST_GOOD:
+        msg = f"Expected the scores of at least {LEAST_GOOD} good parts, got {len(values)}. Add good parts."
+        raise ValueError(msg)
+    if not np.isfinite(values).all():
+        msg = f"Expected finite scores of good parts, got {values[~np.isfinite(values)][0]}. Check model and pictures."
+        raise ValueError(msg)
+    center, spread = center_and_spread(values)
+    floor = 1e-3 * abs(center) or 1e-6  # equal scores say nothing of how others vary
+    return center + max(spread, floor) * prediction_quantile(1 - false_alarms, len(values))
+
+
+def score_scale(scores: ArrayLike, false_alarms: float = FALSE_ALARMS) -> Scale:
+    """Scale scores so that a typical good part becomes 1/6; arguments and errors as for :func:`threshold_from_good`.
+
+    Example:
+        >>> scale = score_scale([1.0, 2.0, 3.0, 4.0, 5.0], 0.05)
+        >>> round(scale.threshold, 2), round(scale.scaled(3.0), 4)
+        (6.43, 0.1667)
+    """
+    threshold = threshold_from_good(scores, false_alarms)
+    return Scale(threshold, threshold - float(np.median(np.asarray(scores, dtype=np.float64))))
+
+
+def pixel_scale(peaks: ArrayLike, medians: ArrayLike) -> Scale:
+    """Scale maps so that a typical pixel of a good part becomes 1/6, and the highest one of a typical good part 0.5.
+
+    Args:
+        peaks: Highest pixel of the map of each of N good parts, ``(N,)``.
+        medians: Their median pixel, ``(N,)``.
+
+    Raises:
+        ValueError: If there are none.
+
+    Example:
+        >>> pixel_scale([3.0, 4.0, 90.0], [1.0, 1.0, 2.0])
+        Scale(threshold=4.0, scale=3.0)
+    """
+    if np.size(peaks) == 0:
+        msg = "Expected the maps of good parts, got none. Add good parts."
+        raise ValueError(msg)
+    threshold, typical = (float(np.median(np.asarray(values, dtype=np.float64))) for values in (peaks, medians))
+    return Scale(threshold, max(threshold - typical, 1e-3 * abs(typical) or 1e-6))
+
+
+def prediction_quantile(share: float, count: int) -> float:
+    """Return how many standard deviations above the mean of ``count`` numbers a next one lies below, with a chance.
+
+    Both are estimated from the same numbers, of a normal distribution: a quantile of Student's t, by its expansion
+    around the normal one (Abramowitz and Stegun, 26.7.5), times the square root of 1 + 1 / count.
+
+    Example:
+        >>> round(prediction_quantile(0.99, 41), 2), round(prediction_quantile(0.99, 5), 2)
+        (2.45, 3.96)
+    """
+    z, free = NormalDist().inv_cdf(share), count - 1
+    t = z + (z**3 + z) / (4 * free) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * free**2)
+    return t * math.sqrt(1 + 1 / count)
+
+
+def check_false_alarms(false_alarms: float) -> None:
+    """Reject a share of false alarms that no threshold has.
+
+    Raises:
+        ValueError: If it is not within 0..0.5, both excluded.
+    """
+    if isinstance(false_alarms, bool) or not 0 < false_alarms < 0.5:
+        msg = f"Expected false_alarms > 0 and < 0.5, got {false_alarms}. Set it to the share of good parts to call bad."
+        raise ValueError(msg)
