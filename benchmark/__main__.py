@@ -140,9 +140,37 @@ def scores(
     from benchmark.good_scores import CHOOSING, JUDGING, measure_scores  # noqa: PLC0415
     from benchmark.runs import plan  # noqa: PLC0415
 
-    for run in plan([model], ["default"], data or [*CHOOSING, *JUDGING], seeds, steps, **setup.run):
+    common = {**setup.run, "protocol": "held_out"}
+    for run in plan([model], ["default"], data or [*CHOOSING, *JUDGING], seeds, steps, **common):
         file = setup.results or ROOT / "results" / "pictures" / "scores.csv"
         measure_scores(run, file=file, data_root=setup.data_root, keep=keep)
+
+
+def eight_bits(
+    setup: Setup,
+    kept: Path,
+    model: str = "MixedDistillation",
+    data: list[str] | None = None,
+    seeds: list[int] = [0, 1, 2],  # noqa: B006
+    steps: int | None = None,
+) -> None:
+    """Compare exports in f32 and in 8 bits: metrics, parts caught and false alarms at the threshold of each.
+
+    Args:
+        setup: Common options.
+        kept: Folder of trained weights: that of "scores --keep", with the same options.
+        model: MixedDistillation or Dcam.
+        data: As for "scores".
+        seeds: Seeds.
+        steps: Training steps; null for the model's own number.
+    """
+    from benchmark.eight_bits import measure_eight_bits  # noqa: PLC0415
+    from benchmark.good_scores import CHOOSING, JUDGING  # noqa: PLC0415
+    from benchmark.runs import plan  # noqa: PLC0415
+
+    common = {**setup.run, "protocol": "held_out"}
+    for run in plan([model], ["default"], data or [*CHOOSING, *JUDGING], seeds, steps, **common):
+        measure_eight_bits(run, kept=kept, results=setup.file("eight_bits.csv"), data_root=setup.data_root)
 
 
 def stability(
@@ -252,6 +280,25 @@ def latency(setup: Setup, rounds: int = 50) -> None:
     measure_latency(results=setup.file("speed.csv"), rounds=rounds, threads=setup.threads, backbone=setup.teacher)
 
 
+def deployment(setup: Setup, exports: list[Path], rounds: int = 50, side: int = 256) -> None:
+    """Measure exports on the line, in an environment without torch: its size, the start, one picture, and many.
+
+    Run it on an otherwise idle machine. The environment is installed from the package index.
+
+    Args:
+        setup: Common options.
+        exports: The .xml files, each with its .bin and .json; they take turns.
+        rounds: Counted turns.
+        side: Side of the pictures in pixels.
+    """
+    from benchmark.deployment import measure_deployment  # noqa: PLC0415
+
+    results = setup.file("deployment.csv")
+    measure_deployment(
+        [path.resolve() for path in exports], results=results, rounds=rounds, threads=setup.threads, side=side
+    )
+
+
 def report(check: bool = False, show: str | None = None, root: Path = ROOT, results: Path | None = None) -> None:
     """Bring the tables of README.md and docs/ up to date with the rows.
 
@@ -275,7 +322,16 @@ def report(check: bool = False, show: str | None = None, root: Path = ROOT, resu
         sys.exit(1)
 
 
-MEASURING: tuple[Callable[..., None], ...] = (accuracy, scores, stability, selection, short_runs, latency)
+MEASURING: tuple[Callable[..., None], ...] = (
+    accuracy,
+    scores,
+    eight_bits,
+    stability,
+    selection,
+    short_runs,
+    latency,
+    deployment,
+)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -107,6 +107,17 @@ def _engine(work: Path, callbacks: Sequence[Callback], **limits: Any) -> Engine:
     )
 
 
+def validating_engine(work: Path) -> Engine:
+    """Build an engine that fits the thresholds of a model."""
+    return Engine(
+        default_root_dir=work,
+        accelerator=os.environ.get(ACCELERATOR, "cpu"),
+        devices=1,
+        logger=False,
+        enable_progress_bar=False,
+    )
+
+
 def train(
     model: AnomalibModule, datamodule: AnomalibDataModule, run: Run, work: Path, callbacks: Sequence[Callback] = ()
 ) -> Trained:

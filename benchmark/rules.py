@@ -1,0 +1,152 @@
+# Copyright (C) 2026 The anomalib-mkd authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Rules that turn the scores of good parts into a threshold, compared on the scores of ``results/pictures``.
+
+What a rule reads are raw scores of pictures that were held out or learnt. Wrong pictures among the good ones are
+simulated exactly: those held out are not learnt, so that adding bad test pictures to them adds just their scores.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.stats import genpareto
+
+from anomalib_mkd.thresholds import LEAST_GOOD, center_and_spread, prediction_quantile, threshold_from_good
+from benchmark.good_scores import CHOOSING, LEVELS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    Scores = NDArray[np.float64]
+    Rule = Callable[[Scores, Scores, float], float]
+
+DRAWS = 20
+"""Times that wrong pictures are drawn; the shares are averages."""
+
+
+@dataclass
+class Scored:
+    """Raw scores after one training.
+
+    Attributes:
+        data: Folder of the data set.
+        seed: Seed of the training.
+        steps: Training steps.
+        scores: Split to scores; the test in two, ``good`` and ``bad``.
+        pixels: Level to the counts of a bad or good test picture: above it, and of these in the mask.
+        masks: Pixels in the masks of the test pictures, the good ones first.
+    """
+
+    data: str
+    seed: int
+    steps: int
+    scores: dict[str, Scores] = field(default_factory=dict)
+    pixels: dict[str, NDArray[np.int64]] = field(default_factory=dict)
+    masks: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+
+    @property
+    def chooses(self) -> bool:
+        """Whether this data set is of the half that chooses a rule."""
+        return self.data in CHOOSING
+
+
+def read_scores(file: Path) -> list[Scored]:
+    """Read the file that ``python -m benchmark scores`` writes."""
+    runs: dict[str, list[dict[str, str]]] = defaultdict(list)
+    with file.open(encoding="utf-8") as stream:
+        for row in csv.DictReader(stream):
+            runs[row["run"]].append(row)
+    found = []
+    for rows in runs.values():
+        scored = Scored(rows[0]["data"], int(rows[0]["seed"]), int(rows[0]["steps"]))
+        for row in rows:
+            row["split"] = ("good", "bad")[int(row["bad"])] if row["split"] == "test" else row["split"]
+        for split in ("train", "held_out", "good", "bad"):
+            scored.scores[split] = np.array([float(row["score"]) for row in rows if row["split"] == split])
+        tested = [row for split in ("good", "bad") for row in rows if row["split"] == split]
+        scored.masks = np.array([int(row["mask"]) for row in tested])
+        for level in LEVELS:
+            scored.pixels[level] = np.array([(int(row[level]), int(row[f"{level}_hit"])) for row in tested])
+        found.append(scored)
+    return found
+
+
+def highest(held_out: Scores, learnt: Scores, false_alarms: float) -> float:
+    """Take the highest score, as anomalib does."""
+    del learnt, false_alarms
+    return float(held_out.max())
+
+
+def normal(held_out: Scores, learnt: Scores, false_alarms: float) -> float:
+    """Median and median absolute deviation."""
+    scores = held_out if len(held_out) >= LEAST_GOOD else np.concatenate([held_out, learnt])
+    return threshold_from_good(scores, false_alarms)
+
+
+def log_normal(held_out: Scores, learnt: Scores, false_alarms: float) -> float:
+    """The same of the logarithms."""
+    return float(np.exp(normal(np.log(held_out), np.log(learnt), false_alarms)))
+
+
+def upper(held_out: Scores, learnt: Scores, false_alarms: float) -> float:
+    """Median, and the distance from there to the 84th percentile for the spread: that of the upper half."""
+    del learnt
+    center, above = np.quantile(held_out, [0.5, 0.8413])
+    return float(center + (above - center) * prediction_quantile(1 - false_alarms, len(held_out)))
+
+
+def shifted(held_out: Scores, learnt: Scores, false_alarms: float) -> float:
+    """The first one, of the learnt scores, too, moved to the median of those held out."""
+    moved = learnt + np.median(held_out) - np.median(learnt)
+    return normal(np.concatenate([held_out, moved]), learnt, false_alarms)
+
+
+def stretched(held_out: Scores, learnt: Scores, false_alarms: float) -> float:
+    """The spread of the learnt scores, relative to their median, if it is the larger one."""
+    center, spread = center_and_spread(held_out)
+    other_center, other_spread = center_and_spread(learnt)
+    spread = max(spread, other_spread * center / other_center)
+    return center + spread * prediction_quantile(1 - false_alarms, len(held_out))
+
+
+def tail(held_out: Scores, learnt: Scores, false_alarms: float) -> float:
+    """Peaks over the third quartile, as a generalised Pareto distribution (extreme value theory)."""
+    del learnt
+    start = np.quantile(held_out, 0.75)
+    peaks = held_out[held_out > start] - start
+    shape, _, scale = genpareto.fit(peaks, floc=0)
+    return float(start + genpareto.ppf(1 - false_alarms * len(held_out) / len(peaks), shape, 0, scale))
+
+
+RULES: dict[str, Rule] = {
+    rule.__name__: rule for rule in (highest, normal, log_normal, upper, shifted, stretched, tail)
+}
+
+
+def shares(scored: Scored, rule: Rule, false_alarms: float, wrong: int = 0) -> Iterator[tuple[str, float]]:
+    """Yield the shares of bad test pictures caught and of good ones called bad, with wrong pictures held out, too."""
+    random = np.random.default_rng(scored.seed)
+    caught, alarms = [], []
+    for _ in range(DRAWS if wrong else 1):
+        odd = random.choice(scored.scores["bad"], wrong, replace=False)
+        threshold = rule(np.concatenate([scored.scores["held_out"], odd]), scored.scores["train"], false_alarms)
+        caught.append((scored.scores["bad"] > threshold).mean())
+        alarms.append((scored.scores["good"] > threshold).mean())
+    yield "caught", float(np.mean(caught))
+    yield "false_alarms", float(np.mean(alarms))
+
+
+def pixel_f1(scored: Scored, level: str, threshold: float) -> float:
+    """Return the F1 of marked pixels, all above a level in pictures whose score is above the threshold."""
+    bad = np.concatenate([scored.scores["good"], scored.scores["bad"]]) > threshold
+    above, hit = scored.pixels[level][bad].sum(axis=0) if bad.any() else (0, 0)
+    return float(2 * hit / max(above + scored.masks.sum(), 1))
