@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import jsonargparse
 
-from benchmark.rows import DATA, ROOT
+from benchmark.rows import CHOOSING, DATA, JUDGING, ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -137,13 +137,29 @@ def scores(
         steps: Training steps; null for the model's own number.
         keep: Folder for the trained weights; null keeps none.
     """
-    from benchmark.good_scores import CHOOSING, JUDGING, measure_scores  # noqa: PLC0415
+    from benchmark.good_scores import measure_scores  # noqa: PLC0415
     from benchmark.runs import plan  # noqa: PLC0415
 
     common = {**setup.run, "protocol": "held_out"}
     for run in plan([model], ["default"], data or [*CHOOSING, *JUDGING], seeds, steps, **common):
         file = setup.results or ROOT / "results" / "pictures" / "scores.csv"
         measure_scores(run, file=file, data_root=setup.data_root, keep=keep)
+
+
+def thresholds(setup: Setup, scored: Path = ROOT / "results" / "pictures" / "scores.csv") -> None:
+    """Compare rules of thresholds on the scores of "scores", and write a row per rule, data set and seed anew.
+
+    Args:
+        setup: Common options.
+        scored: The file of "scores".
+    """
+    from benchmark.rows import append_rows, commit  # noqa: PLC0415
+    from benchmark.rules import read_scores, rule_rows  # noqa: PLC0415
+
+    file = setup.file("thresholds.csv")
+    file.unlink(missing_ok=True)
+    for each in read_scores(scored):
+        append_rows(file, rule_rows(each, setup.teacher, commit()))
 
 
 def eight_bits(
@@ -165,7 +181,6 @@ def eight_bits(
         steps: Training steps; null for the model's own number.
     """
     from benchmark.eight_bits import measure_eight_bits  # noqa: PLC0415
-    from benchmark.good_scores import CHOOSING, JUDGING  # noqa: PLC0415
     from benchmark.runs import plan  # noqa: PLC0415
 
     common = {**setup.run, "protocol": "held_out"}
@@ -325,6 +340,7 @@ def report(check: bool = False, show: str | None = None, root: Path = ROOT, resu
 MEASURING: tuple[Callable[..., None], ...] = (
     accuracy,
     scores,
+    thresholds,
     eight_bits,
     stability,
     selection,

@@ -4,7 +4,7 @@
 """Raw scores of every picture after a training that held out a fifth of the good ones, to compare rules of thresholds.
 
 A rule may read the pictures that were learnt or held out, never those of the test. It is chosen on the data sets of
-:data:`CHOOSING` and reported on all others.
+:data:`benchmark.rows.CHOOSING` and reported on all others.
 """
 
 from __future__ import annotations
@@ -29,10 +29,6 @@ if TYPE_CHECKING:
     from benchmark.outputs import Outputs
 
 logger = logging.getLogger(__name__)
-
-CHOOSING = ("aitex/fabric01", "kolektor/ksdd", "mpdd/metal_plate", "mvtec/bottle", "piped/paper_mixed")
-JUDGING = ("aitex/fabric03", "anomalib_dobot/cubes", "deeppcb/group20085", "magnetic_tile/mt", "mvtec/screw")
-"""The ten categories of photos in alphabetical order, every other one; fixed before any score was seen."""
 
 QUANTILES = (0.99, 0.995, 0.999, 0.9999)
 """Of all pixels of held-out maps: candidates for the threshold of pixels."""

@@ -13,7 +13,7 @@ import statistics
 from typing import TYPE_CHECKING
 
 from anomalib_mkd.files import whole
-from benchmark.rows import DATA, INT8, MEAN, QUOTED, Row
+from benchmark.rows import CHOOSING, DATA, INT8, MEAN, QUOTED, Row
 from benchmark.tables import (
     RUN,
     Cell,
@@ -35,10 +35,10 @@ from benchmark.tables import (
     steps,
     teacher,
 )
-from benchmark.variants import BASELINES, CONSTANT, DELIVERED, NARROWED, STUDIES, WIDTHS
+from benchmark.variants import BASELINES, CONSTANT, DELIVERED, NARROWED, OPTIONS, STUDIES, WIDTHS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
 MARKED = re.compile(r"(<!-- table:(?P<name>[\w-]+) -->\n).*?(<!-- /table -->)", re.DOTALL)
@@ -136,6 +136,90 @@ def study(model: str, answers: Mapping[str, Sequence[str]]) -> Table:
         {**RUN, **scores(SHORT, COLUMNS)},
         answers=answers,
         title=SHORT_TITLE,
+    )
+
+
+def options(model: str) -> Table:
+    """Compare options in short trainings of one seed, each below its control."""
+    scans = {title: mean(metric) for metric, title in METRICS.items()}
+    return Table(
+        lambda row: (row.model, row.protocol, row.subset) == (model, "options", "all"),
+        ("weights", "batch", "steps"),
+        {**RUN, **(scans if model == "Mmrd" else scores(SHORT, COLUMNS))},
+        answers=OPTIONS[model],
+        title="Mmrd" if model == "Mmrd" else SHORT_TITLE,
+    )
+
+
+def over_sets(metric: str, subset: str = "all", pick: Callable[[list[float]], float] = statistics.fmean) -> Cell:
+    """Build a cell of a metric over data sets, of each its mean over seeds: their mean, or another statistic."""
+
+    def cell(group: Group) -> str:
+        rows = [row for row in group if (row.metric, row.subset) == (metric, subset)]
+        means = [statistics.fmean(row.value for row in of_set) for of_set in groups_by(rows, "data")]
+        return f"{100 * pick(means):.1f}" if means else ""
+
+    return cell
+
+
+def half(row: Row) -> str:
+    """Say whether a data set chose the rules of thresholds or judged them."""
+    return "choosing" if row.data in CHOOSING else "judging"
+
+
+def threshold_rules() -> Table:
+    """Compare rules of thresholds: false alarms, and what is caught, also with wrong pictures among those held out."""
+    return Table(
+        lambda row: row.protocol == "held_out" and row.metric in {"caught", "false_alarms"} and row.precision == "f32",
+        ("variant", half),
+        {
+            "Rule": "`{row.variant}`",
+            "Data sets": lambda group: half(group[0]),
+            "Seeds": seeds,
+            "false alarms": over_sets("false_alarms"),
+            "highest of a set": over_sets("false_alarms", pick=max),
+            "caught": over_sets("caught"),
+            "1 wrong": over_sets("caught", "1 wrong"),
+            "3 wrong": over_sets("caught", "3 wrong"),
+        },
+    )
+
+
+def pixel_levels() -> Table:
+    """Compare thresholds of pixels by the F1 of marked pixels."""
+    return Table(
+        lambda row: row.metric == "pixel_F1",
+        ("variant", half),
+        {
+            "Level": "`{row.variant}`",
+            "Data sets": lambda group: half(group[0]),
+            "Seeds": seeds,
+            "pixel F1": over_sets("pixel_F1"),
+        },
+    )
+
+
+def in_8_bits() -> Table:
+    """Compare exports in f32 and 8 bits at thresholds of their own, by data set."""
+
+    def both(metric: str) -> Cell:
+        def cell(group: Group) -> str:
+            texts = [mean(metric)([row for row in group if row.precision == name]) for name in ("f32", INT8)]
+            return " / ".join(texts) if all(texts) else ""
+
+        return cell
+
+    names = {"image_AUROC": "image AUROC", "AUPRO": "AUPRO", "caught": "caught", "false_alarms": "false alarms"}
+    return Table(
+        lambda row: row.protocol == "held_out" and row.variant == "default",
+        ("model", "data"),
+        {
+            "f32 / 8 bits": "{row.model}, {row.category}",
+            "Steps x batch": steps,
+            "Seeds": seeds,
+            **{title: both(metric) for metric, title in names.items()},
+        },
+        order=lambda group: (group[0].model, group[0].data),
     )
 
 
@@ -306,6 +390,10 @@ TABLES: dict[str, Table] = {
     "stability": stability("Mkd"),
     "joint": joint(),
     **{f"{name}-{FILES[model]}": study(model, answers) for model in FILES for name, answers in STUDIES[model].items()},
+    **{f"options-{model.lower()}": options(model) for model in OPTIONS},
+    "thresholds": threshold_rules(),
+    "pixel-levels": pixel_levels(),
+    "verdicts-8-bits": in_8_bits(),
     "branches-rgbd": depth_study("branches", "user"),
     "int8": int8(),
     "speed": Table(

@@ -10,6 +10,7 @@ simulated exactly: those held out are not learnt, so that adding bad test pictur
 from __future__ import annotations
 
 import csv
+import dataclasses
 from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -17,8 +18,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.stats import genpareto
 
-from anomalib_mkd.thresholds import LEAST_GOOD, center_and_spread, prediction_quantile, threshold_from_good
-from benchmark.good_scores import CHOOSING, LEVELS
+from anomalib_mkd.thresholds import (
+    FALSE_ALARMS,
+    LEAST_GOOD,
+    center_and_spread,
+    prediction_quantile,
+    threshold_from_good,
+)
+from benchmark.good_scores import LEVELS
+from benchmark.rows import CHOOSING
+from benchmark.runs import Run, run_row
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -26,8 +35,13 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from benchmark.rows import Row
+
     Scores = NDArray[np.float64]
     Rule = Callable[[Scores, Scores, float], float]
+
+WRONG = (0, 1, 3)
+"""Numbers of wrong pictures among those held out."""
 
 DRAWS = 20
 """Times that wrong pictures are drawn; the shares are averages."""
@@ -143,6 +157,39 @@ def shares(scored: Scored, rule: Rule, false_alarms: float, wrong: int = 0) -> I
         alarms.append((scored.scores["good"] > threshold).mean())
     yield "caught", float(np.mean(caught))
     yield "false_alarms", float(np.mean(alarms))
+
+
+def rule_rows(scored: Scored, teacher: str, source: str) -> list[Row]:
+    """Build the rows of one training: what each rule catches and calls bad, and the F1 of pixels at each level.
+
+    Args:
+        scored: Scores after the training.
+        teacher: Its teacher.
+        source: Commit of the code.
+    """
+    run = Run("MixedDistillation", "", scored.data, scored.seed, teacher, scored.steps, 8, "held_out")
+    values = {
+        (name, metric, f"{wrong} wrong" if wrong else "all"): value
+        for name, rule in RULES.items()
+        for wrong in WRONG
+        for metric, value in shares(scored, rule, FALSE_ALARMS, wrong)
+    }
+    if scored.masks.any():
+        threshold = normal(scored.scores["held_out"], scored.scores["train"], FALSE_ALARMS)
+        values |= {(level, "pixel_F1", "all"): pixel_f1(scored, level, threshold) for level in LEVELS}
+    return [
+        run_row(
+            dataclasses.replace(run, variant=variant),
+            metric,
+            value,
+            subset=subset,
+            epochs=0,
+            image_size=256,
+            precision="f32",
+            source=source,
+        )
+        for (variant, metric, subset), value in values.items()
+    ]
 
 
 def pixel_f1(scored: Scored, level: str, threshold: float) -> float:

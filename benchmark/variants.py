@@ -159,6 +159,39 @@ STUDIES: dict[str, dict[str, dict[str, tuple[str, ...]]]] = {
 }
 """Model to question to answers; the variants of an answer are the same model under several names."""
 
+OPTIONS: dict[str, dict[str, tuple[str, ...]]] = {
+    "MixedDistillation": {
+        "the default": ("default",),
+        "`all_pairs`": ("all_pairs",),
+        "`fine`": ("fine",),
+        "`review`": ("review",),
+        "full width": ("width1.0",),
+        "`feed`, full width": ("feed",),
+        "`mixed_map`, full width": ("mixed_map",),
+    },
+    "Dcam": {
+        "the default": ("default",),
+        "`ratio2`": ("ratio2",),
+        "both gates": ("both_gates",),
+        "`parallel`, both gates": ("parallel",),
+        "`kernel3`, both gates": ("kernel3",),
+        "every position": ("every",),
+        "`spatial_cosine`, every position": ("spatial_cosine",),
+    },
+    "Mmrd": {
+        "the default": ("default",),
+        "`append`": ("append",),
+        "`one_bottleneck`": ("one_bottleneck",),
+        "`kmeans`": ("kmeans",),
+        "`dim64`": ("dim64",),
+        "`soft`": ("soft",),
+        "`one_head`": ("one_head",),
+        "`target_mean`": ("target_mean",),
+        "`target_modulation`": ("target_modulation",),
+    },
+}
+"""Model to options in short trainings, each below its control; most were removed, and ran at commit ea11db3."""
+
 BASELINES: dict[str, tuple[str, dict[str, Any]]] = {
     "Stfpm": ("anomalib", {}),
     "Patchcore": ("coreset0.01", {"layers": ["layer2", "layer3"], "coreset_sampling_ratio": 0.01}),

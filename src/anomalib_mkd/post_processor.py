@@ -135,6 +135,15 @@ class SoftPostProcessor(PostProcessor):
         return fit_good(held_out, learnt, self.false_alarms or FALSE_ALARMS)
 
     @property
+    def rule(self) -> str:
+        """Say how the threshold of scores was set; empty before a validation."""
+        if self.scales is None:
+            return ""
+        if self.false_alarms is None:
+            return "best F1 in validation"
+        return f"{100 * self.false_alarms:g} % of good parts expected above, from {len(self.good_scores)} good pictures"
+
+    @property
     def scales(self) -> tuple[Scale, Scale] | None:
         """Scale of scores and scale of maps; ``None`` before a validation."""
         found = []

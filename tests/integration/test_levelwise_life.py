@@ -227,7 +227,7 @@ def test_8_bits_have_thresholds_of_their_own_scores(life: Life, tmp_path: Path, 
     assert metadata.image.threshold == threshold_from_good(metadata.good_scores)
     good = Inferencer(path).predict_many(data.val_data.samples["image_path"])
     own = sorted(float(metadata.image.raw(prediction.score)) for prediction in good)
-    held_out = [score for score in metadata.good_scores if any(abs(score - each) < 1e-4 for each in own)]
+    held_out = [score for score in metadata.good_scores if any(abs(score - each) < 1e-3 for each in own)]
     assert len(held_out) == len(own) == 4  # fewer than five: learnt ones join in
     assert metadata.good_scores != tuple(module.post_processor.good_scores)
 
@@ -242,8 +242,7 @@ def test_a_setting_that_changes_scores_does_not_keep_the_thresholds(life: Life, 
     changed = type(life.module)(weights="quickstart", score_share=0.1)
     with pytest.raises(ValueError, match=r"Expected score_share=0.005, .* got 0.1. Pass --model.score_share=0.005"):
         make_engine(tmp_path).test(changed, datamodule=life.data, ckpt_path=life.checkpoint)
-    with pytest.warns(UserWarning, match="no thresholds until its next validation"):
-        loaded = type(life.module).load_from_checkpoint(life.checkpoint, score_share=0.1)
+    loaded = type(life.module).load_from_checkpoint(life.checkpoint, score_share=0.1)
     assert loaded.post_processor.scales is None
     make_engine(tmp_path).validate(loaded, datamodule=life.data)
     before, after = life.module.post_processor.scales[0].threshold, loaded.post_processor.scales[0].threshold

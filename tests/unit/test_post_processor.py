@@ -162,6 +162,15 @@ def test_a_share_that_no_threshold_has_is_refused(share: float) -> None:
         SoftPostProcessor(share)
 
 
+def test_the_rule_is_said_in_words() -> None:
+    assert SoftPostProcessor().rule == ""
+    assert validated(batch(GOOD)).rule == "1 % of good parts expected above, from 40 good pictures"
+    scores, bad = torch.tensor([0.0, 1.0, 2.0]), torch.tensor([False, False, True])
+    by_f1 = validated(batch(scores, bad), false_alarms=None)
+    by_f1._pixel_threshold.fill_(1.0)  # no masks, so that anomalib has none
+    assert by_f1.rule == "best F1 in validation"
+
+
 def test_the_good_scores_travel_with_the_checkpoint() -> None:
     made, other = validated(batch(GOOD), false_alarms=0.05), SoftPostProcessor()
     other.load_state_dict(made.state_dict())

@@ -131,9 +131,9 @@ def _check_compression(compression_type: CompressionType | None, datamodule: Ano
             "parts and does not keep our distances in full precision. Use INT8_PTQ."
         )
         raise ValueError(msg)
-    if compression_type in EIGHT_BITS and datamodule is None:
+    if compression_type is not None and compression_type in EIGHT_BITS and datamodule is None:
         msg = (
-            f"Expected a datamodule for {compression_type}, whose images calibrate the model and set its thresholds, "
-            "got none. Set datamodule, or --data on the command line, to that of the training."
+            f"Expected a datamodule for {compression_type.name}, whose images calibrate the model and set its "
+            "thresholds, got none. Set datamodule, or --data on the command line, to that of the training."
         )
         raise ValueError(msg)

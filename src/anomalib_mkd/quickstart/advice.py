@@ -28,8 +28,7 @@ class Outcome(NamedTuple):
         good: Good parts of the test.
         alarms: Those that were called bad.
         auroc: Image AUROC in percent.
-        far: Names of pictures that set the threshold and whose score is far above the others': one of them can hide
-            every defect.
+        far: Names of pictures that set the threshold and whose score is far above the others'.
     """
 
     good_pictures: int
@@ -66,8 +65,8 @@ def advice(outcome: Outcome) -> list[str]:
     if few_caught and outcome.auroc >= SEPARATED:
         found.append(
             f"Only {outcome.caught} of {outcome.bad} bad parts were caught, although most score higher than good ones: "
-            "the threshold is too high. Look in the report for bad parts among the good pictures, or set another "
-            "threshold (docs/how_to/thresholds.md)."
+            "the threshold is too high. Look in the report for bad parts among the good pictures, or allow more false "
+            "alarms (docs/how_to/thresholds.md)."
         )
     elif few_caught:
         found.append(

@@ -188,6 +188,7 @@ class Results(Callback):
                 pictures=own,
                 megabytes=_megabytes(trainer),
                 parameters=sum(parameter.numel() for parameter in module.parameters()),
+                rule=getattr(module.post_processor, "rule", ""),
             )
             write_report(folder / PAGE, run, self.predictions, self._gallery, self.suspicious, self._exhibits)
 

@@ -3,16 +3,17 @@
 
 """Checkpoints that name the model and version that wrote them, and checks that this version can load them."""
 
-import warnings
+import logging
 from pathlib import Path
 from typing import Any
 
 import torch
-
 from lightning.pytorch import LightningModule
 from typing_extensions import Self
 
 from anomalib_mkd._version import __version__
+
+logger = logging.getLogger(__name__)
 
 MODEL_KEY = "anomalib_mkd_model"
 VERSION_KEY = "anomalib_mkd_version"
@@ -90,34 +91,28 @@ class CheckpointMixin(LightningModule):
                 )
                 raise ValueError(msg)
         super().on_load_checkpoint(checkpoint)
-        self._check_settings(given, checkpoint["state_dict"])
+        trainer: Any = self._trainer
+        if (contradiction := self._contradiction(given)) and trainer is not None:
+            if trainer.state.fn in {"test", "predict"}:
+                raise ValueError(contradiction)
+            checkpoint["state_dict"] |= _without_thresholds(checkpoint["state_dict"])
 
-    def _check_settings(self, given: dict[str, Any], state: dict[str, Any]) -> None:
-        """Stop, or drop the thresholds from the state, if a setting other than the checkpoint's changes scores."""
+    def _contradiction(self, given: dict[str, Any]) -> str:
+        """Name a setting other than the checkpoint's that changes scores; empty if there is none."""
         for name in sorted(self.hparams.keys() & given.keys() - TRAINING_ONLY):
-            was, now = (
-                list(value) if isinstance(value, tuple) else value for value in (given[name], self.hparams[name])
-            )
-            if was == now:
-                continue
-            msg = (
-                f"Expected {name}={was!r}, as in the training of the checkpoint, whose thresholds hold for no other, got "
-                f"{now!r}. "
-            )
-            trainer: Any = self._trainer
-            if trainer is not None and trainer.state.fn in {"test", "predict"}:
-                msg += f"Pass --model.{name}={was} to the command, or train again."
-                raise ValueError(msg)
-            warnings.warn(msg + "The model has no thresholds until its next validation.", stacklevel=2)
-            for key in state:
-                if key.startswith("post_processor."):
-                    state[key] = torch.full_like(state[key], float("nan"))
+            was, now = (list(each) if isinstance(each, tuple) else each for each in (given[name], self.hparams[name]))
+            if was != now:
+                return (
+                    f"Expected {name}={was!r}, as in the training of the checkpoint, whose thresholds hold for no other, "
+                    f"got {now!r}. Pass --model.{name}={was} to the command, or train again."
+                )
+        return ""
 
     @classmethod
     def load_from_checkpoint(  # type: ignore[override]  # more is passed on
         cls, checkpoint_path: str | Path, *args: Any, **kwargs: Any
     ) -> Self:
-        """Load as anomalib does.
+        """Load as anomalib does; with other settings that change scores, without thresholds.
 
         Raises:
             ValueError: If this version cannot build the checkpoint's model or load its weights.
@@ -127,4 +122,18 @@ class CheckpointMixin(LightningModule):
         except ValueError as error:
             msg = f"Expected a checkpoint that anomalib_mkd {__version__} can load, got '{checkpoint_path}': {error}"
             raise ValueError(msg) from error
+        if kwargs.keys() & loaded.hparams.keys() - TRAINING_ONLY:  # Lightning has put them in place of the checkpoint's
+            given = torch.load(checkpoint_path, map_location="cpu", weights_only=True)["hyper_parameters"]
+            if contradiction := loaded._contradiction(given):
+                logger.warning("%s Until its next validation the model has no thresholds.", contradiction)
+                loaded.load_state_dict(_without_thresholds(loaded.state_dict()), strict=False)
         return loaded
+
+
+def _without_thresholds(state: dict[str, Any]) -> dict[str, Any]:
+    """Return the statistics of a post-processor in a state, as they are before a validation."""
+    return {
+        name: torch.full_like(value, float("nan"))
+        for name, value in state.items()
+        if name.startswith("post_processor.")
+    }

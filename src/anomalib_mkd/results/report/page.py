@@ -59,6 +59,7 @@ class Run:
         pictures: How many that pass had.
         megabytes: Size of the checkpoint.
         parameters: Number of the model's parameters.
+        rule: How the threshold was set; empty if unknown.
     """
 
     command: str
@@ -74,6 +75,7 @@ class Run:
     pictures: int | None = None
     megabytes: float | None = None
     parameters: int | None = None
+    rule: str = ""
 
 
 class Card(NamedTuple):
