@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import functools
+import itertools
+import json
 import re
 import shlex
 from pathlib import Path
@@ -21,7 +23,7 @@ from benchmark.variants import variant_arguments
 README = (Path(benchmark.__file__).parent / "README.md").read_text(encoding="utf-8")
 COMMANDS = [
     shlex.split(line)
-    for line in re.findall(r"^python -m benchmark (.*)$", README.replace("\\\n", " "), flags=re.MULTILINE)
+    for line in re.findall(r"^(?:\w+=\w+ )?python -m benchmark (.*)$", README.replace("\\\n", " "), flags=re.MULTILINE)
 ]
 
 
@@ -45,6 +47,13 @@ def test_commands_parse(words: list[str], monkeypatch: pytest.MonkeyPatch) -> No
         for run in runs:
             if run.model not in {"Stfpm", "Patchcore"}:
                 variant_arguments(run.model, run.variant)
+
+
+def test_the_command_of_the_papers_table_trains_every_category() -> None:
+    (words,) = (words for words in COMMANDS if "results/mvtec_3d.csv" in words)
+    chosen = dict(itertools.pairwise(words))
+    assert len(set(json.loads(chosen["--data"]))) == 10
+    assert (chosen["--models"], chosen["--variants"]) == ('["Mmrd"]', '["paper"]')
 
 
 def test_every_table_has_a_command() -> None:

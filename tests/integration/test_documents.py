@@ -87,25 +87,12 @@ def test_quickstart_commands_parse(words: list[str], capsys: pytest.CaptureFixtu
     assert capsys.readouterr().out
 
 
-def options_of(words: list[str], monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """What a command of the benchmark would be called with."""
+@pytest.mark.parametrize("words", commands("python -m benchmark"), ids=" ".join)
+def test_benchmark_commands_parse(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[dict[str, Any]] = []
     command = getattr(benchmark, words[0])
     monkeypatch.setattr(benchmark, words[0], functools.wraps(command)(lambda *_, **options: calls.append(options)))
     monkeypatch.setattr(benchmark.Setup, "prepare", lambda _: None)
     benchmark.main(words)
     (options,) = calls
-    return options
-
-
-@pytest.mark.parametrize("words", commands("python -m benchmark"), ids=" ".join)
-def test_benchmark_commands_parse(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    options = options_of(words, monkeypatch)
     assert all(word[2:] in options for word in words if word.startswith("--"))
-
-
-def test_the_command_of_the_papers_table_trains_every_category(monkeypatch: pytest.MonkeyPatch) -> None:
-    (words,) = (words for words in commands("python -m benchmark") if '["Mmrd"]' in words)
-    chosen = options_of(words, monkeypatch)
-    assert len(set(chosen["data"])) == 10
-    assert (chosen["models"], chosen["variants"]) == (["Mmrd"], ["paper"])

@@ -103,8 +103,8 @@ class CheckpointMixin(LightningModule):
             was, now = (list(each) if isinstance(each, tuple) else each for each in (given[name], self.hparams[name]))
             if was != now:
                 return (
-                    f"Expected {name}={was!r}, as in the training of the checkpoint, whose thresholds hold for no other, "
-                    f"got {now!r}. Pass --model.{name}={was} to the command, or train again."
+                    f"Expected {name}={was!r}, as in the training of the checkpoint, whose thresholds hold for no "
+                    f"other, got {now!r}. Pass --model.{name}={was} to the command, or train again."
                 )
         return ""
 
