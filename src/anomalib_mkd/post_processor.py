@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import math
 from typing import TYPE_CHECKING, Any
+from zlib import crc32
 
 import torch
 from anomalib.post_processing import PostProcessor
@@ -27,7 +28,7 @@ from anomalib_mkd.thresholds import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from anomalib.data import InferenceBatch
     from lightning.pytorch import LightningModule, Trainer
@@ -41,7 +42,8 @@ class SoftPostProcessor(PostProcessor):
     The threshold of scores is the one that a share of good parts is expected to exceed, estimated from the good parts
     among the validation pictures, so that one odd picture does not set it: see
     :func:`anomalib_mkd.thresholds.threshold_from_good`. If they are fewer than five, pictures that the model has learnt
-    join in. The threshold of pixels comes from the same pictures. Masks are empty where a part is called good.
+    join in. Where the data has several categories, the highest of their thresholds is taken. The threshold of pixels
+    comes from the same pictures. Masks are empty where a part is called good.
 
     anomalib clips a scaled score ``0.5 + x``, with ``x = (score - threshold) / (max - min)``, to 0..1. Here a score
     becomes :func:`soft_scale` of x, where the width is the distance from a typical good part to the threshold: 0.5 at
@@ -76,7 +78,7 @@ class SoftPostProcessor(PostProcessor):
         self.false_alarms = false_alarms
         self.leave_out_suspects = leave_out_suspects
         self.good_scores: list[float] = []
-        self._held_out = CatMetric()  # (score, peak and median of the map) of good parts; a metric joins processes
+        self._held_out = CatMetric()  # rows of good_parts(); a metric, because it joins those of all processes
         self._learnt: list[Tensor] = []
 
     @property
@@ -96,7 +98,7 @@ class SoftPostProcessor(PostProcessor):
         """Collect the good parts of a batch."""
         if self.false_alarms is None:
             super().on_validation_batch_end(trainer, pl_module, outputs, *args, **kwargs)
-        elif len(found := good_parts(outputs)):
+        elif len(found := good_parts(outputs, categories_of(trainer, outputs))):
             self._held_out.update(found)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -104,7 +106,7 @@ class SoftPostProcessor(PostProcessor):
         if self.false_alarms is None:
             super().on_validation_epoch_end(trainer, pl_module)
             return
-        held_out = self._held_out.compute().reshape(-1, 3).cpu() if self._held_out.update_called else torch.empty(0, 3)
+        held_out = self._held_out.compute().reshape(-1, 4).cpu() if self._held_out.update_called else torch.empty(0, 4)
         self._held_out.reset()
         self.fit(held_out)
 
@@ -115,24 +117,27 @@ class SoftPostProcessor(PostProcessor):
             trainer: The trainer of the model.
             batches: Batches with the model's raw scores and maps.
         """
-        del trainer
-        self._learnt = [good_parts(batch) for batch in batches]
+        self._learnt = [good_parts(batch, categories_of(trainer, batch)) for batch in batches]
 
     def fit(self, held_out: Tensor) -> None:
-        """Estimate thresholds and scales; arguments and errors as for :func:`fit_good`.
-
-        Args:
-            held_out: Score, highest and median pixel of N good parts, ``(N, 3)``.
-        """
-        learnt = torch.cat([torch.empty(0, 3), *self._learnt])
+        """Estimate thresholds and scales; arguments and errors as for :func:`fit_good`."""
+        learnt = torch.cat([torch.empty(0, 4), *self._learnt])
         image, pixel, self.good_scores = self.fitted(held_out, learnt)
         self.scale(image, pixel)
 
     def fitted(self, held_out: Tensor, learnt: Tensor) -> tuple[Scale, Scale, list[float]]:
         """Estimate thresholds and scales by these settings; see :func:`fit_good`."""
-        if self.leave_out_suspects:
-            held_out, learnt = (parts[~suspects(parts[:, 0])] for parts in (held_out, learnt))
-        return fit_good(held_out, learnt, self.false_alarms or FALSE_ALARMS)
+        fits = []
+        for group in sorted(set(held_out[:, 3].tolist())):
+            own, known = (parts[parts[:, 3] == group] for parts in (held_out, learnt))
+            if self.leave_out_suspects:
+                own, known = (parts[~suspects(parts[:, 0])] for parts in (own, known))
+            if len(own) + len(known) >= LEAST_GOOD:
+                fits.append(fit_good(own, known, self.false_alarms or FALSE_ALARMS))
+        if not fits:  # too few of each category, or nothing held out
+            return fit_good(held_out, learnt, self.false_alarms or FALSE_ALARMS)
+        image, _, scores = max(fits, key=lambda fit: fit[0].threshold)
+        return image, max((fit[1] for fit in fits), key=lambda pixel: pixel.threshold), scores
 
     @property
     def rule(self) -> str:
@@ -196,27 +201,40 @@ class SoftPostProcessor(PostProcessor):
         return linear_scale(scores)
 
 
-def good_parts(batch: Any) -> Tensor:
+def categories_of(trainer: Any, batch: Any) -> Sequence[str | None]:
+    """Return the categories of a batch's images; ``None`` for each if the trainer's datamodule has no categories."""
+    known = getattr(getattr(trainer, "datamodule", None), "categories_of", None)
+    return known(batch) if known else [None] * len(batch)
+
+
+def group_number(category: str | None) -> float:
+    """Return a number for a category, which processes can exchange; -1 for none."""
+    return -1.0 if category is None else float(crc32(category.encode()) % (1 << 20))
+
+
+def good_parts(batch: Any, categories: Sequence[str | None]) -> Tensor:
     """List the good parts of a batch whose scores and maps are finite; all of it, if the truth is unknown.
 
     Args:
         batch: With raw scores, and maps if the model has any.
+        categories: Of its images.
 
     Returns:
-        Score, highest and median pixel, ``(N, 3)``; without maps, the score stands for the highest pixel, too.
+        Score, highest and median pixel, and the category's number, ``(N, 4)``; without maps, the score stands for the
+        highest pixel, too.
     """
-    scores = batch.pred_score.detach().flatten().float()
-    if batch.anomaly_map is None:
-        found = torch.stack([scores, scores, torch.zeros_like(scores)], dim=1)
-    else:
-        pixels = batch.anomaly_map.detach().flatten(1).float()
-        found = torch.stack([scores, pixels.amax(dim=1), pixels.median(dim=1).values], dim=1)
-    good = torch.ones_like(scores, dtype=torch.bool) if batch.gt_label is None else batch.gt_label.flatten() == 0
+    scores = batch.pred_score.detach().flatten().float().cpu()
+    peaks, medians = scores, torch.zeros_like(scores)
+    if batch.anomaly_map is not None:
+        pixels = batch.anomaly_map.detach().flatten(1).float().cpu()
+        peaks, medians = pixels.amax(dim=1), pixels.median(dim=1).values
+    found = torch.stack([scores, peaks, medians, torch.tensor(list(map(group_number, categories)))], dim=1)
+    good = torch.ones_like(scores, dtype=torch.bool) if batch.gt_label is None else batch.gt_label.flatten().cpu() == 0
     finite = found.isfinite().all(dim=1)
     for index in (good & ~finite).nonzero().flatten().tolist():
         name = "a picture" if batch.image_path is None else f"'{batch.image_path[index]}'"
         logger.warning("The score of %s is not finite: it does not count for the threshold. Check the picture.", name)
-    return found[good & finite].cpu()
+    return found[good & finite]
 
 
 def suspects(scores: Tensor) -> Tensor:
@@ -231,7 +249,7 @@ def fit_good(held_out: Tensor, learnt: Tensor, false_alarms: float) -> tuple[Sca
     """Estimate the scales of scores and maps, with the learnt good parts where fewer than five were held out.
 
     Args:
-        held_out: Score, highest and median pixel of N good parts, ``(N, 3)``.
+        held_out: Good parts as from :func:`good_parts`, ``(N, 4)``.
         learnt: The same of good parts that the model has learnt.
         false_alarms: Expected share of good parts called bad.
 
@@ -251,7 +269,7 @@ def fit_good(held_out: Tensor, learnt: Tensor, false_alarms: float) -> tuple[Sca
             LEAST_GOOD,
             len(learnt),
         )
-    scores, peaks, medians = parts.numpy().T
+    scores, peaks, medians, _ = parts.numpy().T
     return score_scale(scores, false_alarms), pixel_scale(peaks, medians), sorted(scores.tolist())
 
 

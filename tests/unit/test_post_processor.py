@@ -3,6 +3,8 @@
 
 """Thresholds from good parts alone, and a scale that agrees with anomalib's where that one does not cut."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from anomalib.data import ImageBatch, InferenceBatch
@@ -130,6 +132,22 @@ def test_suspects_are_left_out_on_request() -> None:
     made.on_validation_epoch_end(None, None)
     assert made.good_scores == sorted(GOOD.tolist())
     assert made.image_threshold == validated(batch(GOOD)).image_threshold
+
+
+def test_of_several_categories_the_highest_threshold_holds() -> None:
+    """One of all scores together would call every good part of the higher category bad."""
+    low, high = batch(GOOD), batch(GOOD + 5)
+    high.image_path = ["high"] * len(GOOD)
+    trainer = SimpleNamespace(
+        datamodule=SimpleNamespace(categories_of=lambda batch: [path[:4] for path in batch.image_path])
+    )
+    low.image_path = ["low_"] * len(GOOD)
+    made, alone = SoftPostProcessor(), validated(batch(GOOD + 5))
+    for each in (low, high, low):
+        made.on_validation_batch_end(trainer, None, each)
+    made.on_validation_epoch_end(trainer, None)
+    assert made.scales == alone.scales
+    assert made.good_scores == alone.good_scores
 
 
 def test_fewer_than_five_good_parts_are_refused() -> None:

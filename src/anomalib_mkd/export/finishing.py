@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
@@ -15,11 +16,17 @@ import torch
 from anomalib.deploy import CompressionType
 
 from anomalib_mkd._version import __version__
-from anomalib_mkd.data.normal_images import normal_items
 from anomalib_mkd.deploy.metadata import Input, Metadata, write
-from anomalib_mkd.export.quantization import input_sizes, raw_results, read_model, validation_items
+from anomalib_mkd.export.quantization import (
+    CALIBRATION_IMAGES,
+    good_indices,
+    input_sizes,
+    raw_results,
+    read_model,
+)
 from anomalib_mkd.export.tail import Tail, add_tail
 from anomalib_mkd.functional import evenly_spaced
+from anomalib_mkd.post_processor import group_number
 from anomalib_mkd.thresholds import LEAST_GOOD, Scale
 
 if TYPE_CHECKING:
@@ -35,7 +42,7 @@ LEARNT = 32
 """Good parts that the model has learnt, read where too few were held out."""
 
 Results = tuple["Tensor", "Tensor"]
-"""Score, highest and median pixel of good parts, ``(N, 3)``: held out, and learnt if those are too few."""
+"""Good parts as from :func:`anomalib_mkd.post_processor.good_parts`: held out, and learnt if those are too few."""
 
 
 def results_of_good(module: Any, path: Path, datamodule: AnomalibDataModule) -> Results:
@@ -46,11 +53,19 @@ def results_of_good(module: Any, path: Path, datamodule: AnomalibDataModule) -> 
         path: The ``.xml`` file, whose outputs are raw.
         datamodule: That of the training.
     """
-    held_out = raw_results(path, map(module.raw_inputs, validation_items(datamodule)))
-    learnt = torch.empty(0, 3)
-    if len(held_out) < LEAST_GOOD:
-        learnt = raw_results(path, map(module.raw_inputs, normal_items(datamodule.train_data, LEARNT)))
-    return held_out, learnt
+    datamodule.prepare_data()
+    datamodule.setup("fit")
+
+    def results(dataset: Any, most: int) -> Tensor:
+        chosen = good_indices(dataset, most)
+        found = raw_results(path, (module.raw_inputs(dataset[index]) for index in chosen))
+        names = dataset.samples.get("category") if chosen else None
+        groups = [group_number(None if names is None else str(names.iloc[index])) for index in chosen]
+        return torch.cat([found, torch.tensor(groups).reshape(-1, 1)], dim=1)
+
+    held_out = results(getattr(datamodule, "val_data", None), CALIBRATION_IMAGES)  # absent if the data has none
+    few = min(Counter(held_out[:, 3].tolist()).values(), default=0) < LEAST_GOOD
+    return held_out, results(datamodule.train_data if few else None, LEARNT)
 
 
 def scales_in_8_bits(post_processor: Any, full: Results, in_8_bits: Results) -> tuple[Scale, Scale, list[float]]:
@@ -124,5 +139,7 @@ def finish(
         good_scores=tuple(scores[index] for index in evenly_spaced(len(scores), MOST_SCORES)),
         score_share=getattr(module.model, "score_share", None),
         categories=tuple(getattr(post_processor, "table", {})),
+        label_above=label_above,
+        mask_above=mask_above,
     )
     write(path, add_tail(model, image, pixel, Tail(label_above, mask_above)), metadata)

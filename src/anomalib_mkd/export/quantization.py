@@ -43,14 +43,17 @@ def calibration_items(datamodule: AnomalibDataModule) -> Iterator[Any]:
     yield from normal_items(datamodule.train_data, CALIBRATION_IMAGES)
 
 
-def validation_items(datamodule: AnomalibDataModule) -> Iterator[Any]:
-    """Read the good items of the validation set, which set thresholds, evenly spaced; items as for calibration."""
-    datamodule.prepare_data()
-    datamodule.setup("fit")
-    dataset = getattr(datamodule, "val_data", None)  # absent if the data has none
-    if dataset is not None:
-        good = np.flatnonzero(dataset.samples["label_index"] == LabelName.NORMAL).tolist()
-        yield from (dataset[good[index]] for index in evenly_spaced(len(good), CALIBRATION_IMAGES))
+def good_indices(dataset: Any, most: int) -> list[int]:
+    """Choose good items of a data set, evenly spaced.
+
+    Args:
+        dataset: One of anomalib's; ``None`` for no items.
+        most: Maximum number.
+    """
+    if dataset is None:
+        return []
+    good = np.flatnonzero(dataset.samples["label_index"] == LabelName.NORMAL).tolist()
+    return [good[index] for index in evenly_spaced(len(good), most)]
 
 
 def quantize(path: Path, inputs: Iterable[Sequence[Tensor]]) -> None:

@@ -19,6 +19,7 @@ from lightning.pytorch import Callback
 from rich.console import Console
 
 from anomalib_mkd.data.normal_images import held_out, normal_batches
+from anomalib_mkd.post_processor import categories_of
 from anomalib_mkd.results.machine import machine
 from anomalib_mkd.results.predictions import predictions_of, thresholds, write_csv
 from anomalib_mkd.results.report import Gallery, Run, write_report
@@ -197,9 +198,7 @@ def _rows(trainer: Trainer, module: Any, batch: Any) -> list[Prediction]:
     """List the predictions of a post-processed batch, whose files must be known."""
     if batch.image_path is None or batch.pred_score is None:
         return []
-    categories_of = getattr(getattr(trainer, "datamodule", None), "categories_of", None)
-    categories = categories_of(batch) if categories_of else [None] * len(batch.image_path)
-    return predictions_of(batch, categories, *thresholds(module.post_processor))
+    return predictions_of(batch, categories_of(trainer, batch), *thresholds(module.post_processor))
 
 
 def _exhibit(rows: Sequence[Prediction], batch: Any, gallery: Gallery) -> None:

@@ -172,6 +172,6 @@ def _statistics(post_processor: PostProcessor) -> dict[str, float]:
 
 
 def _categories(trainer: Trainer, batch: Any) -> Sequence[str | None]:
-    """Return the categories of a batch's images; None for each if the trainer's datamodule has no categories."""
+    """Return the categories whose thresholds apply to a batch's images; None for those that apply to all."""
     threshold_categories = getattr(getattr(trainer, "datamodule", None), "threshold_categories", None)
     return threshold_categories(batch) if threshold_categories else [None] * len(batch)
