@@ -64,7 +64,7 @@ int main(int count, char** arguments) try {
         request.set_input_tensor(ov::Tensor(ov::element::u8, {1, picture.height, picture.width, 3}, picture.rgb.data()));
         request.infer();
         const float score = request.get_tensor("pred_score").data<float>()[0];
-        const bool bad = !(score <= 0.5F);  // a score that is not a number is bad
+        const bool bad = request.get_tensor("pred_label").data<bool>()[0];  // true for what is not a number, too
         std::cout << arguments[number] << ": " << (bad ? "bad" : "good") << ", score " << score << '\n';
     }
     return 0;

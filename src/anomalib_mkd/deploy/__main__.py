@@ -80,7 +80,7 @@ def threshold(options: argparse.Namespace) -> None:
     new = old.adjusted(threshold=options.threshold, false_alarms=options.false_alarms, **changes)
     counted = np.asarray(new.good_scores)
     for name, metadata in (("now", old),) if new == old else (("before", old), ("after", new)):
-        above = int((counted > metadata.image.threshold).sum())
+        above = int((counted > metadata.image.raw(metadata.label_above)).sum())
         share = "" if metadata.false_alarms is None else f", for {100 * metadata.false_alarms:g} % false alarms"
         place = f"threshold {metadata.image.threshold:.6g}{share}"
         sys.stdout.write(f"{name}: {place}; {above} of {len(counted)} good pictures lie above\n")

@@ -30,8 +30,9 @@ Inputs: TypeAlias = "dict[str, FloatArray]"
 class _Compiled:
     """A compiled export; each subclass says what it takes.
 
-    Requests take turns, so results come in the order of the pictures, at most one per request waits in memory, and an
-    error is raised at its picture; ``openvino.AsyncInferQueue`` calls back in any order and raises somewhere later.
+    As many requests are in flight as ``openvino.AsyncInferQueue`` would hold, but waited for in the order of the
+    pictures: so results keep that order, no more than these wait in memory, and an error is raised at its picture. The
+    queue itself calls back in any order, and raises at a later picture.
     """
 
     takes: tuple[str, ...]
@@ -60,34 +61,43 @@ class _Compiled:
             smallest_area=smallest_area,
         )
         set_thresholds(model, self.metadata)
-        compiled = compile_graph(model, self.metadata, device, config)
-        wanted = compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
-        self._requests = [compiled.create_infer_request() for _ in range(wanted)]
+        self._compiled = compile_graph(model, self.metadata, device, config)
+        self._at_once: int = self._compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
+        self._free: deque[openvino.InferRequest] = deque()
 
     def _stream(self, all_inputs: Iterable[Inputs]) -> Iterator[Prediction]:
-        """Predict on inputs as they come, on as many at a time as there are requests."""
+        """Predict on inputs as they come, on several at a time; an error waits for the predictions before it."""
         waiting: deque[tuple[openvino.InferRequest, Sequence[int]]] = deque()
-        free = deque(self._requests)
+        coming, failure = iter(all_inputs), None
         try:
-            for inputs in all_inputs:
-                self._check(inputs)
-                if not free:
-                    request, size = waiting.popleft()
-                    yield self._collect(request, size)
-                    free.append(request)
-                request = free.popleft()
+            while True:
+                try:
+                    inputs = next(coming)
+                    self._check(inputs)
+                except StopIteration:
+                    break
+                except Exception as error:  # noqa: BLE001  # raised below
+                    failure = error
+                    break
+                if len(waiting) == self._at_once:
+                    yield self._collect(*waiting.popleft())
+                request = self._free.popleft() if self._free else self._compiled.create_infer_request()
                 request.start_async(inputs)
                 waiting.append((request, inputs["image"].shape[2:]))
             while waiting:
                 yield self._collect(*waiting.popleft())
+            if failure is not None:
+                raise failure
         finally:
-            for request, _ in waiting:  # after an error, or where the caller has stopped listening
+            for request, _ in waiting:  # the caller has stopped listening
                 request.wait()
+                self._free.append(request)
 
     def _collect(self, request: openvino.InferRequest, size: Sequence[int]) -> Prediction:
         request.wait()
         score = float(request.get_tensor("pred_score").data.reshape(-1)[0])
         anomaly_map = np.array(request.get_tensor("anomaly_map").data[0, 0], np.float32)
+        self._free.append(request)
         return decide(score, anomaly_map, size, self.metadata)
 
     def _check(self, inputs: Inputs) -> None:
@@ -103,7 +113,7 @@ class _Compiled:
 class Inferencer(_Compiled):
     """Predict on photos with an OpenVINO export of ``Mkd``, ``MixedDistillation``, ``Dcam`` or ``Mmrd`` on colour.
 
-    Needs OpenVINO, NumPy and Pillow; neither torch nor anomalib. An object belongs to one thread.
+    Needs OpenVINO, NumPy and Pillow; neither torch nor anomalib.
 
     Args:
         path: The ``.xml`` file; its ``.bin`` and ``.json`` lie beside it.

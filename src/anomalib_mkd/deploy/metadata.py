@@ -144,6 +144,8 @@ class Metadata:
         categories: Names of the parts that the model learned.
         region: The part of the picture that counts; None: all of it.
         smallest_area: Pixels that the largest region above the pixel threshold needs for a part to be bad; 0: none.
+        label_above: Scaled score above which a part is bad: 0.5, or 1 - the sensitivity that the model was given.
+        mask_above: Likewise, of the scaled map.
     """
 
     model: str
@@ -161,6 +163,8 @@ class Metadata:
     categories: tuple[str, ...] = ()
     region: Region | None = None
     smallest_area: int = 0
+    label_above: float = 0.5
+    mask_above: float = 0.5
 
     def to_json(self) -> dict[str, Any]:
         """Return everything as JSON knows it, with the format's number first."""
@@ -205,7 +209,7 @@ class Metadata:
         """Return a copy with another threshold, region or smallest area.
 
         Args:
-            threshold: The score of this export, 0..1, that becomes 0.5.
+            threshold: The score of this export, 0..1, that becomes the limit: ``label_above``.
             false_alarms: Expected share of good parts called bad, above 0 and below 0.5.
             good_scores: Raw scores of new good pictures, in the new region if there is one; replace the stored ones.
             pixel: Threshold and scale of maps, from the same new pictures.
@@ -231,7 +235,8 @@ class Metadata:
             if not 0 < threshold < 1:
                 msg = f"Expected threshold > 0 and < 1, got {threshold}. Set it to a score of this model."
                 raise ValueError(msg)
-            changes |= {"image": Scale(float(self.image.raw(threshold)), self.image.scale), "false_alarms": None}
+            raw = self.image.threshold + float(self.image.raw(threshold) - self.image.raw(self.label_above))
+            changes |= {"image": Scale(raw, self.image.scale), "false_alarms": None}
         if good_scores is not None:
             changes["good_scores"] = tuple(np.sort(np.asarray(good_scores, np.float64)).tolist())
             if false_alarms is None:

@@ -27,7 +27,7 @@ class Prediction:
 
     Attributes:
         bad: The verdict. A score or a map that is not finite is bad.
-        score: 0..1; above 0.5 a part is bad, unless ``smallest_area`` asks for more.
+        score: 0..1; above 0.5 (``label_above``) a part is bad, unless ``smallest_area`` asks for more.
         anomaly_map: ``(h, w)``, 0..1, in the model's own size; above 0.5 a pixel is above its threshold.
         mask: ``(h, w)``: the pixels of ``boxes``.
         boxes: Connected regions of a bad part above the pixel threshold, the highest score first; none for a good one.
@@ -56,7 +56,7 @@ def decide(score: float, anomaly_map: NDArray[np.float32], size: Sequence[int], 
     if least > math.prod(size):
         msg = f"Expected smallest_area <= {math.prod(size)}, the pixels of the picture, got {least}. Set it smaller."
         raise ValueError(msg)
-    above = anomaly_map > 0.5
+    above = anomaly_map > metadata.mask_above
     if metadata.region is not None:
         inside = metadata.region.fit(size, anomaly_map.shape)
         score = score_inside(anomaly_map[inside], metadata)
@@ -64,7 +64,7 @@ def decide(score: float, anomaly_map: NDArray[np.float32], size: Sequence[int], 
     labels, found = find_boxes(above, anomaly_map, size)
     large = {number: box for number, box in enumerate(found, start=1) if box.area >= least}
     broken = not (math.isfinite(score) and np.isfinite(anomaly_map).all())
-    bad = broken or (score > 0.5 and (bool(large) or not least))
+    bad = broken or (score > metadata.label_above and (bool(large) or not least))
     if not bad:
         large = {}
     boxes = sorted(large.values(), key=lambda box: -box.score)

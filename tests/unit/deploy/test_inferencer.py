@@ -98,7 +98,7 @@ def test_batches_are_lists_of_any_sizes(export: Path) -> None:
 
 def test_a_stream_keeps_its_order_and_reads_no_further_than_it_must(export: Path) -> None:
     inferencer = Inferencer(export, config={"PERFORMANCE_HINT": "THROUGHPUT", "NUM_STREAMS": 3})
-    requests = len(inferencer._requests)
+    requests = inferencer._at_once
     assert requests > 1
     levels = np.linspace(0, 1, 50, dtype=np.float32)
     taken = 0
@@ -119,11 +119,23 @@ def test_a_stream_keeps_its_order_and_reads_no_further_than_it_must(export: Path
 def test_an_error_or_an_early_end_leaves_a_usable_inferencer(export: Path) -> None:
     inferencer = Inferencer(export, config={"PERFORMANCE_HINT": "THROUGHPUT", "NUM_STREAMS": 3})
     stream = inferencer.predict_many([GOOD, BAD, GOOD.astype(float), BAD])
+    assert [next(stream).bad, next(stream).bad] == [False, True]
     with pytest.raises(ValueError, match=r"floats in 0\.\.1, got 51 to 51"):
-        list(stream)
+        next(stream)
     for _ in inferencer.predict_many([GOOD] * 9):
         break
     assert [each.bad for each in inferencer.predict([GOOD, BAD, GOOD])] == [False, True, False]
+
+
+def test_streams_and_single_pictures_do_not_disturb_each_other(export: Path) -> None:
+    inferencer = Inferencer(export, config={"PERFORMANCE_HINT": "THROUGHPUT", "NUM_STREAMS": 3})
+    found = [
+        (one.bad, other.bad, inferencer.predict(BAD).bad)
+        for one, other in zip(
+            inferencer.predict_many([GOOD, BAD] * 5), inferencer.predict_many([BAD, GOOD] * 5), strict=True
+        )
+    ]
+    assert found == [(False, True, True), (True, False, True)] * 5
 
 
 def test_thresholds_move(export: Path) -> None:
@@ -134,6 +146,15 @@ def test_thresholds_move(export: Path) -> None:
     assert strict.predict(GOOD).score == pytest.approx(strict.metadata.image.scaled(0.2))
     with pytest.raises(ValueError, match=r"Expected false_alarms > 0 and < 0\.5, got nan"):
         Inferencer(export, false_alarms=float("nan"))
+
+
+def test_a_sensitivity_moves_the_limits_on_the_scale() -> None:
+    metadata = dataclasses.replace(METADATA, label_above=0.7, mask_above=0.8)
+    anomaly_map = np.array([[0.75, 0.9]], np.float32)
+    assert not decide(0.65, anomaly_map, (1, 2), metadata).bad
+    assert [(box.left, box.area) for box in decide(0.75, anomaly_map, (1, 2), metadata).boxes] == [(1, 1)]
+    moved = metadata.adjusted(threshold=0.4)
+    assert moved.image.scaled(float(metadata.image.raw(0.4))) == pytest.approx(0.7)
 
 
 def test_a_region_is_all_that_counts(export: Path, tmp_path: Path) -> None:
