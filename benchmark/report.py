@@ -409,6 +409,21 @@ TABLES: dict[str, Table] = {
             "Machine": lambda group: group[0].machine.partition(";")[0],
         },
     ),
+    "deployment": Table(
+        lambda row: row.protocol == "deployment",
+        ("run_id", "model", "precision", "machine"),
+        {
+            "Export": "{row.model}, {row.precision}",
+            "ms per image": milliseconds,
+            "quartiles apart": median("latency_spread", ".1f", 1000),
+            "images per second": median("pictures_per_second", ".0f"),
+            "s to the first verdict": median("first_verdict_seconds", ".1f"),
+            "MB in memory": median("peak_memory_megabytes", ".0f"),
+            "MB of the export": median("megabytes", ".1f"),
+            "MB of the environment": median("environment_megabytes", ".0f"),
+            "Machine": lambda group: group[0].machine.partition(";")[0],
+        },
+    ),
     "price": price("AMX-INT8"),
     "short_runs": Table(
         lambda row: row.metric == "collapsed",

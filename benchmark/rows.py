@@ -93,7 +93,7 @@ class Row:
         precision: ``f32``, ``bf16-train`` if only training ran in bf16, or ``int8`` for the exported model.
         weights: Teacher weights: a timm name or ``quickstart``.
         protocol: ``user``, ``paper``, ``painted6``, ``painted_scans``, ``short``, ``options``, ``held_out``,
-            ``speed`` or ``quoted``.
+            ``speed``, ``deployment`` or ``quoted``.
         machine: Processor, cores and features, see :func:`anomalib_mkd.results.machine.machine`.
         versions: See :func:`versions`.
         commit: See :func:`commit`.
