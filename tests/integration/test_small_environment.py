@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
 
@@ -18,6 +19,12 @@ from tests.exports import METADATA, picture, write_export
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 UNREACHABLE = ("No matching distribution", "Could not find a version", "Connection", "Max retries")
+
+
+def test_the_dockerfile_installs_the_same() -> None:
+    text = (EXAMPLES / "Dockerfile").read_text(encoding="utf-8")
+    assert f"pip install --no-cache-dir {' '.join(PACKAGES)} " in text
+    assert all((EXAMPLES / name).is_file() for name in re.findall(r"^COPY (\S+\.py)", text, re.MULTILINE))
 
 
 @pytest.mark.slow
