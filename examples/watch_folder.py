@@ -145,6 +145,7 @@ class Watcher(threading.Thread):
             ((key, path) for path in self.folder.rglob("*") if (key := self.key(path)) and self.is_new(key)),
             key=lambda entry: (entry[0].changed, entry[0].name),
         )
+        self.passed_on -= self.done
         now = time.monotonic()
         self.since = {key: self.since.get(key, now) for key, _ in new}
         for key, path in new:
