@@ -20,6 +20,8 @@ import torch
 from lightning.pytorch import seed_everything
 
 from anomalib_mkd.data import Parts
+from anomalib_mkd.functional import evenly_spaced, mean_of_largest
+from anomalib_mkd.thresholds import LEARNT, PEAK_SHARE, pooled, threshold_from_good
 from benchmark.accuracy import test_outputs, train
 from benchmark.runs import Run, build_model
 
@@ -36,7 +38,12 @@ QUANTILES = (0.99, 0.995, 0.999, 0.9999)
 FACTORS = (0.7, 0.85, 1.0, 1.2, 1.5)
 """Times the median over held-out pictures of the highest pixel: further candidates."""
 
-LEVELS = ("highest_score", *(f"q{100 * share:g}" for share in QUANTILES), *(f"peak{each:g}" for each in FACTORS))
+LEVELS = (
+    "highest_score",
+    "delivered",
+    *(f"q{100 * share:g}" for share in QUANTILES),
+    *(f"peak{each:g}" for each in FACTORS),
+)
 """All candidates; the first one is anomalib's, which takes the threshold of scores if there are no masks."""
 
 COLUMNS = ("run", "data", "seed", "steps", "split", "bad", "score", "peak", "mask")
@@ -49,7 +56,7 @@ def measure_scores(run: Run, *, file: Path, data_root: Path, keep: Path | None =
         run: The run, of a model with one map per photo.
         file: CSV file.
         data_root: Folder that contains ``run.data``.
-        keep: Folder for the model's weights; ``None`` keeps none.
+        keep: Folder for the model's weights, from which a later call goes on; ``None`` keeps none.
     """
     if file.is_file() and run.name in {row["run"] for row in csv.DictReader(file.open(encoding="utf-8"))}:
         logger.info("%s: already measured, skipped", run.name)
@@ -58,13 +65,18 @@ def measure_scores(run: Run, *, file: Path, data_root: Path, keep: Path | None =
     with tempfile.TemporaryDirectory(prefix="anomalib_mkd_") as folder:
         data = parts(data_root, run)
         model: Any = build_model(run)
-        trained = train(model, data, run, Path(folder))
+        kept = keep and keep / f"{run.name}.pt"
+        if kept and kept.is_file():
+            model.model.teacher.prepare()
+            model.load_state_dict(torch.load(kept, weights_only=True))
+        else:
+            train(model, data, run, Path(folder))
         splits = {name: outputs_of(model, data, name, Path(folder)) for name in ("train", "held_out", "test")}
         rows = picture_rows(run, splits)
-        if keep:
-            torch.save(model.state_dict(), _folder(keep) / f"{run.name}.pt")
+        if kept and not kept.is_file():
+            torch.save(model.state_dict(), _folder(kept.parent) / kept.name)
     append(file, rows)
-    logger.info("%s: %d steps, %d rows", run.name, trained.steps, len(rows))
+    logger.info("%s: %d rows", run.name, len(rows))
 
 
 def parts(data_root: Path, run: Run) -> Parts:
@@ -89,7 +101,7 @@ def outputs_of(model: Any, data: Parts, split: str, work: Path) -> Outputs:
 
 def picture_rows(run: Run, splits: Mapping[str, Outputs]) -> list[dict[str, Any]]:
     """Build a row per picture: its score and, for the test, the pixels above each candidate, and those of defects."""
-    levels = candidates(splits["held_out"])
+    levels = candidates(splits["held_out"], splits["train"])
     rows = []
     for split, outputs in splits.items():
         for score, bad, map_, mask in zip(outputs.scores, outputs.labels, outputs.maps, outputs.masks, strict=True):
@@ -111,12 +123,14 @@ def picture_rows(run: Run, splits: Mapping[str, Outputs]) -> list[dict[str, Any]
     return rows
 
 
-def candidates(held_out: Outputs) -> dict[str, float]:
-    """Return the candidates for the threshold of pixels by name, from held-out pictures alone."""
+def candidates(held_out: Outputs, learnt: Outputs) -> dict[str, float]:
+    """Return the candidates for the threshold of pixels by name, from good pictures alone."""
+    kept = evenly_spaced(len(learnt.maps), LEARNT)
+    own, known = (mean_of_largest(maps, PEAK_SHARE).numpy() for maps in (held_out.maps, learnt.maps[kept]))
     peak = held_out.maps.flatten(1).amax(dim=1).median()
     quantiles = np.quantile(held_out.maps.numpy().ravel(), QUANTILES)
-    values = (held_out.scores.max(), *quantiles, *(peak * factor for factor in FACTORS))
-    return dict(zip(LEVELS, map(float, values), strict=True))
+    levels = threshold_from_good(pooled(own, known)), *quantiles, *(peak * factor for factor in FACTORS)
+    return dict(zip(LEVELS, map(float, (held_out.scores.max(), *levels)), strict=True))
 
 
 def append(file: Path, rows: list[dict[str, Any]]) -> None:

@@ -18,10 +18,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.stats import genpareto
 
+from anomalib_mkd.functional import evenly_spaced
 from anomalib_mkd.thresholds import (
     FALSE_ALARMS,
-    LEAST_GOOD,
+    LEARNT,
     center_and_spread,
+    pooled,
     prediction_quantile,
     threshold_from_good,
 )
@@ -101,39 +103,37 @@ def highest(held_out: Scores, learnt: Scores, false_alarms: float) -> float:
 
 
 def normal(held_out: Scores, learnt: Scores, false_alarms: float) -> float:
-    """Median and median absolute deviation."""
-    scores = held_out if len(held_out) >= LEAST_GOOD else np.concatenate([held_out, learnt])
-    return threshold_from_good(scores, false_alarms)
+    """Median and median absolute deviation, as of a normal distribution."""
+    del learnt
+    center, spread = center_and_spread(held_out)
+    return center + spread * prediction_quantile(1 - false_alarms, len(held_out))
+
+
+def longer_tail(held_out: Scores, learnt: Scores, false_alarms: float) -> float:
+    """The same, times the factor for an upper tail that is longer."""
+    del learnt
+    return threshold_from_good(held_out, false_alarms)
 
 
 def log_normal(held_out: Scores, learnt: Scores, false_alarms: float) -> float:
-    """The same of the logarithms."""
-    return float(np.exp(normal(np.log(held_out), np.log(learnt), false_alarms)))
+    """The first one, of the logarithms."""
+    return float(np.exp(normal(np.log(held_out), learnt, false_alarms)))
 
 
-def upper(held_out: Scores, learnt: Scores, false_alarms: float) -> float:
-    """Median, and the distance from there to the 84th percentile for the spread: that of the upper half."""
+def upper_half(held_out: Scores, learnt: Scores, false_alarms: float) -> float:
+    """Median, and the distance from there to the 84th percentile for the spread."""
     del learnt
     center, above = np.quantile(held_out, [0.5, 0.8413])
     return float(center + (above - center) * prediction_quantile(1 - false_alarms, len(held_out)))
 
 
-def shifted(held_out: Scores, learnt: Scores, false_alarms: float) -> float:
-    """The first one, of the learnt scores, too, moved to the median of those held out."""
-    moved = learnt + np.median(held_out) - np.median(learnt)
-    return normal(np.concatenate([held_out, moved]), learnt, false_alarms)
+def delivered(held_out: Scores, learnt: Scores, false_alarms: float) -> float:
+    """Longer tail, of the learnt scores, too, moved to the median of those held out."""
+    return threshold_from_good(pooled(held_out, learnt[evenly_spaced(len(learnt), LEARNT)]), false_alarms)
 
 
-def stretched(held_out: Scores, learnt: Scores, false_alarms: float) -> float:
-    """The spread of the learnt scores, relative to their median, if it is the larger one."""
-    center, spread = center_and_spread(held_out)
-    other_center, other_spread = center_and_spread(learnt)
-    spread = max(spread, other_spread * center / other_center)
-    return center + spread * prediction_quantile(1 - false_alarms, len(held_out))
-
-
-def tail(held_out: Scores, learnt: Scores, false_alarms: float) -> float:
-    """Peaks over the third quartile, as a generalised Pareto distribution (extreme value theory)."""
+def extreme_values(held_out: Scores, learnt: Scores, false_alarms: float) -> float:
+    """Peaks over the third quartile, as a generalised Pareto distribution."""
     del learnt
     start = np.quantile(held_out, 0.75)
     peaks = held_out[held_out > start] - start
@@ -142,7 +142,7 @@ def tail(held_out: Scores, learnt: Scores, false_alarms: float) -> float:
 
 
 RULES: dict[str, Rule] = {
-    rule.__name__: rule for rule in (highest, normal, log_normal, upper, shifted, stretched, tail)
+    rule.__name__: rule for rule in (highest, normal, longer_tail, log_normal, upper_half, extreme_values, delivered)
 }
 
 
@@ -175,7 +175,7 @@ def rule_rows(scored: Scored, teacher: str, source: str) -> list[Row]:
         for metric, value in shares(scored, rule, FALSE_ALARMS, wrong)
     }
     if scored.masks.any():
-        threshold = normal(scored.scores["held_out"], scored.scores["train"], FALSE_ALARMS)
+        threshold = delivered(scored.scores["held_out"], scored.scores["train"], FALSE_ALARMS)
         values |= {(level, "pixel_F1", "all"): pixel_f1(scored, level, threshold) for level in LEVELS}
     return [
         run_row(

@@ -12,19 +12,21 @@ from zlib import crc32
 
 import torch
 from anomalib.post_processing import PostProcessor
+from einops import rearrange
 from torch import Tensor
 from torchmetrics import CatMetric
 
-from anomalib_mkd.functional import linear_scale, soft_normalize
+from anomalib_mkd.functional import linear_scale, mean_of_largest, soft_normalize
 from anomalib_mkd.thresholds import (
     FALSE_ALARMS,
     LEAST_GOOD,
+    PEAK_SHARE,
     SUSPECT,
     Scale,
     center_and_spread,
     check_false_alarms,
-    pixel_scale,
-    score_scale,
+    pooled,
+    scale_from_good,
 )
 
 if TYPE_CHECKING:
@@ -41,9 +43,9 @@ class SoftPostProcessor(PostProcessor):
 
     The threshold of scores is the one that a share of good parts is expected to exceed, estimated from the good parts
     among the validation pictures, so that one odd picture does not set it: see
-    :func:`anomalib_mkd.thresholds.threshold_from_good`. If they are fewer than five, pictures that the model has learnt
-    join in. Where the data has several categories, the highest of their thresholds is taken. The threshold of pixels
-    comes from the same pictures. Masks are empty where a part is called good.
+    :func:`anomalib_mkd.thresholds.threshold_from_good`. Pictures that the model has learnt show how scores vary, too.
+    Where the data has several categories, the highest of their thresholds is taken. The threshold of pixels comes from
+    the mean of the highest 0.5 % of each map in the same way. Masks are empty where a part is called good.
 
     anomalib clips a scaled score ``0.5 + x``, with ``x = (score - threshold) / (max - min)``, to 0..1. Here a score
     becomes :func:`soft_scale` of x, where the width is the distance from a typical good part to the threshold: 0.5 at
@@ -111,7 +113,7 @@ class SoftPostProcessor(PostProcessor):
         self.fit(held_out)
 
     def learn(self, trainer: Trainer, batches: Iterable[Any]) -> None:
-        """Remember good parts that the model has learnt, for thresholds where too few were held out.
+        """Remember good parts that the model has learnt.
 
         Args:
             trainer: The trainer of the model.
@@ -220,14 +222,15 @@ def good_parts(batch: Any, categories: Sequence[str | None]) -> Tensor:
         categories: Of its images.
 
     Returns:
-        Score, highest and median pixel, and the category's number, ``(N, 4)``; without maps, the score stands for the
-        highest pixel, too.
+        Score, mean of the highest 0.5 % of the map, median pixel, and the category's number, ``(N, 4)``; without maps,
+        the score stands for the second, too.
     """
     scores = batch.pred_score.detach().flatten().float().cpu()
     peaks, medians = scores, torch.zeros_like(scores)
     if batch.anomaly_map is not None:
         pixels = batch.anomaly_map.detach().flatten(1).float().cpu()
-        peaks, medians = pixels.amax(dim=1), pixels.median(dim=1).values
+        peaks = mean_of_largest(rearrange(pixels, "n pixels -> n 1 1 pixels"), PEAK_SHARE)
+        medians = pixels.median(dim=1).values
     found = torch.stack([scores, peaks, medians, torch.tensor(list(map(group_number, categories)))], dim=1)
     good = torch.ones_like(scores, dtype=torch.bool) if batch.gt_label is None else batch.gt_label.flatten().cpu() == 0
     finite = found.isfinite().all(dim=1)
@@ -246,7 +249,7 @@ def suspects(scores: Tensor) -> Tensor:
 
 
 def fit_good(held_out: Tensor, learnt: Tensor, false_alarms: float) -> tuple[Scale, Scale, list[float]]:
-    """Estimate the scales of scores and maps, with the learnt good parts where fewer than five were held out.
+    """Estimate the scales of scores and maps.
 
     Args:
         held_out: Good parts as from :func:`good_parts`, ``(N, 4)``.
@@ -259,18 +262,18 @@ def fit_good(held_out: Tensor, learnt: Tensor, false_alarms: float) -> tuple[Sca
     Raises:
         ValueError: If there are fewer than five good parts in all.
     """
-    parts = held_out
     if len(held_out) < LEAST_GOOD:
-        parts = torch.cat([held_out, learnt])
         logger.warning(
-            "Only %d good parts were held out for the threshold, fewer than %d: %d that the model has learnt join in, "
-            "whose scores are lower. Expect more false alarms, or add good parts.",
+            "Only %d good parts were held out for the threshold, fewer than %d, so that it is rough. Add good parts.",
             len(held_out),
             LEAST_GOOD,
-            len(learnt),
         )
-    scores, peaks, medians, _ = parts.numpy().T
-    return score_scale(scores, false_alarms), pixel_scale(peaks, medians), sorted(scores.tolist())
+    own, known = (parts.double().numpy().T for parts in (held_out, learnt))
+    scores, peaks, medians = (pooled(own[column], known[column]) for column in range(3))
+    image, pixel = (
+        scale_from_good(values, typical, false_alarms) for values, typical in ((scores, scores), (peaks, medians))
+    )
+    return image, pixel, scores.tolist()
 
 
 def _where_bad(mask: Tensor | None, label: Tensor | None) -> Tensor | None:

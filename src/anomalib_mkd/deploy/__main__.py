@@ -18,8 +18,9 @@ from anomalib_mkd.deploy.graph import load, set_thresholds
 from anomalib_mkd.deploy.inferencer import Inferencer
 from anomalib_mkd.deploy.metadata import Region, write
 from anomalib_mkd.deploy.pictures import read_region
+from anomalib_mkd.deploy.prediction import highest_values
 from anomalib_mkd.deploy.serving import lay_out
-from anomalib_mkd.thresholds import pixel_scale
+from anomalib_mkd.thresholds import FALSE_ALARMS, PEAK_SHARE, scale_from_good
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -75,7 +76,8 @@ def threshold(options: argparse.Namespace) -> None:
     region = None if options.region is None else Region.of(read_region(options.region))
     changes: dict[str, Any] = {"region": region, "smallest_area": options.smallest_area}
     if options.good is not None:
-        scores, changes["pixel"] = measure_good(options.model, options.good, region)
+        false_alarms = options.false_alarms or old.false_alarms or FALSE_ALARMS
+        scores, changes["pixel"] = measure_good(options.model, options.good, region, false_alarms)
         changes["good_scores"] = scores
     new = old.adjusted(threshold=options.threshold, false_alarms=options.false_alarms, **changes)
     counted = np.asarray(new.good_scores)
@@ -89,13 +91,14 @@ def threshold(options: argparse.Namespace) -> None:
         write(options.model, model, new)
 
 
-def measure_good(path: Path, folder: Path, region: Region | None) -> tuple[list[float], Scale]:
+def measure_good(path: Path, folder: Path, region: Region | None, false_alarms: float) -> tuple[list[float], Scale]:
     """Predict on the good pictures of a folder.
 
     Args:
         path: The export's ``.xml`` file.
         folder: Good pictures, in folders of any depth.
         region: The part of the picture that is to count; None: the export's own.
+        false_alarms: Expected share of good parts called bad.
 
     Returns:
         Raw scores, and threshold and scale of maps.
@@ -113,9 +116,9 @@ def measure_good(path: Path, folder: Path, region: Region | None) -> tuple[list[
         own = metadata.region
         inside = found.anomaly_map if own is None else found.anomaly_map[own.fit(own.size, found.anomaly_map.shape)]
         scores.append(float(metadata.image.raw(found.score)))
-        peaks.append(inside.max())
-        medians.append(np.median(inside))
-    return scores, pixel_scale(metadata.pixel.raw(peaks), metadata.pixel.raw(medians))
+        peaks.append(metadata.pixel.raw(highest_values(inside.ravel(), PEAK_SHARE)).mean())
+        medians.append(metadata.pixel.raw(np.median(inside)))
+    return scores, scale_from_good(peaks, medians, false_alarms)
 
 
 def predict(model: Path, pictures: Sequence[Path]) -> int:

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import openvino
 
-from anomalib_mkd.thresholds import FALSE_ALARMS, Scale, score_scale
+from anomalib_mkd.thresholds import FALSE_ALARMS, Scale, scale_from_good
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -242,7 +242,8 @@ class Metadata:
             if false_alarms is None:
                 false_alarms = self.false_alarms or FALSE_ALARMS
         if false_alarms is not None:
-            scale = score_scale(changes.get("good_scores", self.good_scores), false_alarms)
+            scores = changes.get("good_scores", self.good_scores)
+            scale = scale_from_good(scores, scores, false_alarms)
             changes |= {"image": scale, "false_alarms": false_alarms}
         if pixel is not None:
             changes["pixel"] = pixel

@@ -84,8 +84,13 @@ def score_inside(values: NDArray[np.float32], metadata: Metadata) -> float:
     if metadata.score_share is None:
         msg = f"Expected a model that scores by its map, got {metadata.model}. Leave out region, or crop the pictures."
         raise ValueError(msg)
-    count = 1 + int(metadata.score_share * (len(values) - 1))
-    highest = np.partition(values, len(values) - count)[-count:]  # NaN counts as the highest of all
+    highest = highest_values(values, metadata.score_share)
     if not np.isfinite(highest).all():
         return math.nan
     return metadata.image.scaled(float(metadata.pixel.raw(highest).mean()))
+
+
+def highest_values(values: NDArray[np.float32], share: float) -> NDArray[np.float32]:
+    """Return the highest share of values ``(N,)``, at least one; NaN counts as the highest of all."""
+    count = 1 + int(share * (len(values) - 1))
+    return np.partition(values, len(values) - count)[-count:]

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
@@ -27,7 +26,7 @@ from anomalib_mkd.export.quantization import (
 from anomalib_mkd.export.tail import Tail, add_tail
 from anomalib_mkd.functional import evenly_spaced
 from anomalib_mkd.post_processor import group_number
-from anomalib_mkd.thresholds import LEAST_GOOD, Scale
+from anomalib_mkd.thresholds import LEARNT, Scale
 
 if TYPE_CHECKING:
     from anomalib.data import AnomalibDataModule
@@ -38,11 +37,8 @@ logger = logging.getLogger(__name__)
 EIGHT_BITS = (CompressionType.INT8, CompressionType.INT8_PTQ)
 MOST_SCORES = 1000
 """Most scores of good parts in the metadata; of more, evenly spaced ones."""
-LEARNT = 32
-"""Good parts that the model has learnt, read where too few were held out."""
-
 Results = tuple["Tensor", "Tensor"]
-"""Good parts as from :func:`anomalib_mkd.post_processor.good_parts`: held out, and learnt if those are too few."""
+"""Good parts as from :func:`anomalib_mkd.post_processor.good_parts`: held out, and learnt."""
 
 
 def results_of_good(module: Any, path: Path, datamodule: AnomalibDataModule) -> Results:
@@ -64,8 +60,7 @@ def results_of_good(module: Any, path: Path, datamodule: AnomalibDataModule) -> 
         return torch.cat([found, torch.tensor(groups).reshape(-1, 1)], dim=1)
 
     held_out = results(getattr(datamodule, "val_data", None), CALIBRATION_IMAGES)  # absent if the data has none
-    few = min(Counter(held_out[:, 3].tolist()).values(), default=0) < LEAST_GOOD
-    return held_out, results(datamodule.train_data if few else None, LEARNT)
+    return held_out, results(datamodule.train_data, LEARNT)
 
 
 def scales_in_8_bits(post_processor: Any, full: Results, in_8_bits: Results) -> tuple[Scale, Scale, list[float]]:

@@ -20,6 +20,7 @@ from anomalib_mkd.results.callback import Results
 from anomalib_mkd.results.heat_maps import LABELS, HeatMapVisualizer
 from anomalib_mkd.terminal.progress import RunProgress
 from anomalib_mkd.terminal.quiet import quiet
+from anomalib_mkd.thresholds import LEARNT
 from anomalib_mkd.training.batch_norm import refresh_batch_norm
 from anomalib_mkd.training.caching import TrainingCache
 from anomalib_mkd.training.checkpoints import CheckpointMixin
@@ -188,7 +189,7 @@ class DistillationMixin(CheckpointMixin, DistillationExport):
             self.model.eval()
             self.calibrate()
             if isinstance(self.post_processor, SoftPostProcessor):
-                self.post_processor.learn(self.trainer, map(self.validation_step, normal_batches(self)))
+                self.post_processor.learn(self.trainer, map(self.validation_step, normal_batches(self, LEARNT)))
             self.model.train(training)
             self._calibrated_step = self.global_step
 
