@@ -1,14 +1,15 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Every command and block of the README and the documentation runs as written, on tiny drawn parts and offline.
+"""Every command and block of the README and the documentation runs as written, offline and in one process.
 
-Trainings take two steps, and ImageNet's weights are random ones: how well a model inspects is tested elsewhere.
+What differs from a user's run is what only costs time: pictures are few and small, also inside the networks, trainings
+take two steps, no worker processes read, and ImageNet's weights are random ones. How well a model inspects is tested
+elsewhere.
 """
 
 from __future__ import annotations
 
-import os
 import shutil
 import time
 from types import SimpleNamespace
@@ -19,7 +20,9 @@ import pytest
 import timm
 import torch
 from anomalib.cli.cli import AnomalibCLI
+from anomalib.data import AnomalibDataModule
 from anomalib.engine import engine
+from anomalib.models import AnomalibModule, Patchcore
 from anomalib.models.components.feature_extractors import timm as feature_extractors
 from lightning.pytorch import Trainer
 from PIL import Image
@@ -29,8 +32,11 @@ import anomalib_mkd.models  # noqa: F401  # registers, as the hook does
 from anomalib_mkd import Mmrd
 from anomalib_mkd.check.command import main as check
 from anomalib_mkd.data import Recipe, make_dataset
+from anomalib_mkd.data import quickstart as drawn
+from anomalib_mkd.deploy.__main__ import main as deploy
 from anomalib_mkd.networks import pretrained
 from anomalib_mkd.quickstart.__main__ import main as quickstart
+from anomalib_mkd.thresholds import Scale
 from tests.depth_folders import draw_folder, picture, scan, write_depth
 from tests.integration.test_documents import DOCUMENTS, ROOT, calls
 
@@ -67,21 +73,18 @@ def blocks_of(document: Path) -> list[tuple[str, str]]:
     return found
 
 
-ALWAYS = {"README.md", "own_parts.md"}
-"""Documents that are run each time; all are with ``ANOMALIB_MKD_ALL_BLOCKS=1``, which takes eight minutes more."""
-RUN = [
-    path
-    for path in DOCUMENTS
-    if blocks_of(path) and (path.name in ALWAYS or os.environ.get("ANOMALIB_MKD_ALL_BLOCKS") == "1")
-]
+RUN = [path for path in DOCUMENTS if blocks_of(path)]
+
+TINY: dict[str, Any] = {"picture_size": 64, "train_images": 8, "test_good": 2, "per_defect": 1}
+SMALL = (64, 64)
+"""Height and width of the networks' images."""
 
 
 @pytest.fixture(scope="module")
 def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with everything that the documents name."""
     home = tmp_path_factory.mktemp("workshop")
-    recipe = {"picture_size": 64, "train_images": 8, "test_good": 2, "per_defect": 1}
-    parts = make_dataset(home / "drawn", Recipe("metal", **recipe))  # type: ignore[arg-type]
+    parts = make_dataset(home / "drawn", Recipe("metal", **TINY))
     (parts / "manifest.json").unlink()
     for name in ("my_parts", "parts/bottle", "parts/screw", "datasets/my_parts", "datasets/my_parts/bottle"):
         shutil.copytree(parts, home / name, dirs_exist_ok=True)
@@ -90,7 +93,7 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("a", "b", "own"):
         shutil.copytree(parts / "train" / "good", home / "datasets" / name / "good")
         shutil.copytree(parts / "test" / "dent", home / "datasets" / name / "bad")
-    scans = make_dataset(home / "scans", Recipe("metal", **recipe, layout="mvtec3d"))  # type: ignore[arg-type]
+    scans = make_dataset(home / "scans", Recipe("metal", **TINY, layout="mvtec3d"))
     shutil.copytree(scans, home / "parts" / "box")
     draw_folder(home / "datasets" / "my_scans" / "part")
     for photo, depth in (("photo.png", "scan.tiff"), ("new/images/000.png", "new/depth/000.png")):
@@ -106,9 +109,14 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def short(workshop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In the folder, two training steps whatever a command says, and weights that nobody downloads."""
+    """In the folder: few, small and drawn pictures, two training steps, and weights that nobody downloads."""
     monkeypatch.chdir(workshop)
     create = timm.create_model
+    monkeypatch.setattr(drawn, "Recipe", lambda category, *_: Recipe(category, **TINY))
+    monkeypatch.setattr(AnomalibDataModule, "num_workers", property(lambda _: 0, lambda *_: None), raising=False)
+    for model in (AnomalibModule, Mmrd, Patchcore):
+        make = model.configure_pre_processor
+        monkeypatch.setattr(model, "configure_pre_processor", staticmethod(lambda *_, make=make, **__: make(SMALL)))
 
     def short_trainer(**options: Any) -> Trainer:
         return Trainer(**options | {"max_epochs": 1, "limit_train_batches": 2})
@@ -141,13 +149,15 @@ def run(words: list[str]) -> None:
         assert quickstart(words[3:]) in {0, None}
     elif words[:4] == ["python", "-m", "anomalib_mkd", "check"]:
         assert check(words[4:]) == 0
+    elif words[:3] == ["python", "-m", "anomalib_mkd.deploy"]:
+        assert deploy(words[3:]) == 0
     else:
         pytest.fail(f"a command that this test does not know: {line}")
 
 
 def keep(home: Path, results: Path, since: float = 0.0) -> None:
     """Put the last checkpoint and export where documents that begin with one name them."""
-    for name in ("model.ckpt", "model.xml", "model.bin"):
+    for name in ("model.ckpt", "model.xml", "model.bin", "model.json"):
         times = {path.stat().st_mtime: path for path in results.rglob(name)}
         if times and max(times) > since:
             shutil.copy(times[max(times)], home / name)
@@ -164,6 +174,7 @@ def test_blocks_run(document: Path, workshop: Path) -> None:
     names["model"] = Mmrd(pre_trained=False)
     for language, text in blocks_of(document):
         if "DepthInferencer" in text:
+            names["model"].post_processor.scale(Scale(1.0, 1.0), Scale(1.0, 1.0))  # only then, it is more than a graph
             names["model"].to_openvino(results / "depth")
             keep(workshop, results / "depth")
         if language == "python":
