@@ -12,6 +12,7 @@ from __future__ import annotations
 import csv
 import logging
 import tempfile
+from copy import copy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -93,10 +94,10 @@ def dataset_of(data: Parts, split: str) -> Any:
 
 def outputs_of(model: Any, data: Parts, split: str, work: Path) -> Outputs:
     """Return raw scores and maps of a split, in its order."""
-    test, data.test_data = data.test_data, dataset_of(data, split)
-    found = test_outputs(model, data, work)
-    data.test_data = test
-    return found
+    chosen = copy(data)
+    chosen.test_data = dataset_of(data, split)
+    chosen.setup = lambda stage=None: None  # type: ignore[method-assign]  # noqa: ARG005  # it would read the test again
+    return test_outputs(model, chosen, work)
 
 
 def picture_rows(run: Run, splits: Mapping[str, Outputs]) -> list[dict[str, Any]]:
