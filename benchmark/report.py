@@ -141,10 +141,10 @@ def study(model: str, answers: Mapping[str, Sequence[str]]) -> Table:
 
 def options(model: str) -> Table:
     """Compare options in short trainings of one seed, each below its control."""
-    scans = {title: mean(metric) for metric, title in METRICS.items()}
+    scans = {"Data": "{row.data}", **{title: mean(metric) for metric, title in METRICS.items()}}
     return Table(
         lambda row: (row.model, row.protocol, row.subset) == (model, "options", "all"),
-        ("weights", "batch", "steps"),
+        ("data", "batch", "steps") if model == "Mmrd" else ("weights", "batch", "steps"),
         {**RUN, **(scans if model == "Mmrd" else scores(SHORT, COLUMNS))},
         answers=OPTIONS[model],
         title="Mmrd" if model == "Mmrd" else SHORT_TITLE,
@@ -170,7 +170,7 @@ def half(row: Row) -> str:
 def threshold_rules() -> Table:
     """Compare rules of thresholds: false alarms, and what is caught, also with wrong pictures among those held out."""
     return Table(
-        lambda row: row.protocol == "held_out" and row.metric in {"caught", "false_alarms"} and row.precision == "f32",
+        lambda row: row.metric in {"caught", "false_alarms"} and row.variant != "default",
         ("variant", half),
         {
             "Rule": "`{row.variant}`",
