@@ -141,7 +141,7 @@ def study(model: str, answers: Mapping[str, Sequence[str]]) -> Table:
 
 def options(model: str) -> Table:
     """Compare options in short trainings of one seed, each below its control."""
-    scans = {"Data": "{row.data}", **{title: mean(metric) for metric, title in METRICS.items()}}
+    scans: dict[str, Cell | str] = {"Data": "{row.data}", **{title: mean(metric) for metric, title in METRICS.items()}}
     return Table(
         lambda row: (row.model, row.protocol, row.subset) == (model, "options", "all"),
         ("data", "batch", "steps") if model == "Mmrd" else ("weights", "batch", "steps"),
