@@ -121,9 +121,16 @@ def test_a_prediction_is_listed_on_the_terminal(trained: Engine, capsys: pytest.
     assert "dent" in (folder(engine) / PAGE).read_text(encoding="utf-8")
 
 
-def test_without_validation_nothing_is_called_bad(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_validation_learnt_pictures_set_the_threshold(tmp_path: Path) -> None:
     engine = make_engine(tmp_path, limit_val_batches=0)
     engine.train(model(), datamodule=make_data(tmp_path))
+    assert {row["threshold"] for row in table(engine)} == {"0.5"}
+    assert len(engine.trainer.lightning_module.post_processor.good_scores) == 6
+
+
+def test_without_a_threshold_nothing_is_called_bad(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    engine = make_engine(tmp_path, limit_val_batches=0)
+    engine.train(model(false_alarms=None), datamodule=make_data(tmp_path))
     assert {(row["label"], row["threshold"]) for row in table(engine)} == {("", "")}
     assert "No threshold" in capsys.readouterr().out
 
