@@ -34,6 +34,7 @@ from torchvision.transforms.v2 import Resize
 
 from anomalib_mkd import Dcam, MixedDistillation, Mkd
 from anomalib_mkd.data import CategoryPostProcessor, MultiCategory, Parts
+from anomalib_mkd.data.categories.post_processor import SoftCategoryPostProcessor
 from tests.category_folders import draw_category
 from tests.life import make_engine
 
@@ -344,7 +345,7 @@ def test_exports_have_the_global_thresholds(root: Path, tmp_path: Path) -> None:
     data = multi(root, thresholds="category")
     own = type(model.post_processor)
     run.fit(model, datamodule=data)
-    assert type(model.post_processor) is CategoryPostProcessor
+    assert type(model.post_processor) is SoftCategoryPostProcessor
     plain = mkd(visualizer=False)
     plain.load_state_dict(model.state_dict())
     assert type(plain.post_processor) is own

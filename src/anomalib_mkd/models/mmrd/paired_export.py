@@ -97,6 +97,6 @@ class PairedExport(DistillationExport):
                 input_names=list(self.input_names),
                 output_names=outputs,
                 dynamic_shapes={"batch": dims[0], "depth": dims[1]},
-                **{"opset_version": 18, "dynamo": True, **kwargs},
+                **{"opset_version": 18, "dynamo": True, "verbose": False, **kwargs},
             )
         return Path(export_root) / path.relative_to(staging)
