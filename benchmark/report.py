@@ -53,6 +53,8 @@ COLUMNS = {
 METRICS = {"image_AUROC": "image AUROC", "pixel_AUROC": "pixel AUROC", "AUPRO": "AUPRO"}
 SHORT = ("image_AUROC", "AUPRO")
 SHORT_TITLE = " / ".join(METRICS[metric] for metric in SHORT)
+PIXEL_LEVELS = ("highest_score", "delivered", "q99.9", "q99.99", "peak1")
+"""Candidates for the threshold of pixels that are shown."""
 SCANS = "rgbd/table_top"
 """Mmrd's test data."""
 SINGLE_STEPS = (300, 0)
@@ -188,7 +190,7 @@ def threshold_rules() -> Table:
 def pixel_levels() -> Table:
     """Compare thresholds of pixels by the F1 of marked pixels."""
     return Table(
-        lambda row: row.metric == "pixel_F1",
+        lambda row: row.metric == "pixel_F1" and row.variant in PIXEL_LEVELS,
         ("variant", half),
         {
             "Level": "`{row.variant}`",
