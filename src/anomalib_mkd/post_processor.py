@@ -110,6 +110,10 @@ class SoftPostProcessor(PostProcessor):
             return
         held_out = self._held_out.compute().reshape(-1, 4).cpu() if self._held_out.update_called else torch.empty(0, 4)
         self._held_out.reset()
+        count = len(held_out) + sum(map(len, self._learnt))
+        if count < LEAST_GOOD and self.scales is not None:
+            logger.warning("Only %d good parts were validated, fewer than %d: the thresholds stay.", count, LEAST_GOOD)
+            return
         self.fit(held_out)
 
     def learn(self, trainer: Trainer, batches: Iterable[Any]) -> None:

@@ -161,6 +161,15 @@ def test_fewer_than_five_good_parts_are_refused() -> None:
         validated(batch(GOOD[:4]))
 
 
+def test_thresholds_stay_where_few_good_parts_validate(caplog: pytest.LogCaptureFixture) -> None:
+    made = validated(batch(GOOD))
+    before = made.scales
+    made.on_validation_batch_end(None, None, batch(GOOD[:4] + 5))
+    made.on_validation_epoch_end(None, None)
+    assert made.scales == before
+    assert "Only 4 good parts were validated" in caplog.text
+
+
 def test_what_is_not_finite_is_bad_and_sets_no_threshold(caplog: pytest.LogCaptureFixture) -> None:
     made = validated(batch(torch.cat([GOOD, torch.tensor([float("nan")])])))
     assert made.image_threshold == validated(batch(GOOD)).image_threshold
