@@ -211,7 +211,8 @@ def test_the_engine_exports_what_anomalibs_inferencer_reads(
     no_network: None,  # noqa: ARG001
 ) -> None:
     path = life.engine.export(life.module, ExportType.OPENVINO, export_root=tmp_path, ckpt_path=str(life.checkpoint))
-    assert sorted(file.name for file in tmp_path.rglob("*") if file.is_file()) == ["model.bin", "model.json", "model.xml"]
+    files = sorted(file.name for file in tmp_path.rglob("*") if file.is_file())
+    assert files == ["model.bin", "model.json", "model.xml"]
     monkeypatch.chdir(tmp_path)  # the inferencer leaves a cache where it runs
     inferencer = OpenVINOInferencer(path, config={"INFERENCE_PRECISION_HINT": "f32"})
     image = pictures(1, 128)
