@@ -92,8 +92,8 @@ class StepLog(Callback):
             logger.info("%s: step %d of %d, loss %.4f", self.name, trainer.global_step, total, float(loss))
 
 
-def _engine(work: Path, callbacks: Sequence[Callback], **limits: Any) -> Engine:
-    """Build an engine that writes no checkpoints, does not validate, and shows a progress bar only on a terminal."""
+def build_engine(work: Path, callbacks: Sequence[Callback], *, validates: bool = False, **limits: Any) -> Engine:
+    """Build an engine that writes no checkpoints, and shows a progress bar only on a terminal."""
     return Engine(
         default_root_dir=work,
         accelerator=os.environ.get(ACCELERATOR, "cpu"),
@@ -101,20 +101,9 @@ def _engine(work: Path, callbacks: Sequence[Callback], **limits: Any) -> Engine:
         logger=False,
         enable_progress_bar=sys.stderr.isatty(),
         enable_model_summary=False,
-        limit_val_batches=0,
+        limit_val_batches=None if validates else 0,
         callbacks=[ModelCheckpoint(dirpath=work, save_top_k=0), *callbacks],
         **limits,
-    )
-
-
-def validating_engine(work: Path) -> Engine:
-    """Build an engine that fits the thresholds of a model."""
-    return Engine(
-        default_root_dir=work,
-        accelerator=os.environ.get(ACCELERATOR, "cpu"),
-        devices=1,
-        logger=False,
-        enable_progress_bar=False,
     )
 
 
@@ -133,7 +122,7 @@ def train(
     limits: dict[str, Any] = {}
     if "training_steps" not in model.hparams and run.steps:
         limits = {"max_steps": run.steps, "max_epochs": -1}
-    engine = _engine(work, [StepLog(run.name), *callbacks], **limits)
+    engine = build_engine(work, [StepLog(run.name), *callbacks], **limits)
     start = time.perf_counter()
     engine.fit(model=model, datamodule=datamodule)
     seconds = time.perf_counter() - start
@@ -155,7 +144,7 @@ def test_outputs(model: AnomalibModule, datamodule: AnomalibDataModule, work: Pa
         work: Folder for the engine's files.
     """
     collector = OutputCollector()
-    _engine(work, [collector]).test(model=model, datamodule=datamodule, verbose=False)
+    build_engine(work, [collector]).test(model=model, datamodule=datamodule, verbose=False)
     return collector.outputs()
 
 

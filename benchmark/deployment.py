@@ -22,7 +22,7 @@ from PIL import Image
 
 from anomalib_mkd.deploy.metadata import read
 from anomalib_mkd.results.machine import machine
-from benchmark.rows import ROOT, Key, Row, append_rows, commit, has_run, versions
+from benchmark.rows import ROOT, Key, Row, append_rows, commit, has_run, noise_rows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -120,29 +120,20 @@ def measure_deployment(
                 }
             )
     rows = [
-        Row(
-            run_id=key.run_id,
+        row
+        for own, numbers in zip(metadata, values, strict=True)
+        for row in noise_rows(
+            key,
+            numbers,
             model=own.model,
             variant="default",
-            data="noise",
-            category="noise",
-            subset="all",
-            seed=0,
-            batch=key.batch,
-            steps=key.steps,
-            metric=metric,
-            value=value,
-            epochs=0,
             image_size=side,
             precision=own.precision,
             weights=str(own.arguments.get("weights") or own.arguments.get("backbone") or "unknown"),
             protocol="deployment",
             machine=machine(threads),
-            versions=versions(),
             commit=source,
         )
-        for own, numbers in zip(metadata, values, strict=True)
-        for metric, value in numbers.items()
     ]
     append_rows(results, rows)
     for own, numbers in zip(metadata, values, strict=True):

@@ -20,7 +20,7 @@ from lightning.pytorch import seed_everything
 
 from anomalib_mkd.deploy import Inferencer
 from anomalib_mkd.post_processor import SoftPostProcessor
-from benchmark.accuracy import validating_engine
+from benchmark.accuracy import build_engine
 from benchmark.good_scores import parts
 from benchmark.outputs import Outputs, measure
 from benchmark.rows import INT8, Key, Row, append_rows, commit, has_run
@@ -52,20 +52,20 @@ def measure_eight_bits(run: Run, *, kept: Path, results: Path, data_root: Path) 
         logger.info("%s: already measured, skipped", run.name)
         return []
     seed_everything(run.seed, verbose=False)
-    rows = []
+    rows, source = [], commit()
     with tempfile.TemporaryDirectory(prefix="anomalib_mkd_") as folder:
         data = parts(data_root, run)
         model: Any = build_model(run)
         model.post_processor = SoftPostProcessor()
         model.model.teacher.prepare()
         model.load_state_dict(torch.load(kept / f"{run.name}.pt", weights_only=True), strict=False)
-        validating_engine(Path(folder)).validate(model=model, datamodule=data, verbose=False)
+        build_engine(Path(folder), [], validates=True).validate(model=model, datamodule=data, verbose=False)
         for precision, compression in COMPRESSIONS.items():
             data = parts(data_root, run)  # one that no engine has told to resize
             path = model.to_openvino(Path(folder) / precision, compression_type=compression, datamodule=data)
             values = dict(verdicts(path, data))
             rows += [
-                run_row(run, metric, value, epochs=0, image_size=256, precision=precision, source=commit())
+                run_row(run, metric, value, epochs=0, image_size=256, precision=precision, source=source)
                 for metric, value in values.items()
             ]
             logger.info("%s %s: %s", run.name, precision, {name: round(value, 4) for name, value in values.items()})

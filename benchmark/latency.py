@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from anomalib_mkd.export.quantization import quantize
 from anomalib_mkd.networks.teacher import Teacher
 from anomalib_mkd.results.machine import machine
-from benchmark.rows import INT8, Key, Row, append_rows, commit, has_run, versions
+from benchmark.rows import INT8, Key, Row, append_rows, commit, has_run, noise_rows
 from benchmark.runs import RESNET18
 from benchmark.turns import take_turns
 from benchmark.variants import BASELINES, variant_arguments
@@ -223,29 +223,20 @@ def measure_latency(
         name: {**speed(own, reference), "megabytes": megabytes[name]} for name, own in seconds.items()
     }
     rows = [
-        Row(
-            run_id=key.run_id,
+        row
+        for (model, variant, precision), numbers in values.items()
+        for row in noise_rows(
+            key,
+            numbers,
             model=model,
             variant=variant,
-            data="noise",
-            category="noise",
-            subset="all",
-            seed=0,
-            batch=key.batch,
-            steps=key.steps,
-            metric=metric,
-            value=value,
-            epochs=0,
             image_size=side,
             precision=precision,
             weights=backbone,
             protocol="speed",
             machine=machine(threads),
-            versions=versions(),
             commit=source,
         )
-        for (model, variant, precision), numbers in values.items()
-        for metric, value in numbers.items()
     ]
     append_rows(results, rows)
     for (model, variant, precision), numbers in values.items():

@@ -19,12 +19,12 @@ import platform
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from anomalib_mkd.files import whole
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 ROOT = Path(__file__).resolve().parents[1]
 """The repository."""
@@ -242,6 +242,19 @@ def _locked(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def noise_rows(key: Key, values: Mapping[str, float], **own: Any) -> list[Row]:
+    """Build the rows of what was timed on noise, whatever the weights are.
+
+    Args:
+        key: The run.
+        values: The numbers by metric.
+        **own: The columns of :class:`Row` that the others do not set.
+    """
+    own |= {"run_id": key.run_id, "batch": key.batch, "steps": key.steps, "versions": versions()}
+    own |= {"data": "noise", "category": "noise", "subset": "all", "seed": 0, "epochs": 0}
+    return [Row(metric=metric, value=value, **own) for metric, value in values.items()]
 
 
 def versions() -> str:

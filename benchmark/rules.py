@@ -28,7 +28,6 @@ from anomalib_mkd.thresholds import (
     threshold_from_good,
 )
 from benchmark.good_scores import LEVELS
-from benchmark.rows import CHOOSING
 from benchmark.runs import Run, run_row
 
 if TYPE_CHECKING:
@@ -68,11 +67,6 @@ class Scored:
     scores: dict[str, Scores] = field(default_factory=dict)
     pixels: dict[str, NDArray[np.int64]] = field(default_factory=dict)
     masks: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
-
-    @property
-    def chooses(self) -> bool:
-        """Whether this data set is of the half that chooses a rule."""
-        return self.data in CHOOSING
 
 
 def read_scores(file: Path) -> list[Scored]:

@@ -68,6 +68,12 @@ class DistillationMixin(CheckpointMixin, DistillationExport):
         """Return the default post-processor."""
         return SoftPostProcessor(self.hparams["false_alarms"])
 
+    @property
+    def _from_good_parts(self) -> SoftPostProcessor | None:
+        """The post-processor, if its thresholds come from good parts alone."""
+        own = self.post_processor
+        return own if isinstance(own, SoftPostProcessor) and own.false_alarms is not None else None
+
     @classmethod
     def configure_visualizer(cls) -> HeatMapVisualizer:
         """Return the default visualizer."""
@@ -112,7 +118,7 @@ class DistillationMixin(CheckpointMixin, DistillationExport):
         Raises:
             ValueError: If there are too few good pictures for a threshold.
         """
-        if isinstance(self.post_processor, SoftPostProcessor) and self.hparams["false_alarms"] is not None:
+        if self._from_good_parts is not None:
             check_enough(self.trainer)
         augmentation = getattr(self.pre_processor, "augmentation", None)
         self._cache = TrainingCache(self.trainer.train_dataloader, augmentation, self.hparams["cache_gigabytes"])
@@ -179,8 +185,8 @@ class DistillationMixin(CheckpointMixin, DistillationExport):
         """
         if may_be_last_epoch(self.trainer):
             self._calibrate_once()
-            if isinstance(self.post_processor, SoftPostProcessor) and not self.trainer.enable_validation:
-                self.post_processor.on_validation_epoch_end(self.trainer, self)  # with what was learnt
+            if (own := self._from_good_parts) is not None and not self.trainer.enable_validation:
+                own.on_validation_epoch_end(self.trainer, self)  # with what was learnt
 
     @torch.no_grad()
     def _calibrate_once(self) -> None:
@@ -188,8 +194,8 @@ class DistillationMixin(CheckpointMixin, DistillationExport):
             training = self.model.training
             self.model.eval()
             self.calibrate()
-            if isinstance(self.post_processor, SoftPostProcessor):
-                self.post_processor.learn(self.trainer, map(self.validation_step, normal_batches(self, LEARNT)))
+            if (own := self._from_good_parts) is not None:
+                own.learn(self.trainer, map(self.validation_step, normal_batches(self, LEARNT)))
             self.model.train(training)
             self._calibrated_step = self.global_step
 
