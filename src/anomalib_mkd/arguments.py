@@ -6,6 +6,8 @@
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from anomalib_mkd.thresholds import possible_false_alarms
+
 RANGES: dict[str, Callable[[Any], bool]] = {
     "learning_rate > 0": lambda value: value is None or value > 0,  # None: the optimiser's default
     "weight_decay >= 0": lambda value: value is None or value >= 0,
@@ -15,7 +17,7 @@ RANGES: dict[str, Callable[[Any], bool]] = {
     "score_share >= 0 and <= 1": lambda value: 0 <= value <= 1,
     "cache_gigabytes >= 0": lambda value: value >= 0,
     "training_steps >= 1 or None": lambda value: value is None or value >= 1,
-    "false_alarms > 0 and < 0.5 or None": lambda value: value is None or 0 < value < 0.5,
+    "false_alarms > 0 and < 0.5 or None": lambda value: value is None or possible_false_alarms(value),
     "num_prototypes >= 1": lambda value: value >= 1,
 }
 """Requirement to check; NaN fails every check."""

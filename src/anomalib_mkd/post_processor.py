@@ -134,13 +134,13 @@ class SoftPostProcessor(PostProcessor):
     def fitted(self, held_out: Tensor, learnt: Tensor) -> tuple[Scale, Scale, list[float]]:
         """Estimate thresholds and scales by these settings; see :func:`fit_good`."""
         fits = []
-        for group in sorted(set(held_out[:, 3].tolist())):
+        for group in sorted(set(torch.cat([held_out, learnt])[:, 3].tolist())):
             own, known = (parts[parts[:, 3] == group] for parts in (held_out, learnt))
             if self.leave_out_suspects:
                 own, known = (parts[~suspects(parts[:, 0])] for parts in (own, known))
             if len(own) + len(known) >= LEAST_GOOD:
                 fits.append(fit_good(own, known, self.false_alarms or FALSE_ALARMS))
-        if not fits:  # too few of each category, or nothing held out
+        if not fits:  # too few of each category
             return fit_good(held_out, learnt, self.false_alarms or FALSE_ALARMS)
         image, _, scores = max(fits, key=lambda fit: fit[0].threshold)
         return image, max((fit[1] for fit in fits), key=lambda pixel: pixel.threshold), scores

@@ -188,12 +188,17 @@ def prediction_quantile(share: float, count: int) -> float:
     return t * math.sqrt(1 + 1 / count)
 
 
+def possible_false_alarms(value: float) -> bool:
+    """Return whether a threshold can have this share of false alarms; NaN and booleans are none."""
+    return not isinstance(value, bool) and 0 < value < 0.5
+
+
 def check_false_alarms(false_alarms: float) -> None:
     """Reject a share of false alarms that no threshold has.
 
     Raises:
         ValueError: If it is not within 0..0.5, both excluded.
     """
-    if isinstance(false_alarms, bool) or not 0 < false_alarms < 0.5:
+    if not possible_false_alarms(false_alarms):
         msg = f"Expected false_alarms > 0 and < 0.5, got {false_alarms}. Set it to the share of good parts to call bad."
         raise ValueError(msg)

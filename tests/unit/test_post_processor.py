@@ -154,6 +154,10 @@ def test_of_several_categories_the_highest_threshold_holds() -> None:
     made.on_validation_epoch_end(trainer, None)
     assert made.scales == alone.scales
     assert made.good_scores == alone.good_scores
+    unvalidated = SoftPostProcessor()
+    unvalidated.learn(trainer, [low, high])
+    unvalidated.on_validation_epoch_end(trainer, None)
+    assert unvalidated.scales == alone.scales
 
 
 def test_fewer_than_five_good_parts_are_refused() -> None:

@@ -30,9 +30,7 @@ def load(path: Path | str) -> tuple[openvino.Model, Metadata]:
         ValueError: If the files are damaged or do not belong together.
     """
     metadata = read(path)
-    core = openvino.Core()
-    core.set_property({"ENABLE_MMAP": False})  # the files may be replaced while the model runs
-    model = core.read_model(path)
+    model = read_graph(path)
     inside = model.get_rt_info(RT_INFO).astype(str) if model.has_rt_info(RT_INFO) else "null"
     numbers = {name: float(node.data) for name, node in _constants(model, path).items()}
     if json.loads(inside) != metadata.to_json() or any(
@@ -44,6 +42,13 @@ def load(path: Path | str) -> tuple[openvino.Model, Metadata]:
         )
         raise ValueError(msg)
     return model, metadata
+
+
+def read_graph(path: Path | str) -> openvino.Model:
+    """Read a graph whose files may be replaced while it is in use."""
+    core = openvino.Core()
+    core.set_property({"ENABLE_MMAP": False})
+    return core.read_model(path)
 
 
 def set_thresholds(model: openvino.Model, metadata: Metadata) -> None:

@@ -15,13 +15,13 @@ import torch
 from anomalib.deploy import CompressionType
 
 from anomalib_mkd._version import __version__
+from anomalib_mkd.deploy.graph import read_graph
 from anomalib_mkd.deploy.metadata import Input, Metadata, write
 from anomalib_mkd.export.quantization import (
     CALIBRATION_IMAGES,
     good_indices,
     input_sizes,
     raw_results,
-    read_model,
 )
 from anomalib_mkd.export.tail import Tail, add_tail
 from anomalib_mkd.functional import evenly_spaced
@@ -110,7 +110,7 @@ def finish(
     """
     image, pixel, scores = fitted
     post_processor = module.post_processor
-    model = read_model(path)
+    model = read_graph(path)
     model.input(0).set_names({"image"})  # anomalib's export of one input names it "input"
     label_above, mask_above = (
         float(getattr(post_processor, f"normalized_{kind}_threshold")) for kind in ("image", "pixel")

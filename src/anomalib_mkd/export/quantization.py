@@ -22,6 +22,7 @@ from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2.functional import resize
 
 from anomalib_mkd.data.normal_images import normal_items
+from anomalib_mkd.deploy.graph import read_graph
 from anomalib_mkd.functional import evenly_spaced, mean_of_largest
 from anomalib_mkd.terminal.quiet import quiet_exporters
 from anomalib_mkd.thresholds import PEAK_SHARE
@@ -69,7 +70,7 @@ def quantize(path: Path, inputs: Iterable[Sequence[Tensor]]) -> None:
     """
     import nncf  # noqa: PLC0415  # seconds
 
-    model = read_model(path)
+    model = read_graph(path)
     arrays = list(fitted_arrays(model, inputs))
     calibration = nncf.Dataset(arrays)
     full = _distances(model) + _stems(model)
@@ -88,15 +89,8 @@ def compress(path: Path, compression_type: CompressionType, inputs: Iterable[Seq
     import nncf  # noqa: PLC0415  # seconds
 
     with quiet_exporters():
-        compressed = nncf.compress_weights(read_model(path))
+        compressed = nncf.compress_weights(read_graph(path))
     openvino.save_model(compressed, path, compress_to_fp16=False)
-
-
-def read_model(path: Path) -> openvino.Model:
-    """Read a model whose files may be replaced while it is in use."""
-    core = openvino.Core()
-    core.set_property({"ENABLE_MMAP": False})
-    return core.read_model(path)
 
 
 def input_sizes(model: openvino.Model) -> list[tuple[int, int] | None]:
@@ -141,7 +135,7 @@ def raw_results(path: Path, inputs: Iterable[Sequence[Tensor]]) -> Tensor:
     Returns:
         Score, mean of the highest 0.5 % and median of the map of each image, ``(N, 3)``.
     """
-    model = read_model(path)
+    model = read_graph(path)
     compiled = openvino.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     rows = []
     for arrays in fitted_arrays(model, inputs):
