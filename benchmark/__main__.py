@@ -174,8 +174,8 @@ def eight_bits(
 
     Args:
         setup: Common options.
-        kept: Folder of trained weights: that of "scores --keep", with the same options.
-        model: MixedDistillation or Dcam.
+        kept: Folder of trained weights: that of "scores --keep", with the same options; what is missing is trained.
+        model: MixedDistillation, Dcam, or Mmrd on data with depth.
         data: As for "scores".
         seeds: Seeds.
         steps: Training steps; null for the model's own number.

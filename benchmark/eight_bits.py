@@ -3,8 +3,8 @@
 
 """Do verdicts stay in 8 bits? One training, exported in f32 and in 8 bits, both with thresholds of their own.
 
-The trainings are those of ``python -m benchmark scores --keep``. All predictions are those of the exports, in the
-inferencer that does without torch.
+The trainings are those of ``python -m benchmark scores --keep``, or new ones. All predictions are those of the exports,
+in the inferencers that do without torch.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ import torch
 from anomalib.deploy import CompressionType
 from lightning.pytorch import seed_everything
 
-from anomalib_mkd.deploy import Inferencer
+from anomalib_mkd.deploy import DepthInferencer, Inferencer
 from anomalib_mkd.post_processor import SoftPostProcessor
-from benchmark.accuracy import build_engine
+from benchmark.accuracy import build_engine, train
 from benchmark.good_scores import parts
 from benchmark.outputs import Outputs, measure
 from benchmark.rows import INT8, Key, Row, append_rows, commit, has_run
-from benchmark.runs import Run, build_model, run_row
+from benchmark.runs import Run, build_model, depth_data, has_depth, run_row
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from anomalib_mkd.data import Parts
+    from anomalib_mkd.data import DepthFolder, Parts
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ def measure_eight_bits(run: Run, *, kept: Path, results: Path, data_root: Path) 
 
     Args:
         run: The run, of protocol ``held_out``.
-        kept: Folder with its weights.
+        kept: Folder with its weights; a model without any is trained, and keeps them there.
         results: CSV file.
         data_root: Folder that contains ``run.data``.
 
@@ -54,14 +54,19 @@ def measure_eight_bits(run: Run, *, kept: Path, results: Path, data_root: Path) 
     seed_everything(run.seed, verbose=False)
     rows, source = [], commit()
     with tempfile.TemporaryDirectory(prefix="anomalib_mkd_") as folder:
-        data = parts(data_root, run)
+        data = held_out_data(data_root, run)
         model: Any = build_model(run)
+        weights = kept / f"{run.name}.pt"
+        if not weights.is_file():
+            train(model, data, run, Path(folder))
+            kept.mkdir(parents=True, exist_ok=True)
+            torch.save(model.state_dict(), weights)
         model.post_processor = SoftPostProcessor()
         model.model.teacher.prepare()
-        model.load_state_dict(torch.load(kept / f"{run.name}.pt", weights_only=True), strict=False)
+        model.load_state_dict(torch.load(weights, weights_only=True), strict=False)
         build_engine(Path(folder), [], validates=True).validate(model=model, datamodule=data, verbose=False)
         for precision, compression in COMPRESSIONS.items():
-            data = parts(data_root, run)  # one that no engine has told to resize
+            data = held_out_data(data_root, run)  # one that no engine has told to resize
             path = model.to_openvino(Path(folder) / precision, compression_type=compression, datamodule=data)
             values = dict(verdicts(path, data))
             rows += [
@@ -73,10 +78,19 @@ def measure_eight_bits(run: Run, *, kept: Path, results: Path, data_root: Path) 
     return rows
 
 
-def verdicts(path: Path, data: Parts) -> Iterator[tuple[str, float]]:
+def held_out_data(data_root: Path, run: Run) -> Parts | DepthFolder:
+    """Return the data of a run with good pictures held out: with depth, those of the data set itself, if it has any."""
+    return depth_data(data_root, run.data, run.batch_size) if has_depth(data_root, run.data) else parts(data_root, run)
+
+
+def verdicts(path: Path, data: Parts | DepthFolder) -> Iterator[tuple[str, float]]:
     """Yield metrics of an export on the test pictures, and what it catches and calls bad by mistake."""
     items: list[Any] = [data.test_data[index] for index in range(len(data.test_data))]
-    predictions = list(Inferencer(path).predict_many(item.image_path for item in items))
+    if hasattr(items[0], "depth_map"):
+        pairs = ((item.image_path, item.depth_map.numpy()) for item in items)
+        predictions = list(DepthInferencer(path).predict_many(pairs))
+    else:
+        predictions = list(Inferencer(path).predict_many(item.image_path for item in items))
     bad = torch.tensor([prediction.bad for prediction in predictions])
     labels = torch.tensor([bool(item.gt_label) for item in items])
     maps = torch.stack([torch.from_numpy(prediction.anomaly_map) for prediction in predictions])[:, None]
