@@ -34,7 +34,6 @@ METADATA = Metadata(
     false_alarms=0.01,
     good_scores=tuple(np.linspace(0.2, 0.4, 20).tolist()),
     score_share=0.0,
-    categories=("metal",),
 )
 
 

@@ -22,6 +22,7 @@ from anomalib_mkd.thresholds import (
     LEAST_GOOD,
     PEAK_SHARE,
     SUSPECT,
+    Fitted,
     Scale,
     center_and_spread,
     check_false_alarms,
@@ -30,12 +31,15 @@ from anomalib_mkd.thresholds import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from anomalib.data import InferenceBatch
     from lightning.pytorch import LightningModule, Trainer
 
 logger = logging.getLogger(__name__)
+
+STATISTICS = ("image_threshold", "image_min", "image_max", "pixel_threshold", "pixel_min", "pixel_max")
+"""anomalib's statistics of the validation images; each threshold falls back to the other."""
 
 
 class SoftPostProcessor(PostProcessor):
@@ -60,6 +64,8 @@ class SoftPostProcessor(PostProcessor):
 
     Attributes:
         good_scores: Raw scores of the good parts that set the threshold, in ascending order.
+        table: Category to its own thresholds, from a training on several categories, for tests and exports that know
+            the category of an image: see :class:`anomalib_mkd.data.categories.post_processor.ByCategory`.
 
     Raises:
         ValueError: If ``false_alarms`` is not within 0..0.5, both excluded.
@@ -80,6 +86,7 @@ class SoftPostProcessor(PostProcessor):
         self.false_alarms = false_alarms
         self.leave_out_suspects = leave_out_suspects
         self.good_scores: list[float] = []
+        self.table: dict[str, dict[str, Any]] = {}
         self._held_out = CatMetric()  # rows of good_parts(); a metric, because it joins those of all processes
         self._learnt: list[Tensor] = []
 
@@ -90,7 +97,7 @@ class SoftPostProcessor(PostProcessor):
 
     @property
     def _checkpoint_config_keys(self) -> tuple[str, ...]:
-        return (*super()._checkpoint_config_keys, "false_alarms", "leave_out_suspects", "good_scores")
+        return (*super()._checkpoint_config_keys, "false_alarms", "leave_out_suspects", "good_scores", "table")
 
     # ------------------------------------------------------------------------------------------------ fitting
 
@@ -107,6 +114,7 @@ class SoftPostProcessor(PostProcessor):
         """Estimate the thresholds."""
         if self.false_alarms is None:
             super().on_validation_epoch_end(trainer, pl_module)
+            self.table = {}
             return
         held_out = self._held_out.compute().reshape(-1, 4).cpu() if self._held_out.update_called else torch.empty(0, 4)
         self._held_out.reset()
@@ -115,6 +123,7 @@ class SoftPostProcessor(PostProcessor):
             logger.warning("Only %d good parts were validated, fewer than %d: the thresholds stay.", count, LEAST_GOOD)
             return
         self.fit(held_out)
+        self.table = {}
 
     def learn(self, trainer: Trainer, batches: Iterable[Any]) -> None:
         """Remember good parts that the model has learnt.
@@ -128,22 +137,26 @@ class SoftPostProcessor(PostProcessor):
     def fit(self, held_out: Tensor) -> None:
         """Estimate thresholds and scales; arguments and errors as for :func:`fit_good`."""
         learnt = torch.cat([torch.empty(0, 4), *self._learnt])
-        image, pixel, self.good_scores = self.fitted(held_out, learnt)
+        image, pixel, scores = self.fitted(held_out, learnt)
+        self.good_scores = list(scores)
         self.scale(image, pixel)
 
-    def fitted(self, held_out: Tensor, learnt: Tensor) -> tuple[Scale, Scale, list[float]]:
+    def fitted(self, held_out: Tensor, learnt: Tensor) -> Fitted:
         """Estimate thresholds and scales by these settings; see :func:`fit_good`."""
-        fits = []
-        for group in sorted(set(torch.cat([held_out, learnt])[:, 3].tolist())):
-            own, known = (parts[parts[:, 3] == group] for parts in (held_out, learnt))
-            if self.leave_out_suspects:
-                own, known = (parts[~suspects(parts[:, 0])] for parts in (own, known))
-            if len(own) + len(known) >= LEAST_GOOD:
-                fits.append(fit_good(own, known, self.false_alarms or FALSE_ALARMS))
+        groups = sorted(set(torch.cat([held_out, learnt])[:, 3].tolist()))
+        fits = [fit for group in groups if (fit := self.fitted_group(held_out, learnt, group))]
         if not fits:  # too few of each category
             return fit_good(held_out, learnt, self.false_alarms or FALSE_ALARMS)
-        image, _, scores = max(fits, key=lambda fit: fit[0].threshold)
-        return image, max((fit[1] for fit in fits), key=lambda pixel: pixel.threshold), scores
+        highest = max(fits, key=lambda fit: fit.image.threshold)
+        return highest._replace(pixel=max((fit.pixel for fit in fits), key=lambda pixel: pixel.threshold))
+
+    def fitted_group(self, held_out: Tensor, learnt: Tensor, group: float) -> Fitted | None:
+        """Estimate those of one category by its number, as :meth:`fitted` does; ``None`` if it has too few parts."""
+        own, known = (parts[parts[:, 3] == group] for parts in (held_out, learnt))
+        if self.leave_out_suspects:
+            own, known = (parts[~suspects(parts[:, 0])] for parts in (own, known))
+        enough = len(own) + len(known) >= LEAST_GOOD
+        return fit_good(own, known, self.false_alarms or FALSE_ALARMS) if enough else None
 
     @property
     def rule(self) -> str:
@@ -157,13 +170,7 @@ class SoftPostProcessor(PostProcessor):
     @property
     def scales(self) -> tuple[Scale, Scale] | None:
         """Scale of scores and scale of maps; ``None`` before a validation."""
-        found = []
-        for kind in ("image", "pixel"):
-            low, high, threshold = (float(getattr(self, f"{kind}_{name}")) for name in ("min", "max", "threshold"))
-            if not (math.isfinite(threshold) and high > low):
-                return None
-            found.append(Scale(threshold, high - low))
-        return found[0], found[1]
+        return scales_of(statistics(self))
 
     def scale(self, image: Scale, pixel: Scale) -> None:
         """Set the thresholds, and what anomalib calls minimum and maximum, whose difference is the scale."""
@@ -205,6 +212,22 @@ class SoftPostProcessor(PostProcessor):
     def linear(scores: Tensor) -> Tensor:
         """Return scaled scores of any shape on a scale that is linear in the raw ones."""
         return linear_scale(scores)
+
+
+def statistics(post_processor: PostProcessor) -> dict[str, float]:
+    """Return anomalib's statistics by name."""
+    return {name: float(getattr(post_processor, name)) for name in STATISTICS}
+
+
+def scales_of(numbers: Mapping[str, Any]) -> tuple[Scale, Scale] | None:
+    """Return the scales of scores and of maps that statistics mean; ``None`` for those before a validation."""
+    found = []
+    for kind in ("image", "pixel"):
+        low, high, threshold = (numbers[f"{kind}_{name}"] for name in ("min", "max", "threshold"))
+        if not (math.isfinite(threshold) and high > low):
+            return None
+        found.append(Scale(threshold, high - low))
+    return found[0], found[1]
 
 
 def categories_of(trainer: Any, batch: Any) -> Sequence[str | None]:
@@ -252,16 +275,13 @@ def suspects(scores: Tensor) -> Tensor:
     return scores > center + SUSPECT * spread
 
 
-def fit_good(held_out: Tensor, learnt: Tensor, false_alarms: float) -> tuple[Scale, Scale, list[float]]:
+def fit_good(held_out: Tensor, learnt: Tensor, false_alarms: float) -> Fitted:
     """Estimate the scales of scores and maps.
 
     Args:
         held_out: Good parts as from :func:`good_parts`, ``(N, 4)``.
         learnt: The same of good parts that the model has learnt.
         false_alarms: Expected share of good parts called bad.
-
-    Returns:
-        Scale of scores, scale of maps, and the raw scores that set the threshold, in ascending order.
 
     Raises:
         ValueError: If there are fewer than five good parts in all.
@@ -277,7 +297,7 @@ def fit_good(held_out: Tensor, learnt: Tensor, false_alarms: float) -> tuple[Sca
     image, pixel = (
         scale_from_good(values, typical, false_alarms) for values, typical in ((scores, scores), (peaks, medians))
     )
-    return image, pixel, scores.tolist()
+    return Fitted(image, pixel, tuple(scores.tolist()))
 
 
 def _where_bad(mask: Tensor | None, label: Tensor | None) -> Tensor | None:

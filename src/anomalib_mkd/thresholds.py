@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -78,6 +78,17 @@ class Scale:
         distance = np.asarray(scaled, np.float64) - 0.5
         with np.errstate(divide="ignore"):
             return self.threshold + self.scale * distance / (1 - 2 * np.abs(distance))
+
+
+class Fitted(NamedTuple):
+    """Thresholds of one kind of part, and what they were estimated from."""
+
+    image: Scale
+    """Of scores."""
+    pixel: Scale
+    """Of maps."""
+    good_scores: tuple[float, ...]
+    """Raw scores of the good parts that set the threshold of scores, in ascending order."""
 
 
 def center_and_spread(scores: ArrayLike) -> tuple[float, float]:

@@ -35,6 +35,8 @@ from torchvision.transforms.v2 import Resize
 from anomalib_mkd import Dcam, MixedDistillation, Mkd
 from anomalib_mkd.data import CategoryPostProcessor, MultiCategory, Parts
 from anomalib_mkd.data.categories.post_processor import SoftCategoryPostProcessor
+from anomalib_mkd.deploy import Inferencer
+from anomalib_mkd.deploy.metadata import read
 from tests.category_folders import draw_category
 from tests.life import make_engine
 
@@ -340,9 +342,9 @@ def test_training_steps_count_for_each_category(root: Path, tmp_path: Path) -> N
 
 
 @pytest.mark.slow
-def test_exports_have_the_global_thresholds(root: Path, tmp_path: Path) -> None:
+def test_exports_have_the_thresholds_of_all_and_of_each_category(root: Path, tmp_path: Path) -> None:
     model, run = mkd(visualizer=False), engine(tmp_path)
-    data = multi(root, thresholds="category")
+    data = multi(root)
     own = type(model.post_processor)
     run.fit(model, datamodule=data)
     assert type(model.post_processor) is SoftCategoryPostProcessor
@@ -359,6 +361,35 @@ def test_exports_have_the_global_thresholds(root: Path, tmp_path: Path) -> None:
     path = run.export(model, ExportType.OPENVINO, export_root=tmp_path / "export")
     prediction = OpenVINOInferencer(path, "CPU").predict(images[0].permute(1, 2, 0).numpy())
     assert prediction.pred_score.item() == pytest.approx(plain(images).pred_score[0].item(), abs=1e-3)
+
+    # from a checkpoint, without the data; each category as the test has it
+    loaded = Mkd.load_from_checkpoint(run.best_model_path)
+    path = engine(tmp_path).export(loaded, ExportType.OPENVINO, export_root=tmp_path / "loaded")
+    tested = {
+        Path(file): (score.item(), bool(label))
+        for batch in run.predict(model, datamodule=data)
+        for file, score, label in zip(batch.image_path, batch.pred_score, batch.pred_label, strict=True)
+    }
+    for category in ("bolt", "nut"):
+        inferencer = Inferencer(path, category=category)
+        for file in (file for file in tested if file.parents[2].name == category):
+            found = inferencer.predict(file)
+            assert (found.score, found.bad) == (pytest.approx(tested[file][0], abs=1e-3), tested[file][1])
+
+    # in 8 bits each category has a threshold of its own again
+    path = engine(tmp_path).export(
+        loaded,
+        ExportType.OPENVINO,
+        export_root=tmp_path / "int8",
+        compression_type=CompressionType.INT8_PTQ,
+        datamodule=multi(root),
+    )
+    in_8_bits = read(path).categories
+    assert set(in_8_bits) == {"bolt", "nut"}
+    for category, own in in_8_bits.items():
+        before = model.post_processor.table[category]["image_threshold"]
+        assert own.image.threshold == pytest.approx(before, rel=0.3)
+        assert own.image.threshold != before
 
 
 @pytest.mark.slow

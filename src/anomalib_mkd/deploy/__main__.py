@@ -20,7 +20,7 @@ from anomalib_mkd.deploy.metadata import Region, write
 from anomalib_mkd.deploy.pictures import read_region
 from anomalib_mkd.deploy.prediction import highest_values
 from anomalib_mkd.deploy.serving import lay_out
-from anomalib_mkd.thresholds import FALSE_ALARMS, PEAK_SHARE, scale_from_good
+from anomalib_mkd.thresholds import FALSE_ALARMS, PEAK_SHARE, Fitted, scale_from_good
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,9 +49,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     moved.add_argument("--threshold", type=float, metavar="SCORE", help="the score of this model that becomes 0.5")
     moved.add_argument("--region", type=Path, metavar="MASK", help="picture; what is black there does not count")
     moved.add_argument("--smallest-area", type=int, metavar="PIXELS", help="a bad part has a region at least as large")
+    moved.add_argument("--category", metavar="NAME", help="whose threshold, of a model of several kinds of parts")
     shown = commands.add_parser("predict", help="print verdict, score and boxes of pictures as CSV")
     shown.add_argument("model", type=Path, metavar="MODEL", help="the .xml file")
     shown.add_argument("pictures", type=Path, metavar="PICTURE", nargs="+")
+    shown.add_argument("--category", metavar="NAME", help="kind of the parts, of a model of several")
     served = commands.add_parser("serve", help="write the folders and the configuration of OpenVINO Model Server")
     served.add_argument("model", type=Path, metavar="MODEL", help="the .xml file")
     served.add_argument("folder", type=Path, metavar="FOLDER", help="the server's folder of models")
@@ -59,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         if options.command == "predict":
-            return predict(options.model, options.pictures)
+            return predict(options.model, options.pictures, options.category)
         if options.command == "serve":
             sys.stdout.write(f"Wrote {lay_out(options.model, options.folder, options.name)}\n")
         else:
@@ -72,7 +74,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def threshold(options: argparse.Namespace) -> None:
     """Move thresholds, region or smallest area of an export, and print old and new."""
-    model, old = load(options.model)
+    model, whole = load(options.model)
+    old = whole if options.category is None else whole.of_category(options.category)
+    if options.category is not None and (options.region is not None or options.smallest_area is not None):
+        msg = "Expected no region and no smallest area with --category, got one: they are the export's. Leave it out."
+        raise ValueError(msg)
     region = None if options.region is None else Region.of(read_region(options.region))
     changes: dict[str, Any] = {"region": region, "smallest_area": options.smallest_area}
     if options.good is not None:
@@ -87,6 +93,9 @@ def threshold(options: argparse.Namespace) -> None:
         place = f"threshold {metadata.image.threshold:.6g}{share}"
         sys.stdout.write(f"{name}: {place}; {above} of {len(counted)} good pictures lie above\n")
     if new != old:
+        if options.category is not None:
+            own = Fitted(new.image, new.pixel, new.good_scores)
+            new = replace(whole, categories={**whole.categories, options.category: own})
         set_thresholds(model, new)
         write(options.model, model, new)
 
@@ -121,9 +130,9 @@ def measure_good(path: Path, folder: Path, region: Region | None, false_alarms: 
     return scores, scale_from_good(peaks, medians, false_alarms)
 
 
-def predict(model: Path, pictures: Sequence[Path]) -> int:
-    """Print verdicts as CSV; a picture that cannot be read is an error in its row, and ends the others not."""
-    inferencer = Inferencer(model)
+def predict(model: Path, pictures: Sequence[Path], category: str | None = None) -> int:
+    """Print verdicts as CSV; a picture that cannot be read is an error in its row, and does not stop the others."""
+    inferencer = Inferencer(model, category=category)
     table = csv.writer(sys.stdout, lineterminator="\n")
     table.writerow(["file", "verdict", "score", "boxes (left top right bottom)"])
     failed = False

@@ -44,12 +44,15 @@ class _Compiled:
         device: str = "CPU",
         config: dict[str, Any] | None = None,
         *,
+        category: str | None = None,
         threshold: float | None = None,
         false_alarms: float | None = None,
         region: Path | str | NDArray[Any] | None = None,
         smallest_area: int | None = None,
     ) -> None:
         model, metadata = load(path)
+        if category is not None:
+            metadata = metadata.of_category(category)
         if set(metadata.inputs) != set(self.takes):
             msg = f"Expected a model of {' and '.join(self.takes)}, got {path} of {' and '.join(metadata.inputs)}. "
             raise ValueError(msg + f"Use {self.otherwise}.")
@@ -120,6 +123,8 @@ class Inferencer(_Compiled):
         device: OpenVINO's device.
         config: OpenVINO's configuration. ``{"PERFORMANCE_HINT": "THROUGHPUT"}`` makes :meth:`predict_many` faster and
             single pictures slower. The precision to compute in is the model's own, unless set here.
+        category: Kind of the parts in the pictures, of a model that learned several: its thresholds are taken. Without
+            it, those that are common to all.
         threshold: The score of this export, between 0 and 1, that becomes 0.5.
         false_alarms: Expected share of good parts called bad, between 0 and 0.5; moves the threshold by the stored
             scores of good pictures. They are of whole pictures: with a new ``region`` there will be fewer.
@@ -175,7 +180,7 @@ class DepthInferencer(_Compiled):
         config: OpenVINO's configuration.
         source: How a depth file is read and prepared: ``DepthFolder(...).source`` of the training, an
             :class:`anomalib_mkd.depth.DepthSource`. Without it, files must hold what the model expects.
-        **options: ``threshold``, ``false_alarms``, ``region``, ``smallest_area``.
+        **options: ``category``, ``threshold``, ``false_alarms``, ``region``, ``smallest_area``.
 
     Raises:
         FileNotFoundError: If a file is missing.

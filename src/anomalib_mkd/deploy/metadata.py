@@ -16,7 +16,7 @@ import os
 import shutil
 import zlib
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import openvino
 
-from anomalib_mkd.thresholds import FALSE_ALARMS, Scale, scale_from_good
+from anomalib_mkd.thresholds import FALSE_ALARMS, Fitted, Scale, scale_from_good
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -141,7 +141,8 @@ class Metadata:
         false_alarms: Share of good parts that the threshold of scores was chosen to call bad; None: another rule.
         good_scores: Raw scores of the good pictures that set the threshold, ascending, or evenly spaced among them.
         score_share: A raw score is the mean of that highest share of the raw map, 0 its maximum; None: of no map.
-        categories: Names of the parts that the model learned.
+        categories: Name to own thresholds, of a model that learned several kinds of parts; empty: ``image`` and
+            ``pixel`` hold for all.
         region: The part of the picture that counts; None: all of it.
         smallest_area: Pixels that the largest region above the pixel threshold needs for a part to be bad; 0: none.
         label_above: Scaled score above which a part is bad: 0.5, or 1 - the sensitivity that the model was given.
@@ -160,7 +161,7 @@ class Metadata:
     false_alarms: float | None
     good_scores: tuple[float, ...]
     score_share: float | None
-    categories: tuple[str, ...] = ()
+    categories: dict[str, Fitted] = field(default_factory=dict)
     region: Region | None = None
     smallest_area: int = 0
     label_above: float = 0.5
@@ -168,7 +169,8 @@ class Metadata:
 
     def to_json(self) -> dict[str, Any]:
         """Return everything as JSON knows it, with the format's number first."""
-        return {"format": FORMAT, **json.loads(json.dumps(dataclasses.asdict(self), allow_nan=False))}
+        content = dataclasses.asdict(self) | {"categories": {name: _plain(of) for name, of in self.categories.items()}}
+        return {"format": FORMAT, **json.loads(json.dumps(content, allow_nan=False))}
 
     @classmethod
     def from_json(cls, content: dict[str, Any], place: Path | str) -> Metadata:
@@ -183,11 +185,11 @@ class Metadata:
         """
         try:
             number = content["format"]
-            values = {field.name: content[field.name] for field in dataclasses.fields(cls)} if number == FORMAT else {}
+            values = {each.name: content[each.name] for each in dataclasses.fields(cls)} if number == FORMAT else {}
             if values:
                 values["inputs"] = {name: Input(**_tuples(given)) for name, given in values["inputs"].items()}
-                values |= {name: Scale(**values[name]) for name in ("image", "pixel")}
-                values |= {name: tuple(values[name]) for name in ("good_scores", "categories")}
+                values |= _fitted(values)._asdict()
+                values["categories"] = {name: _fitted(of) for name, of in values["categories"].items()}
                 values["region"] = values["region"] and Region(**_tuples(values["region"]))
                 return cls(**values)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -195,6 +197,18 @@ class Metadata:
             raise ValueError(msg) from error
         msg = f"Expected format {FORMAT} in {place}, got {number!r}. Use the anomalib-mkd that exported it."
         raise ValueError(msg)
+
+    def of_category(self, category: str) -> Metadata:
+        """Return a copy with the thresholds of one kind of part.
+
+        Raises:
+            ValueError: If the model has no thresholds of that kind.
+        """
+        if category not in self.categories:
+            known = ", ".join(map(repr, self.categories)) or "none: it was trained on one kind of parts"
+            msg = f"Expected a category of the model, got {category!r}. It knows {known}."
+            raise ValueError(msg)
+        return dataclasses.replace(self, **self.categories[category]._asdict(), categories={})
 
     def adjusted(
         self,
@@ -207,6 +221,8 @@ class Metadata:
         smallest_area: int | None = None,
     ) -> Metadata:
         """Return a copy with another threshold, region or smallest area.
+
+        Of the thresholds of categories, only ``false_alarms`` moves all; otherwise start from :meth:`of_category`.
 
         Args:
             threshold: The score of this export, 0..1, that becomes the limit: ``label_above``.
@@ -244,7 +260,11 @@ class Metadata:
         if false_alarms is not None:
             scores = changes.get("good_scores", self.good_scores)
             scale = scale_from_good(scores, scores, false_alarms)
-            changes |= {"image": scale, "false_alarms": false_alarms}
+            others = {
+                name: of._replace(image=scale_from_good(of.good_scores, of.good_scores, false_alarms))
+                for name, of in self.categories.items()
+            }
+            changes |= {"image": scale, "false_alarms": false_alarms, "categories": others}
         if pixel is not None:
             changes["pixel"] = pixel
         return dataclasses.replace(self, **changes)
@@ -253,6 +273,11 @@ class Metadata:
         """Refuse a region where scores are no function of the map, or that leaves the threshold of another one."""
         if self.score_share is None:
             msg = f"Expected a model that scores by its map, got {self.model}. Leave out region, or crop the pictures."
+            raise ValueError(msg)
+        if self.categories:
+            msg = (
+                f"Expected the category of the pictures with region, got none of {', '.join(self.categories)}. Set it."
+            )
             raise ValueError(msg)
         if self.region is not None and not fitted:
             msg = (
@@ -367,6 +392,14 @@ def _digest(file: Path) -> str:
         while part := opened.read(1 << 20):
             hashed.update(part)
     return hashed.hexdigest()
+
+
+def _plain(fitted: Fitted) -> dict[str, Any]:
+    return {**fitted._asdict(), **{kind: dataclasses.asdict(getattr(fitted, kind)) for kind in ("image", "pixel")}}
+
+
+def _fitted(given: dict[str, Any]) -> Fitted:
+    return Fitted(Scale(**given["image"]), Scale(**given["pixel"]), tuple(given["good_scores"]))
 
 
 def _tuples(given: dict[str, Any]) -> dict[str, Any]:

@@ -25,8 +25,8 @@ from anomalib_mkd.export.quantization import (
 )
 from anomalib_mkd.export.tail import Tail, add_tail
 from anomalib_mkd.functional import evenly_spaced
-from anomalib_mkd.post_processor import group_number
-from anomalib_mkd.thresholds import LEARNT, Scale
+from anomalib_mkd.post_processor import SoftPostProcessor, group_number, scales_of
+from anomalib_mkd.thresholds import LEARNT, Fitted
 
 if TYPE_CHECKING:
     from anomalib.data import AnomalibDataModule
@@ -63,42 +63,64 @@ def results_of_good(module: Any, path: Path, datamodule: AnomalibDataModule) -> 
     return held_out, results(datamodule.train_data, LEARNT)
 
 
-def scales_in_8_bits(post_processor: Any, full: Results, in_8_bits: Results) -> tuple[Scale, Scale, list[float]]:
+def fitted_before(post_processor: Any) -> tuple[Fitted, dict[str, Fitted]] | None:
+    """Return the thresholds of a post-processor, and those of its categories; ``None`` if it has none."""
+    scales = post_processor.scales if isinstance(post_processor, SoftPostProcessor) else None
+    if scales is None:
+        return None
+    of = {
+        category: Fitted(*own, tuple(row["good_scores"]))
+        for category, row in post_processor.table.items()
+        if (own := scales_of(row))
+    }
+    return Fitted(*scales, tuple(post_processor.good_scores)), of
+
+
+def fitted_in_8_bits(
+    post_processor: Any, fitted: tuple[Fitted, dict[str, Fitted]], full: Results, in_8_bits: Results
+) -> tuple[Fitted, dict[str, Fitted]]:
     """Fit thresholds to a graph in 8 bits, and say how its verdicts on the good parts compare with those of before.
 
     Args:
-        post_processor: That of the exported model, with thresholds.
+        post_processor: That of the exported model.
+        fitted: Its thresholds, and those of its categories.
         full: Results of the graph before.
         in_8_bits: Results of the graph in 8 bits, of the same parts.
 
     Returns:
-        Scale of scores, scale of maps, and the raw scores that set the threshold, in ascending order.
+        Thresholds of all parts, and of each category that has enough good parts.
     """
-    image, pixel = post_processor.scales
-    scores = post_processor.good_scores
+    before, categories = fitted
     if post_processor.false_alarms is None:
         logger.warning(
             "The threshold of best F1 is kept in 8 bits: good parts alone cannot fit it anew. Check the verdicts."
         )
+        after, of = before, dict(categories)
     else:
-        image, pixel, scores = post_processor.fitted(*in_8_bits)
-    before, after = (
-        int((torch.cat(results)[:, 0] > threshold).sum())
-        for results, threshold in ((full, post_processor.scales[0].threshold), (in_8_bits, image.threshold))
-    )
+        after = post_processor.fitted(*in_8_bits)
+        found = {name: post_processor.fitted_group(*in_8_bits, group_number(name)) for name in categories}
+        of = {name: own for name, own in found.items() if own}
+    called_bad = [
+        int((torch.cat(results)[:, 0] > thresholds.image.threshold).sum())
+        for results, thresholds in ((full, before), (in_8_bits, after))
+    ]
     logger.info(
         "8 bits: the threshold of scores is %.6g, before %.6g; of %d good parts it calls %d bad, before %d.",
-        image.threshold,
-        post_processor.scales[0].threshold,
+        after.image.threshold,
+        before.image.threshold,
         len(torch.cat(in_8_bits)),
-        after,
-        before,
+        called_bad[1],
+        called_bad[0],
     )
-    return image, pixel, scores
+    return after, of
 
 
 def finish(
-    module: Any, path: Path, compression_type: CompressionType | None, fitted: tuple[Scale, Scale, list[float]]
+    module: Any,
+    path: Path,
+    compression_type: CompressionType | None,
+    fitted: Fitted,
+    categories: dict[str, Fitted],
 ) -> None:
     """Give a raw export its thresholds and metadata.
 
@@ -106,9 +128,10 @@ def finish(
         module: The exported model.
         path: The ``.xml`` file; replaced.
         compression_type: How it was compressed.
-        fitted: Scale of scores, scale of maps, and the scores that set the threshold, in ascending order.
+        fitted: Thresholds of all parts.
+        categories: Of each category that has its own.
     """
-    image, pixel, scores = fitted
+    fitted, categories = _with_fewer_scores(fitted), {name: _with_fewer_scores(of) for name, of in categories.items()}
     post_processor = module.post_processor
     model = read_graph(path)
     model.input(0).set_names({"image"})  # anomalib's export of one input names it "input"
@@ -128,13 +151,16 @@ def finish(
         precision="int8" if compression_type in EIGHT_BITS else "f16" if compression_type else "f32",
         inference_precision="f32",  # bf16, the default of CPUs that compute in it, would change verdicts
         inputs=inputs,
-        image=image,
-        pixel=pixel,
+        **fitted._asdict(),
         false_alarms=post_processor.false_alarms,
-        good_scores=tuple(scores[index] for index in evenly_spaced(len(scores), MOST_SCORES)),
         score_share=getattr(module.model, "score_share", None),
-        categories=tuple(getattr(post_processor, "table", {})),
+        categories=categories,
         label_above=label_above,
         mask_above=mask_above,
     )
-    write(path, add_tail(model, image, pixel, Tail(label_above, mask_above)), metadata)
+    write(path, add_tail(model, fitted.image, fitted.pixel, Tail(label_above, mask_above)), metadata)
+
+
+def _with_fewer_scores(fitted: Fitted) -> Fitted:
+    scores = fitted.good_scores
+    return fitted._replace(good_scores=tuple(scores[index] for index in evenly_spaced(len(scores), MOST_SCORES)))

@@ -14,12 +14,11 @@ from anomalib.pre_processing import PreProcessor
 from lightning.pytorch import LightningModule
 
 from anomalib_mkd.distillation.teacher_student import TeacherStudent
-from anomalib_mkd.export.finishing import EIGHT_BITS, finish, results_of_good, scales_in_8_bits
+from anomalib_mkd.export.finishing import EIGHT_BITS, finish, fitted_before, fitted_in_8_bits, results_of_good
 from anomalib_mkd.export.quantization import calibration_items, compress
 from anomalib_mkd.export.resize import exportable
 from anomalib_mkd.export.staged import staged
 from anomalib_mkd.export.tail import Raw
-from anomalib_mkd.post_processor import SoftPostProcessor
 from anomalib_mkd.terminal.quiet import quiet_exporters
 
 
@@ -103,21 +102,20 @@ class DistillationExport(ExportMixin, LightningModule):
             ValueError: If ``compression_type`` is ``INT8_ACQ``, or needs a datamodule and there is none.
         """
         _check_compression(compression_type, datamodule)
-        post_processor: Any = self.post_processor
-        scales = post_processor.scales if isinstance(post_processor, SoftPostProcessor) else None
-        self._raw_outputs = scales is not None
+        fitted = fitted_before(self.post_processor)
+        self._raw_outputs = fitted is not None
         try:
             with staged(export_root) as staging:
                 theirs = None if compression_type in EIGHT_BITS else compression_type
                 path = super().to_openvino(staging, model_file_name, input_size, theirs, datamodule, **kwargs)
-                fitted = scales and (*scales, post_processor.good_scores)
                 if compression_type in EIGHT_BITS and datamodule is not None:
                     full = fitted and results_of_good(self, path, datamodule)
                     compress(path, compression_type, map(self.raw_inputs, calibration_items(datamodule)))
-                    if full:
-                        fitted = scales_in_8_bits(post_processor, full, results_of_good(self, path, datamodule))
+                    if fitted and full:
+                        again = results_of_good(self, path, datamodule)
+                        fitted = fitted_in_8_bits(self.post_processor, fitted, full, again)
                 if fitted:
-                    finish(self, path, compression_type, fitted)
+                    finish(self, path, compression_type, *fitted)
         finally:
             self._raw_outputs = False
         return Path(export_root) / path.relative_to(staging)

@@ -16,7 +16,7 @@ from PIL import Image
 from anomalib_mkd.deploy import Inferencer
 from anomalib_mkd.deploy.__main__ import main
 from anomalib_mkd.deploy.metadata import read
-from anomalib_mkd.thresholds import threshold_from_good
+from anomalib_mkd.thresholds import Fitted, Scale, threshold_from_good
 from tests.exports import METADATA, picture, write_export
 
 if TYPE_CHECKING:
@@ -169,3 +169,20 @@ def test_what_a_server_does_not_apply_is_refused(
     run("threshold", export, "--smallest-area", 3)
     run("serve", export, tmp_path / "other", code=1)
     assert "Expected a model without region and smallest area" in capsys.readouterr().err
+
+
+def test_a_category_is_moved_alone(tmp_path: Path, good: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    scores = tuple(np.linspace(0.1, 0.2, 20).tolist())
+    own = Fitted(Scale(0.3, 0.1), Scale(0.6, 0.4), scores)
+    path = write_export(tmp_path, categories={"dark": own, "light": own})
+    run("threshold", path, "--category", "dark", "--false-alarms", 0.2)
+    assert "0 of 20 good pictures lie above" in capsys.readouterr().out
+    after = read(path)
+    assert after.categories["dark"].image.threshold == threshold_from_good(scores, 0.2)
+    assert (after.image, after.categories["light"]) == (METADATA.image, own)
+    run("threshold", path, "--category", "light", "--good", good)
+    assert read(path).categories["light"].good_scores == pytest.approx([level / 255 for level in LEVELS], abs=1e-5)
+    run("predict", path, "--category", "dark", good / "deep" / "110.png")
+    assert ",bad," in capsys.readouterr().out
+    run("threshold", path, "--category", "dark", "--smallest-area", 3, code=1)
+    assert "Expected no region and no smallest area with --category" in capsys.readouterr().err

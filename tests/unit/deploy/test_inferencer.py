@@ -17,7 +17,7 @@ from PIL import Image
 from anomalib_mkd.deploy import DepthInferencer, Inferencer
 from anomalib_mkd.deploy.metadata import Input, Region
 from anomalib_mkd.deploy.prediction import decide
-from anomalib_mkd.thresholds import Scale
+from anomalib_mkd.thresholds import Fitted, Scale
 from tests.exports import METADATA, picture, write_export
 
 if TYPE_CHECKING:
@@ -146,6 +146,14 @@ def test_thresholds_move(export: Path) -> None:
     assert strict.predict(GOOD).score == pytest.approx(strict.metadata.image.scaled(0.2))
     with pytest.raises(ValueError, match=r"Expected false_alarms > 0 and < 0\.5, got nan"):
         Inferencer(export, false_alarms=float("nan"))
+
+
+def test_a_category_has_its_own_verdict(tmp_path: Path) -> None:
+    dark = Fitted(Scale(0.1, 0.05), Scale(0.6, 0.4), (0.01, 0.02))
+    path = write_export(tmp_path, categories={"dark": dark})
+    common, own = Inferencer(path).predict(GOOD), Inferencer(path, category="dark").predict(GOOD)
+    assert (common.bad, own.bad) == (False, True)
+    assert own.score == pytest.approx(dark.image.scaled(0.2), abs=1e-5)
 
 
 def test_a_sensitivity_moves_the_limits_on_the_scale() -> None:

@@ -20,7 +20,7 @@ import pytest
 from anomalib_mkd.deploy import metadata as module
 from anomalib_mkd.deploy.graph import load
 from anomalib_mkd.deploy.metadata import Metadata, Region, read, write
-from anomalib_mkd.thresholds import Scale
+from anomalib_mkd.thresholds import Fitted, Scale, threshold_from_good
 from tests.exports import METADATA, graph, write_export
 
 OTHER = dataclasses.replace(METADATA, image=Scale(0.7, 0.2))
@@ -29,7 +29,9 @@ OTHER = dataclasses.replace(METADATA, image=Scale(0.7, 0.2))
 def test_everything_comes_back(tmp_path: Path) -> None:
     mask = np.zeros((7, 9), bool)
     mask[2:4, 3:8] = True
-    metadata = dataclasses.replace(METADATA, region=Region.of(mask), smallest_area=3, categories=('"ü" <b>&', "\\"))
+    own = Fitted(Scale(0.7, 0.2), Scale(0.8, 0.4), (0.1, 0.3))
+    names = {'"ü" <b>&': own, "\\": own}
+    metadata = dataclasses.replace(METADATA, region=Region.of(mask), smallest_area=3, categories=names)
     write(tmp_path / "model.xml", graph(metadata), metadata)
     assert read(tmp_path / "model.xml") == metadata
     assert load(tmp_path / "model.xml")[1] == metadata
@@ -215,3 +217,20 @@ def test_a_region_belongs_to_scores_of_a_map() -> None:
 def test_refuses_what_is_no_region(mask: np.ndarray) -> None:
     with pytest.raises(ValueError, match=r"Expected a region \(H, W\)"):
         Region.of(mask)
+
+
+def test_every_category_has_its_own_thresholds() -> None:
+    good = tuple(np.linspace(0.1, 0.2, 20).tolist())
+    dark = Fitted(Scale(0.3, 0.1), Scale(0.35, 0.2), good)
+    several = dataclasses.replace(METADATA, categories={"dark": dark})
+    assert several.of_category("dark") == dataclasses.replace(METADATA, **dark._asdict())
+    with pytest.raises(ValueError, match=r"Expected a category of the model, got 'light'\. It knows 'dark'\."):
+        several.of_category("light")
+    with pytest.raises(ValueError, match=r"got 'dark'\. It knows none: it was trained on one kind of parts"):
+        METADATA.of_category("dark")
+    moved = several.adjusted(false_alarms=0.2)  # of all
+    assert moved.image == METADATA.adjusted(false_alarms=0.2).image
+    assert moved.categories["dark"].image.threshold == threshold_from_good(good, 0.2)
+    with pytest.raises(ValueError, match=r"Expected the category of the pictures with region, got none of dark"):
+        several.adjusted(region=Region.of([[True]]))
+    assert several.of_category("dark").adjusted(region=Region.of([[True]])).image == dark.image

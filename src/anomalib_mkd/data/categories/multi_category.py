@@ -19,9 +19,10 @@ from torchvision.transforms.v2 import Transform  # noqa: TC002
 
 from anomalib_mkd.data.categories.datamodules import build_datamodules, name_datamodules
 from anomalib_mkd.data.categories.joined import CategoryBatchSampler, JoinedDataset
-from anomalib_mkd.data.categories.post_processor import by_category
+from anomalib_mkd.data.categories.post_processor import SoftCategoryPostProcessor, by_category
 from anomalib_mkd.data.categories.raw_predictions import RawPredictions
 from anomalib_mkd.data.categories.results import CategoryEvaluator, CategoryVisualizer
+from anomalib_mkd.post_processor import SoftPostProcessor
 
 if TYPE_CHECKING:
     from lightning.pytorch import Callback
@@ -60,8 +61,9 @@ class MultiCategory(AnomalibDataModule):
         balanced: Whether to sample every category equally often in training, however many images it has; the length of
             an epoch does not change.
         thresholds: "global" sets one pair of thresholds and one normalisation for all; "category" adds a set per
-            category, used where the category of an image is known (tests and predictions with this datamodule).
-            Exported models always have the global ones.
+            category, used where the category of an image is known: in tests and predictions with this datamodule, and
+            in OpenVINO exports of our models by ``Inferencer(path, category=...)``. Default: "category" for a model
+            whose thresholds come from good parts alone, trained in one process, otherwise "global".
 
     Raises:
         ValueError: If a category is unknown or named twice, there is none, or arguments exclude each other.
@@ -98,10 +100,10 @@ class MultiCategory(AnomalibDataModule):
         val_split_ratio: float | None = None,
         seed: int | None = None,
         balanced: bool = False,
-        thresholds: Literal["global", "category"] = "global",
+        thresholds: Literal["global", "category"] | None = None,
     ) -> None:
         super().__init__(train_batch_size, eval_batch_size, num_workers)
-        if thresholds not in {"global", "category"}:
+        if thresholds not in {"global", "category", None}:
             msg = f"Expected thresholds='global' or 'category', got {thresholds!r}. Choose one of them."
             raise ValueError(msg)
         shared = {
@@ -128,6 +130,7 @@ class MultiCategory(AnomalibDataModule):
             raise ValueError(msg)
         self.balanced = balanced
         self.thresholds = thresholds
+        self._by_category = thresholds == "category"
         self._category_by_path: dict[str, str] = {}
 
     @property
@@ -143,7 +146,7 @@ class MultiCategory(AnomalibDataModule):
 
     def threshold_categories(self, batch: Any) -> list[str | None]:
         """Return the category whose thresholds apply to each image of a batch; None for the global ones."""
-        return self.categories_of(batch) if self.thresholds == "category" else [None] * len(batch)
+        return self.categories_of(batch) if self._by_category else [None] * len(batch)
 
     # -------------------------------------------------------------------------------------------------------- data
 
@@ -244,7 +247,11 @@ class MultiCategory(AnomalibDataModule):
         trainer: Any = self.trainer
         model = trainer.lightning_module
         others: dict[int, Callback] = {}
-        if self.thresholds == "category":
+        if self.thresholds is None:
+            own = model.post_processor
+            ours = type(own) in {SoftPostProcessor, SoftCategoryPostProcessor}
+            self._by_category = ours and own.false_alarms is not None and trainer.world_size == 1
+        if self._by_category:
             if trainer.world_size > 1:
                 msg = f"Expected one process for thresholds='category', got {trainer.world_size}. Set devices=1."
                 raise ValueError(msg)

@@ -13,7 +13,7 @@ from anomalib.post_processing import PostProcessor
 from torch import Tensor
 
 from anomalib_mkd.data.categories.results import split_batch
-from anomalib_mkd.post_processor import SoftPostProcessor
+from anomalib_mkd.post_processor import SoftPostProcessor, statistics
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -22,15 +22,13 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: anomalib's statistics of the validation images; each threshold falls back to the other.
-STATISTICS = ("image_threshold", "image_min", "image_max", "pixel_threshold", "pixel_min", "pixel_max")
-
 
 class ByCategory(PostProcessor):
     """A table of anomalib's six statistics per category, in addition to the global ones.
 
-    An image whose category is known and in the table is normalised with that row; any other image, and every image of
-    an exported model, with the global statistics. Table and statistics are part of the checkpoint.
+    An image whose category is known and in the table is normalised with that row, any other image with the global
+    statistics. Table and statistics are part of the checkpoint; the table of :class:`SoftCategoryPostProcessor` is also
+    part of an OpenVINO export.
 
     Categories come from ``trainer.datamodule.threshold_categories(batch)``.
 
@@ -38,7 +36,8 @@ class ByCategory(PostProcessor):
         **arguments: As for the post-processor that it extends.
 
     Attributes:
-        table: Category to statistic to value, in the units of the model's scores and maps.
+        table: Category to statistic to value, in the units of the model's scores and maps; in ours also to the scores
+            that set it, ``good_scores``.
     """
 
     kind: type[PostProcessor]
@@ -46,7 +45,7 @@ class ByCategory(PostProcessor):
 
     def __init__(self, **arguments: Any) -> None:
         super().__init__(**arguments)
-        self.table: dict[str, dict[str, float]] = {}
+        self.table: dict[str, dict[str, Any]] = {}
         self._parts: dict[str, PostProcessor] = {}
 
     @property
@@ -77,8 +76,12 @@ class ByCategory(PostProcessor):
             except ValueError as error:  # noqa: PERF203
                 logger.warning("The category %s has the thresholds of all categories together: %s", category, error)
             else:
-                self.table[category] = _statistics(part)
+                self.table[category] = self._row(part)
         self._parts.clear()
+
+    def _row(self, part: PostProcessor) -> dict[str, Any]:
+        """Return what the table keeps of a category."""
+        return dict(statistics(part))
 
     def _part(self, category: str) -> PostProcessor:
         """Return the post-processor that fits a category."""
@@ -104,7 +107,7 @@ class ByCategory(PostProcessor):
 
     def _normalize_by_category(self, batch: Any, categories: Sequence[str | None]) -> None:
         """Normalise each image with its own row of the table, as anomalib does with its global statistics."""
-        everywhere = _statistics(self)
+        everywhere = statistics(self)
         rows = [self.table.get(category or "", everywhere) for category in categories]
 
         def normalized(values: Tensor | None, kind: str) -> Tensor | None:
@@ -131,6 +134,10 @@ class SoftCategoryPostProcessor(ByCategory, SoftPostProcessor):
     """Thresholds from good parts alone, per category."""
 
     kind = SoftPostProcessor
+
+    def _row(self, part: Any) -> dict[str, Any]:
+        """Return what the table keeps of a category."""
+        return {**super()._row(part), "good_scores": part.good_scores}
 
     def learn(self, trainer: Trainer, batches: Iterable[Any]) -> None:
         """Remember good parts that the model has learnt, of each category and of all."""
@@ -165,10 +172,6 @@ def by_category(post_processor: Any) -> ByCategory:
         f"got {type(post_processor).__name__}. Set thresholds='global'."
     )
     raise TypeError(msg)
-
-
-def _statistics(post_processor: PostProcessor) -> dict[str, float]:
-    return {name: float(getattr(post_processor, name)) for name in STATISTICS}
 
 
 def _categories(trainer: Trainer, batch: Any) -> Sequence[str | None]:

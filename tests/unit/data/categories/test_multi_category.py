@@ -178,7 +178,7 @@ def test_foreign_images_have_no_category(root: Path) -> None:
     data = ready(categories=["bolt"], root=root)
     batch = next(iter(data.test_dataloader()))
     assert data.threshold_categories(batch) == [None] * 4
-    data.thresholds = "category"
+    data = ready(categories=["bolt"], root=root, thresholds="category")
     assert data.threshold_categories(batch) == ["bolt"] * 4
     batch.image_path = ["elsewhere.png"] * 4
     assert data.categories_of(batch) == [None] * 4
