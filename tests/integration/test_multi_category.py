@@ -146,7 +146,7 @@ def test_results_per_category_and_their_mean(
     build: Callable[[], AnomalibModule], root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model, run = build(), engine(tmp_path)
-    (results,) = run.train(model, datamodule=multi(root))
+    (results,) = run.train(model, datamodule=multi(root, thresholds="global"))
     assert set(results) == {*METRICS, *(f"{name}/{category}" for name in METRICS for category in ("bolt", "nut"))}
     for name in METRICS:
         assert results[name] == pytest.approx((results[f"{name}/bolt"] + results[f"{name}/nut"]) / 2)
@@ -343,12 +343,12 @@ def test_training_steps_count_for_each_category(root: Path, tmp_path: Path) -> N
 
 @pytest.mark.slow
 def test_exports_have_the_thresholds_of_all_and_of_each_category(root: Path, tmp_path: Path) -> None:
-    model, run = mkd(visualizer=False), engine(tmp_path)
+    model, run = mixed_distillation(visualizer=False), engine(tmp_path)
     data = multi(root)
     own = type(model.post_processor)
     run.fit(model, datamodule=data)
     assert type(model.post_processor) is SoftCategoryPostProcessor
-    plain = mkd(visualizer=False)
+    plain = mixed_distillation(visualizer=False)
     plain.load_state_dict(model.state_dict())
     assert type(plain.post_processor) is own
     data.setup()
@@ -357,13 +357,13 @@ def test_exports_have_the_thresholds_of_all_and_of_each_category(root: Path, tmp
         each.eval()
     for ours, theirs in zip(model(images), plain(images), strict=True):
         assert torch.equal(ours, theirs)
-    assert type(Mkd.load_from_checkpoint(run.best_model_path).post_processor) is own
+    assert type(MixedDistillation.load_from_checkpoint(run.best_model_path).post_processor) is own
     path = run.export(model, ExportType.OPENVINO, export_root=tmp_path / "export")
     prediction = OpenVINOInferencer(path, "CPU").predict(images[0].permute(1, 2, 0).numpy())
     assert prediction.pred_score.item() == pytest.approx(plain(images).pred_score[0].item(), abs=1e-3)
 
     # from a checkpoint, without the data; each category as the test has it
-    loaded = Mkd.load_from_checkpoint(run.best_model_path)
+    loaded = MixedDistillation.load_from_checkpoint(run.best_model_path)
     path = engine(tmp_path).export(loaded, ExportType.OPENVINO, export_root=tmp_path / "loaded")
     tested = {
         Path(file): (score.item(), bool(label))
