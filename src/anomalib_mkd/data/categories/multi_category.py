@@ -47,7 +47,8 @@ class MultiCategory(AnomalibDataModule):
         options: Further arguments of that class, the same for every category.
         train_batch_size: Training batch size; batches mix all categories.
         eval_batch_size: Validation and test batch size; each batch holds one category.
-        num_workers: Worker processes of the loaders.
+        num_workers: Worker processes of the loaders. With none, images are read once and kept; more pay off where they do
+            not fit in memory.
         train_augmentations: Augmentations of the training images.
         val_augmentations: Augmentations of the validation images.
         test_augmentations: Augmentations of the test images.
@@ -89,7 +90,7 @@ class MultiCategory(AnomalibDataModule):
         options: dict[str, Any] | None = None,
         train_batch_size: int = 32,
         eval_batch_size: int = 32,
-        num_workers: int = 8,
+        num_workers: int = 0,
         train_augmentations: Transform | None = None,
         val_augmentations: Transform | None = None,
         test_augmentations: Transform | None = None,

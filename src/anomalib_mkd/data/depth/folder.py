@@ -48,7 +48,8 @@ class DepthFolder(AnomalibDataModule):
         layout: ``mvtec3d``, ``eyecandies`` or ``folder``.
         train_batch_size: Training batch size.
         eval_batch_size: Validation and test batch size.
-        num_workers: Worker processes of the loaders.
+        num_workers: Worker processes of the loaders. With none, images are read once and kept; more pay off where they do
+            not fit in memory.
         depth: What to return: ``height`` or ``points``.
         plane: How the background plane is found: ``ransac``, ``corners`` or ``none``.
         inlier_distance: How far a point of the plane may lie from it, in the scans' unit (default: metres).
@@ -76,7 +77,7 @@ class DepthFolder(AnomalibDataModule):
         layout: DepthLayout = "mvtec3d",
         train_batch_size: int = 32,
         eval_batch_size: int = 32,
-        num_workers: int = 8,
+        num_workers: int = 0,
         depth: Serve = "height",
         plane: Plane = "ransac",
         inlier_distance: float = 0.004,
