@@ -94,5 +94,7 @@ def test_test_pictures_of_bad_parts_only(parts: Path) -> None:
 
 def test_no_good_pictures_to_learn_from(parts: Path) -> None:
     shutil.rmtree(parts / "train")
-    with pytest.raises(ValueError, match=r"Expected the folder train/good in .*, got none\. Set root to a folder"):
+    with pytest.raises(
+        FileNotFoundError, match=r"^Expected the folder train/good in .*, got none\. Set root to a folder"
+    ):
         run("train", data=parts)

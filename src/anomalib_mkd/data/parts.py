@@ -79,8 +79,11 @@ class Parts(AnomalibDataModule):
         val_split_ratio: Share of images to validate on.
         seed: Seed of the split.
 
+    ``prepare_data`` and ``setup`` raise what follows, not the constructor, whose errors the command line buries.
+
     Raises:
         FileNotFoundError: If ``train/good`` is missing.
+        ValueError: If a problem stops or spoils a training.
     """
 
     def __init__(
@@ -116,21 +119,18 @@ class Parts(AnomalibDataModule):
         )
         self.root = (Path(root) / (category or "")).resolve()  # as anomalib resolves images
         self.category = category or self.root.name
+        self._given = Path(root)
+
+    @cached_property
+    def _layout(self) -> Layout:
+        """The checked layout; errors as for the class."""
         if not self.root.is_dir() or find_layout(self.root).kind != "parts":
-            there = find_layout(Path(root)).categories if Path(root).is_dir() else ()
+            there = find_layout(self._given).categories if self._given.is_dir() else ()
             msg = (
                 f"Expected the folder train/good in '{self.root}', got none. Set root to a folder in MVTec AD's "
                 f"layout, or category to one of its folders: {', '.join(there) or 'there is none'}."
             )
             raise FileNotFoundError(msg)
-
-    @cached_property
-    def _layout(self) -> Layout:
-        """The checked layout.
-
-        Raises:
-            ValueError: If a problem stops or spoils a training.
-        """
         check = check_folder(self.root, decode=False)
         for warning in check.require():
             logger.warning(warning)

@@ -91,6 +91,11 @@ WARNED = (
         "They are the frozen teacher's, which must not train.",
     ),
     Warned(
+        PossibleUserWarning,
+        r"The '\w+' does not have many workers",
+        "Workers would each read all images anew: the training's cache needs there to be none.",
+    ),
+    Warned(
         FutureWarning,
         r"`isinstance\(treespec, LeafSpec\)` is deprecated",
         "Lightning's use of torch, which no user can change.",

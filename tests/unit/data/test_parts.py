@@ -103,11 +103,11 @@ def test_missing_folders_name_what_is_there(tmp_path: Path) -> None:
     draw_category(tmp_path / "part")
     draw_category(tmp_path / "piece")
     with pytest.raises(FileNotFoundError, match=r"train/good in '.*all', got none.*part, piece"):
-        Parts(root=tmp_path, category="all")
+        ready(tmp_path, "all")
     with pytest.raises(FileNotFoundError, match=r"train/good in .*, got none.*part, piece"):
-        Parts(root=tmp_path)
+        Parts(root=tmp_path).setup()
     with pytest.raises(FileNotFoundError, match=r"folders: there is none"):
-        Parts(root=tmp_path / "nowhere", category="part")
+        ready(tmp_path / "nowhere")
 
 
 @pytest.mark.parametrize("change", ["rename", "copy"])

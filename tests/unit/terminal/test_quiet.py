@@ -66,6 +66,7 @@ def test_a_listed_warning_is_left_out_once_a_model_is_built() -> None:
         MixedDistillation(weights="quickstart")
         warnings.warn("`max_epochs` was not set. Setting it to 1000 epochs. To", PossibleUserWarning, stacklevel=1)
         warnings.warn("Found 69 module(s) in eval mode at the start of training.", PossibleUserWarning, stacklevel=1)
+        warnings.warn("The 'train_dataloader' does not have many workers", PossibleUserWarning, stacklevel=1)
         warnings.warn("Found 69 modules", PossibleUserWarning, stacklevel=1)
         warnings.warn("`max_epochs` was not set. Setting it to 1000 epochs.", UserWarning, stacklevel=1)
     assert [str(each.message)[:9] for each in caught] == ["Found 69 ", "`max_epoc"]

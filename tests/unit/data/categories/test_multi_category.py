@@ -198,7 +198,7 @@ def test_unknown_categories_name_the_known_ones(root: Path) -> None:
     with pytest.raises(ValueError, match="fabric or metal or washer, got 'all'"):
         MultiCategory("Quickstart", ["all"], root=root)
     with pytest.raises(FileNotFoundError, match="bolt, nut, washer"):
-        MultiCategory(categories="all", root=root)
+        MultiCategory(categories="all", root=root).setup()
     with pytest.raises(FileNotFoundError, match=r"Expected the folder .*all, got none.*bolt, nut, washer"):
         MultiCategory("Folder", ["bolt", "all"], root, options=FOLDER)
 
