@@ -47,8 +47,8 @@ class MultiCategory(AnomalibDataModule):
         options: Further arguments of that class, the same for every category.
         train_batch_size: Training batch size; batches mix all categories.
         eval_batch_size: Validation and test batch size; each batch holds one category.
-        num_workers: Worker processes of the loaders. With none, images are read once and kept; more pay off where they do
-            not fit in memory.
+        num_workers: Worker processes of the loaders. With none, images are read once and kept; more pay off where they
+            do not fit in memory.
         train_augmentations: Augmentations of the training images.
         val_augmentations: Augmentations of the validation images.
         test_augmentations: Augmentations of the test images.

@@ -48,8 +48,8 @@ class DepthFolder(AnomalibDataModule):
         layout: ``mvtec3d``, ``eyecandies`` or ``folder``.
         train_batch_size: Training batch size.
         eval_batch_size: Validation and test batch size.
-        num_workers: Worker processes of the loaders. With none, images are read once and kept; more pay off where they do
-            not fit in memory.
+        num_workers: Worker processes of the loaders. With none, images are read once and kept; more pay off where they
+            do not fit in memory.
         depth: What to return: ``height`` or ``points``.
         plane: How the background plane is found: ``ransac``, ``corners`` or ``none``.
         inlier_distance: How far a point of the plane may lie from it, in the scans' unit (default: metres).
