@@ -4,19 +4,20 @@
 """Weights of a teacher: the embedded file, a user's file, the Hugging Face cache or hub; checked before use."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
-from pickle import UnpicklingError  # only the error
 from threading import Thread
+from typing import Any
 
 import timm
 import torch
 from huggingface_hub import get_session, hf_hub_url, try_to_load_from_cache
 from huggingface_hub.constants import HF_HUB_OFFLINE
-from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor
+from timm.models import load_state_dict
+from torch import Tensor, nn
 
 from anomalib_mkd.networks.backbone import QUICKSTART, create_network, list_stages
 
@@ -123,38 +124,90 @@ def why_unreachable(backbone: str, timeout: float = 10) -> str | None:
 
 
 def _timm_state(backbone: str, layers: Sequence[str], file: str | None) -> dict[str, Tensor]:
-    """Let timm load weights, and return those that the teacher's network needs.
-
-    timm silently accepts a file that holds only part of the tensors. Two networks are therefore built from the same
-    seed, with and without the file: a convolution that is equal in both was not in the file.
-    """
-    if file is not None and not Path(file).is_file():
-        msg = f"Expected a file with weights for {backbone!r}, got {file!r}, which does not exist. Check its path."
-        raise FileNotFoundError(msg)
+    """Let timm load weights, and return those that the teacher's network needs; refuse what does not fit it."""
+    if file is not None:
+        _check_readable(backbone, file)
     stages = list_stages(backbone)
     chain = "pool1" in stages
     arguments = {} if chain else {"out_indices": tuple(stages[name].position for name in layers)}
-    states = []
-    with torch.random.fork_rng(devices=[]):
-        for pretrained in ({}, {"pretrained": True, "pretrained_cfg_overlay": {"file": file} if file else None}):
-            torch.manual_seed(0)
-            try:
-                states.append(create_network(backbone, **arguments, **pretrained).state_dict())
-            except (EOFError, KeyError, RuntimeError, SafetensorError, TypeError, UnpicklingError, ValueError) as error:
-                msg = (
-                    f"Expected weights that fit {backbone!r}, got {file or 'a download'}, for which timm reports: "
-                    f"{error} Set weights to a file for this backbone."
-                )
-                raise RuntimeError(msg) from error
-    random, loaded = states
-    if chain:  # timm flattens `features.0.weight` to `features_0.weight`; only the steps up to the last tap are needed
+    overlay = {"file": file} if file else None
+    with torch.random.fork_rng(devices=[]), _reports() as reports:
+        try:
+            net = create_network(backbone, **arguments, pretrained=True, pretrained_cfg_overlay=overlay)
+        except (KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
+            raise _unfit(backbone, file, f"for which timm reports: {_shortened(error)}") from error
+    loaded = net.state_dict()
+    if chain:  # only the steps up to the last tap are needed
         last = max(stages[name].position for name in layers)
-        names = {name: name.removeprefix("features_") for name in loaded}
-        loaded = {names[name]: v for name, v in loaded.items() if int(names[name].partition(".")[0]) <= last}
-        random = {names[name]: v for name, v in random.items()}
-    untouched = [name for name, value in loaded.items() if value.ndim > 1 and torch.equal(value, random[name])]
-    if untouched:
-        lacks = f"{untouched[0]!r} and {len(untouched) - 1} more"
-        msg = f"Expected weights that fit {backbone!r}, got {file!r}, which lacks {lacks}. Use other layers or weights."
-        raise RuntimeError(msg)
-    return loaded
+        loaded = {
+            name: v for name, v in loaded.items() if int(name.removeprefix("features_").partition(".")[0]) <= last
+        }
+    _check_names(backbone, file, loaded, reports)
+    broken = [name for name, value in loaded.items() if not value.isfinite().all()]
+    if broken:
+        raise _unfit(backbone, file, f"with values that are not finite in {_first(broken)}")
+    return {name.removeprefix("features_"): value for name, value in loaded.items()} if chain else loaded
+
+
+def _check_readable(backbone: str, file: str) -> None:
+    """Refuse what holds no tensors by name; unpickles nothing else."""
+    if not Path(file).is_file():
+        what = "is a folder" if Path(file).is_dir() else "does not exist"
+        msg = f"Expected a file with weights for {backbone!r}, got {file!r}, which {what}. Check its path."
+        raise FileNotFoundError(msg)
+    try:
+        load_state_dict(file, weights_only=True)
+    except Exception as error:  # whatever a reader raises on a file of another kind
+        what = f"which cannot be read as weights ({type(error).__name__}: {_shortened(error)})"
+        raise _unfit(backbone, file, what, "Copy it again, or save a state_dict with safetensors or torch.") from error
+
+
+@contextmanager
+def _reports() -> Iterator[list[Any]]:
+    """Collect the names that were missing and unexpected in each loading: timm only logs them."""
+    load, reports = nn.Module.load_state_dict, []
+
+    def reported(*args: Any, **kwargs: Any) -> Any:
+        reports.append(load(*args, **kwargs))
+        return reports[-1]
+
+    nn.Module.load_state_dict = reported  # type: ignore[method-assign]
+    try:
+        yield reports
+    finally:
+        nn.Module.load_state_dict = load  # type: ignore[method-assign]
+
+
+def _check_names(backbone: str, file: str | None, loaded: Mapping[str, Tensor], reports: Sequence[Any]) -> None:
+    """Refuse weights that lack what the teacher needs, or hold what the whole network has not."""
+    missing = [name for report in reports for name in report.missing_keys]
+    needed = {name.replace(".", "_") for name in loaded if not name.endswith("num_batches_tracked")}
+    lacking = [
+        name for name in missing if name.replace(".", "_") in needed
+    ]  # timm renames `features.0` to `features_0`
+    if lacking:
+        raise _unfit(backbone, file, f"which lacks {_first(lacking)}", "Use other layers or weights.")
+    unexpected = [name for report in reports for name in report.unexpected_keys]
+    if unexpected:
+        with torch.device("meta"):
+            known = timm.create_model(backbone).state_dict().keys()
+        surplus = [name for name in unexpected if name not in known]
+        if surplus:
+            raise _unfit(backbone, file, f"which holds {_first(surplus)} of another network")
+
+
+def _unfit(backbone: str, file: str | None, what: str, remedy: str = "") -> RuntimeError:
+    remedy = remedy or "Set weights to a file for this backbone, or backbone to the file's."
+    return RuntimeError(f"Expected weights that fit {backbone!r}, got {file or 'a download'!r}, {what}. {remedy}")
+
+
+def _first(names: Sequence[str]) -> str:
+    """Name the first, and count the others."""
+    return f"{names[0]!r}" + (f" and {len(names) - 1} more" if len(names) > 1 else "")
+
+
+def _shortened(error: Exception) -> str:
+    """Return the first line of an error that says something: torch's own lists each tensor below a heading."""
+    lines = [line.strip().rstrip(".") for line in str(error).splitlines() if line.strip()]
+    lines = lines[1:] if len(lines) > 1 and lines[0].endswith(":") else lines
+    return (lines[0] if lines else "no reason") + (f" (and {len(lines) - 1} more lines)" if len(lines) > 1 else "")

@@ -73,8 +73,8 @@ RECORDS = (
     ),
     Record(
         ("timm.models._builder",),
-        r"Missing keys \(",
-        "Layers behind the teacher's last one may be missing; networks/pretrained.py refuses a file that lacks others.",
+        r"(Missing|Unexpected) keys \(",
+        "Layers behind the teacher's last one may be missing or left over; networks/pretrained.py refuses others.",
     ),
     Record(RANK_ZERO, r"\S+ Tip: For seamless cloud ", "An advertisement."),
 )

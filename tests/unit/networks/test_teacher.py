@@ -252,13 +252,91 @@ def test_a_file_of_another_network_is_refused(tmp_path: Path, name: str) -> None
 
 
 @pytest.mark.parametrize(
-    ("name", "content"), [("text.pth", b"hello"), ("text.safetensors", b"hello"), ("empty.pth", b"")]
+    ("name", "content", "reason"),
+    [
+        ("text.pth", b"hello", "KeyError: 101"),
+        ("text.safetensors", b"hello", "header"),
+        ("empty.pth", b"", "EOFError: no reason"),
+        ("truncated.safetensors", None, "incomplete metadata"),
+        ("truncated.pth", None, "failed finding central directory.*"),
+    ],
 )
-def test_a_file_that_is_no_weights_is_refused(tmp_path: Path, name: str, content: bytes) -> None:
+def test_a_file_that_is_no_weights_is_refused(tmp_path: Path, name: str, content: bytes | None, reason: str) -> None:
     path = tmp_path / name
+    if content is None:
+        small_file(tmp_path, name)
+        content = path.read_bytes()[:-100]
     path.write_bytes(content)
-    with pytest.raises(RuntimeError, match=rf"weights that fit '{SMALL}', got '?{path}"):
+    wanted = (
+        rf"^Expected weights that fit '{SMALL}', got '{path}', which cannot be read as weights \(.*{reason}.*\. Copy"
+    )
+    with pytest.raises(RuntimeError, match=wanted):
         Teacher(SMALL, weights=str(path)).prepare()
+
+
+def test_objects_are_not_unpickled(tmp_path: Path) -> None:
+    torch.save({"model": nn.ReLU()}, tmp_path / "whole.pth")
+    with pytest.raises(RuntimeError, match=r"got '.*whole.pth', which cannot be read as weights \(.*weights_only=True"):
+        Teacher(SMALL, weights=str(tmp_path / "whole.pth")).prepare()
+
+
+def test_a_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=rf"got '{tmp_path}', which is a folder"):
+        Teacher(SMALL, weights=str(tmp_path)).prepare()
+
+
+@pytest.mark.parametrize(
+    ("file", "backbone", "first"),
+    [
+        ("resnet34", "resnet18.tv_in1k", "holds 'layer1.2.bn1.*' and 95 more of another network. Set"),
+        ("resnet18", "resnet34.tv_in1k", "lacks 'layer1.2.conv1.weight' and .* more. Use"),
+        ("mobilenetv3_small_075", "mobilenetv3_small_100", "reports: size mismatch for .*more lines.*. Set"),
+    ],
+)
+def test_weights_of_a_relative_are_refused(tmp_path: Path, file: str, backbone: str, first: str) -> None:
+    save_file(timm.create_model(file).state_dict(), tmp_path / "relative.safetensors")
+    with pytest.raises(RuntimeError, match=rf"^Expected weights that fit '{backbone}', got .*relative.*{first}"):
+        Teacher(backbone, weights=str(tmp_path / "relative.safetensors")).prepare()
+
+
+@pytest.mark.parametrize("backbone", ["vgg11.tv_in1k", "mobilenetv3_small_050.lamb_in1k", "convnext_atto"])
+def test_whole_networks_of_any_kind_fit(tmp_path: Path, backbone: str) -> None:
+    """With their classifier, which the teacher has not, and names that timm changes."""
+    state = timm.create_model(backbone).state_dict()
+    save_file(state, tmp_path / "whole.safetensors")
+    teacher = Teacher(
+        backbone, ["pool1"] if backbone.startswith("vgg") else None, weights=tmp_path / "whole.safetensors"
+    )
+    teacher.prepare()
+    own = next(iter(teacher.net.parameters()))
+    assert torch.equal(own, next(value for value in state.values() if value.shape == own.shape))
+
+
+def changed(state: dict[str, Tensor], change: str) -> dict[str, Tensor]:
+    name = next(key for key in state if key.endswith("bn1.running_var"))
+    if change == "surplus":
+        return {**state, "extra": torch.zeros(1)}
+    if change == "missing":
+        return {key: value for key, value in state.items() if key != name}
+    return {**state, name: torch.full_like(state[name], float(change))}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("surplus", "which holds 'extra' of another network"),
+        ("missing", "which lacks '.*bn1.running_var'"),
+        ("nan", "with values that are not finite in '.*bn1.running_var'"),
+        ("inf", "with values that are not finite in '.*bn1.running_var'"),
+    ],
+)
+def test_weights_that_are_not_quite_right_are_refused(tmp_path: Path, change: str, words: str) -> None:
+    state, path = small_file(tmp_path)
+    save_file(changed(state, change), path)
+    teacher = Teacher(SMALL, weights=str(path))
+    with pytest.raises(RuntimeError, match=rf"^Expected weights that fit '{SMALL}', got '{path}', {words}\. "):
+        teacher.prepare()
+    assert not teacher.ready
 
 
 def test_a_file_that_lacks_a_layer_is_refused_unless_the_layer_is_not_used(tmp_path: Path) -> None:
