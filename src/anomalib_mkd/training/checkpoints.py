@@ -6,8 +6,10 @@
 import logging
 from pathlib import Path
 from typing import Any
+from zipfile import is_zipfile
 
 import torch
+from anomalib.engine.plugins import AnomalibCheckpointIO
 from lightning.pytorch import LightningModule
 from typing_extensions import Self
 
@@ -60,6 +62,17 @@ TRAINING_ONLY = {
 """Arguments that may differ from those of a checkpoint, because scores do not depend on them once it is loaded."""
 
 
+class SafeCheckpointIO(AnomalibCheckpointIO):
+    """anomalib's reader of checkpoints, which also names a damaged file, and never unpickles any other object."""
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = True) -> dict[str, Any]:
+        """Load a checkpoint; errors as for :func:`check_readable`."""
+        del weights_only
+        check_readable(path)
+        content: dict[str, Any] = super().load_checkpoint(path, map_location=map_location, weights_only=True)
+        return content
+
+
 class CheckpointMixin(LightningModule):
     """Signed checkpoints: only the class that wrote one can load it, and only with settings that still exist."""
 
@@ -92,20 +105,48 @@ class CheckpointMixin(LightningModule):
                 raise ValueError(msg)
         super().on_load_checkpoint(checkpoint)
         trainer: Any = self._trainer
-        if (contradiction := self._contradiction(given)) and trainer is not None:
-            if trainer.state.fn in {"test", "predict"}:
-                raise ValueError(contradiction)
+        contradiction = self._contradiction(given)
+        if contradiction and trainer is not None and trainer.state.fn in {"test", "predict"}:
+            raise ValueError(contradiction)
+        self._check_network(checkpoint["state_dict"], given)
+        if contradiction and trainer is not None:
             checkpoint["state_dict"] |= _without_thresholds(checkpoint["state_dict"])
+
+    def _check_network(self, state: dict[str, Any], given: dict[str, Any]) -> None:
+        """Reject the weights of another network, and weights that are not finite."""
+        weights = {name: value for name, value in state.items() if name.startswith("model.")}
+        own = {name: value.shape for name, value in self.state_dict().items() if name.startswith("model.")}
+        shapes = {name: value.shape for name, value in weights.items()}
+        if own != shapes:
+            first = min(name for name in own.keys() | shapes.keys() if own.get(name) != shapes.get(name))
+            differing = self._differing(given, TRAINING_ONLY - {"weights"})
+            was = ", ".join(f"{name}={was!r}" for name, (was, _) in differing.items()) or "the same arguments"
+            now = ", ".join(f"{name}={now!r}" for name, (_, now) in differing.items()) or f"another {first!r}"
+            options = " ".join(f"--model.{name}={was}" for name, (was, _) in differing.items())
+            remedy = f"Pass {options} to the command, or these" if options else "Pass the arguments of its training"
+            msg = f"Expected the network of the checkpoint, with {was}, got one with {now}. {remedy} to the model."
+            raise ValueError(msg)
+        broken = [name for name, value in weights.items() if not value.isfinite().all()]
+        if broken:
+            more = f" and {len(broken) - 1} more" if len(broken) > 1 else ""
+            msg = (
+                f"Expected finite weights, got others in {broken[0]!r}{more}. Take another checkpoint, or train again."
+            )
+            raise ValueError(msg)
+
+    def _differing(self, given: dict[str, Any], without: set[str]) -> dict[str, tuple[Any, Any]]:
+        """List the settings other than the checkpoint's: its value and this model's."""
+        names = sorted(self.hparams.keys() & given.keys() - without)
+        pairs = {name: tuple(_plain(each[name]) for each in (given, self.hparams)) for name in names}
+        return {name: (was, now) for name, (was, now) in pairs.items() if was != now}
 
     def _contradiction(self, given: dict[str, Any]) -> str:
         """Name a setting other than the checkpoint's that changes scores; empty if there is none."""
-        for name in sorted(self.hparams.keys() & given.keys() - TRAINING_ONLY):
-            was, now = (list(each) if isinstance(each, tuple) else each for each in (given[name], self.hparams[name]))
-            if was != now:
-                return (
-                    f"Expected {name}={was!r}, as in the training of the checkpoint, whose thresholds hold for no "
-                    f"other, got {now!r}. Pass --model.{name}={was} to the command, or train again."
-                )
+        for name, (was, now) in self._differing(given, TRAINING_ONLY).items():
+            return (
+                f"Expected {name}={was!r}, as in the training of the checkpoint, whose thresholds hold for no "
+                f"other, got {now!r}. Pass --model.{name}={was} to the command, or train again."
+            )
         return ""
 
     @classmethod
@@ -116,7 +157,9 @@ class CheckpointMixin(LightningModule):
 
         Raises:
             ValueError: If this version cannot build the checkpoint's model or load its weights.
+            FileNotFoundError: If there is no such file.
         """
+        check_readable(checkpoint_path)
         try:
             loaded: Self = super().load_from_checkpoint(checkpoint_path, *args, **kwargs)
         except ValueError as error:
@@ -128,6 +171,36 @@ class CheckpointMixin(LightningModule):
                 logger.warning("%s Until its next validation the model has no thresholds.", contradiction)
                 loaded.load_state_dict(_without_thresholds(loaded.state_dict()), strict=False)
         return loaded
+
+
+def check_readable(path: str | Path | None) -> None:
+    """Reject a file that is no whole checkpoint; torch's own errors name no file.
+
+    Args:
+        path: The checkpoint; None, or an address of another machine, is left to Lightning.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is a folder, empty, truncated or of another kind.
+    """
+    if path is None or "://" in str(path):
+        return
+    file = Path(path)
+    if not file.exists():
+        msg = f"Expected a checkpoint, got '{file}', which does not exist. Check its path."
+        raise FileNotFoundError(msg)
+    if not file.is_file() or not is_zipfile(file):
+        empty = file.is_file() and not file.stat().st_size
+        what = "a folder" if file.is_dir() else "empty" if empty else "truncated or of another kind"
+        msg = (
+            f"Expected a checkpoint, got '{file}', which is {what}. Name the .ckpt file of a training, or copy it anew."
+        )
+        raise ValueError(msg)
+
+
+def _plain(value: Any) -> Any:
+    """Return a setting as YAML knows it, so that equal ones compare as equal."""
+    return list(value) if isinstance(value, tuple) else str(value) if isinstance(value, Path) else value
 
 
 def _without_thresholds(state: dict[str, Any]) -> dict[str, Any]:

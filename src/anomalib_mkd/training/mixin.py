@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from anomalib import LearningType
+from anomalib.engine.plugins import AnomalibCheckpointIO
 from lightning.pytorch import Callback
 from lightning.pytorch.utilities.types import STEP_OUTPUT, OptimizerLRScheduler
 from torch.optim import Optimizer
@@ -23,7 +24,7 @@ from anomalib_mkd.terminal.quiet import quiet
 from anomalib_mkd.thresholds import LEARNT
 from anomalib_mkd.training.batch_norm import refresh_batch_norm
 from anomalib_mkd.training.caching import TrainingCache
-from anomalib_mkd.training.checkpoints import CheckpointMixin
+from anomalib_mkd.training.checkpoints import CheckpointMixin, SafeCheckpointIO
 from anomalib_mkd.training.optimizers import build_optimizer
 from anomalib_mkd.training.painting import paint_over
 from anomalib_mkd.training.precision import student_autocast
@@ -103,7 +104,10 @@ class DistillationMixin(CheckpointMixin, DistillationExport):
     # --------------------------------------------------------------------------------------------------- training
 
     def setup(self, stage: str) -> None:
-        """End training after ``training_steps``, unless the user set epochs or steps."""
+        """End training after ``training_steps``, unless the user set epochs or steps; name damaged checkpoints."""
+        io = self.trainer.strategy.checkpoint_io
+        if type(io) is AnomalibCheckpointIO:  # not one of the user's
+            self.trainer.strategy.checkpoint_io = SafeCheckpointIO(io.extra_safe_globals)
         if stage == "fit":
             limit_training(self.trainer, self.hparams["training_steps"])
 

@@ -1,0 +1,100 @@
+# Copyright (C) 2026 The anomalib-mkd authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Checkpoints that are damaged, or do not fit the model that is to load them: one sentence each."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+
+from anomalib_mkd import MixedDistillation
+from tests.life import make_engine
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def state_of(model: MixedDistillation) -> dict[str, Any]:
+    """What a checkpoint of an untrained model holds."""
+    content = {"state_dict": model.state_dict(), "hyper_parameters": dict(model.hparams)}
+    content["pytorch-lightning_version"] = "2.6.0"
+    model.on_save_checkpoint(content)
+    return content
+
+
+def saved(folder: Path, content: dict[str, Any]) -> Path:
+    path = folder / "model.ckpt"
+    torch.save(content, path)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["empty", "truncated", "text", "folder", "gone"])
+def test_a_damaged_file_is_named(tmp_path: Path, kind: str) -> None:
+    whole = saved(tmp_path, {"state_dict": {}}).read_bytes()
+    path = tmp_path / "damaged.ckpt"
+    if kind == "folder":
+        path.mkdir()
+    elif kind != "gone":
+        path.write_bytes({"empty": b"", "truncated": whole[:-100], "text": b"hello" * 99}[kind])
+    what = {"empty": "is empty", "folder": "is a folder", "gone": "does not exist"}.get(
+        kind, "is truncated or of another"
+    )
+    error = FileNotFoundError if kind == "gone" else ValueError
+    sentence = rf"^Expected a checkpoint, got '{path}', which {what}.*\. (Name|Check)"
+    with pytest.raises(error, match=sentence):
+        MixedDistillation.load_from_checkpoint(path)
+    if kind != "gone":  # Lightning names that one itself
+        with pytest.raises(error, match=sentence):
+            make_engine(tmp_path).test(MixedDistillation(weights="quickstart"), ckpt_path=path)
+
+
+@pytest.mark.parametrize("value", ["nan", "inf"])
+def test_weights_that_are_not_finite_are_refused(tmp_path: Path, value: str) -> None:
+    content = state_of(MixedDistillation(weights="quickstart"))
+    name = next(name for name in content["state_dict"] if name.startswith("model.student"))
+    content["state_dict"][name].view(-1)[0] = float(value)
+    path = saved(tmp_path, content)
+    with pytest.raises(
+        ValueError, match=rf"got '{path}': Expected finite weights, got others in '{name}'\. Take another"
+    ):
+        MixedDistillation.load_from_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    ("was", "now", "words"),
+    [
+        (
+            {"weights": "quickstart"},
+            {},
+            r"weights='quickstart', got one with weights=None\. Pass --model.weights=quickstart to the command",
+        ),
+        (
+            {"weights": "quickstart"},
+            {"weights": "quickstart", "student_width": 1.0},
+            r"student_width=0.5, got one with student_width=1.0\. Pass --model.student_width=0.5 to the command",
+        ),
+    ],
+)
+def test_a_checkpoint_of_another_network_names_the_argument(
+    was: dict[str, Any], now: dict[str, Any], words: str
+) -> None:
+    content = state_of(MixedDistillation(**was))
+    with pytest.raises(ValueError, match=rf"^Expected the network of the checkpoint, with {words}"):
+        MixedDistillation(**now).on_load_checkpoint(content)
+
+
+def test_another_width_given_on_loading_is_refused(tmp_path: Path) -> None:
+    path = saved(tmp_path, state_of(MixedDistillation(weights="quickstart")))
+    with pytest.raises(
+        ValueError, match=r"the same arguments, got one with another 'model\..*'\. Pass the arguments of"
+    ):
+        MixedDistillation.load_from_checkpoint(path, student_width=1.0)
+
+
+def test_arguments_that_are_equal_in_yaml_fit() -> None:
+    layers = ("pool1", "pool2")
+    content = state_of(MixedDistillation(weights="quickstart", layers=layers))
+    MixedDistillation(weights="quickstart", layers=list(layers)).on_load_checkpoint(content)
