@@ -86,9 +86,9 @@ def percent(values: Sequence[float]) -> str:
 
     Example:
         >>> percent([0.98, 0.99, 1.0]), percent([0.98]), percent([])
-        ('99.0 ± 1.0', '98.0', '')
+        ('99.0±1.0', '98.0', '')
     """
-    spread = f" ± {100 * statistics.stdev(values):.1f}" if len(values) > 1 else ""
+    spread = f"±{100 * statistics.stdev(values):.1f}" if len(values) > 1 else ""
     return f"{100 * statistics.fmean(values):.1f}{spread}" if values else ""
 
 
