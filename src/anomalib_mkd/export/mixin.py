@@ -3,6 +3,8 @@
 
 """Export of our models: anomalib's, plus complete files only, antialiased resizing and our own 8-bit quantisation."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +17,9 @@ from lightning.pytorch import LightningModule
 
 from anomalib_mkd.distillation.teacher_student import TeacherStudent
 from anomalib_mkd.export.finishing import EIGHT_BITS, finish, fitted_before, fitted_in_8_bits, results_of_good
+from anomalib_mkd.export.parity import compare
 from anomalib_mkd.export.quantization import calibration_items, compress
-from anomalib_mkd.export.resize import exportable
+from anomalib_mkd.export.resize import check_exportable, exportable
 from anomalib_mkd.export.staged import staged
 from anomalib_mkd.export.tail import Raw
 from anomalib_mkd.terminal.quiet import quiet_exporters
@@ -27,6 +30,7 @@ class DistillationExport(ExportMixin, LightningModule):
 
     model: TeacherStudent
     _raw_outputs: bool = False
+    _in_graph: bool = False
 
     def raw_inputs(self, item: Any) -> tuple[torch.Tensor, ...]:
         """Return the inputs of an export, in its order, from a raw item: the photo ``(3, H, W)``."""
@@ -39,8 +43,9 @@ class DistillationExport(ExportMixin, LightningModule):
         """
         del args, kwargs
         pre_processor: Any = self.pre_processor
-        if isinstance(pre_processor, PreProcessor) and pre_processor.transform:
-            pre_processor = exportable(pre_processor.transform)
+        if isinstance(pre_processor, PreProcessor):
+            transform = pre_processor.transform
+            pre_processor = exportable(transform) if transform and self._in_graph else transform
         return self.post_processed(pre_processor(batch) if pre_processor else batch)
 
     def post_processed(self, images: torch.Tensor) -> Any:
@@ -51,8 +56,36 @@ class DistillationExport(ExportMixin, LightningModule):
         post_processor: Any = self.post_processor
         return post_processor(prediction) if post_processor else prediction
 
+    def example_inputs(self, size: tuple[int, int]) -> tuple[torch.Tensor, ...]:
+        """Return random inputs of an export, ``(1, C, H, W)`` each, always the same.
+
+        Args:
+            size: Height and width.
+        """
+        return (torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0)).to(self.device),)
+
+    @contextmanager
+    def exporting(self, model_file_name: str) -> Iterator[None]:
+        """Let ``forward`` be what a graph can hold, after a check of what cannot be exported.
+
+        Args:
+            model_file_name: Name of the export, without suffix.
+
+        Raises:
+            ValueError: If the name would leave the export's folder, or the pre-processor cannot be exported.
+        """
+        check_name(model_file_name)
+        check_exportable(getattr(self.pre_processor, "transform", None))
+        self.model.teacher.prepare()
+        self._in_graph = True
+        try:
+            yield
+        finally:
+            self._in_graph = False
+
     def to_torch(self, export_root: Path | str, model_file_name: str = "model") -> Path:
-        """Export as anomalib does, without half-written files."""
+        """Export as anomalib does, without half-written files; errors as for :func:`check_name`."""
+        check_name(model_file_name)
         self.model.teacher.prepare()
         with staged(export_root) as staging:
             path = super().to_torch(staging, model_file_name)
@@ -65,10 +98,12 @@ class DistillationExport(ExportMixin, LightningModule):
         input_size: tuple[int, int] | None = None,
         **kwargs: Any,
     ) -> Path:
-        """Export as anomalib does, without half-written files, in the opset that torch writes without converting."""
-        self.model.teacher.prepare()
+        """Export as anomalib does, without half-written files, in the opset that torch writes without converting.
+
+        Errors as for :meth:`exporting`.
+        """
         kwargs = {"opset_version": 18, "verbose": False, **kwargs}
-        with quiet_exporters(), staged(export_root) as staging:
+        with self.exporting(model_file_name), quiet_exporters(), staged(export_root) as staging:
             path = super().to_onnx(staging, model_file_name, input_size, **kwargs)
         return Path(export_root) / path.relative_to(staging)
 
@@ -87,6 +122,9 @@ class DistillationExport(ExportMixin, LightningModule):
         line says how many of those it calls bad. Without thresholds of ours (``post_processor=False``, anomalib's own,
         or a model that was never validated), there is only the graph.
 
+        At the end, an export in f32 is compared with the model on a picture of odd size. In FP16 and 8 bits it differs
+        by design.
+
         Args:
             export_root: Folder of the export.
             model_file_name: Name without suffix.
@@ -99,7 +137,9 @@ class DistillationExport(ExportMixin, LightningModule):
             The ``.xml`` file.
 
         Raises:
-            ValueError: If ``compression_type`` is ``INT8_ACQ``, or needs a datamodule and there is none.
+            ValueError: If ``compression_type`` is ``INT8_ACQ``, or needs a datamodule and there is none; and as for
+                :meth:`exporting`.
+            RuntimeError: If the export's results are not the model's; nothing is left of it.
         """
         _check_compression(compression_type, datamodule)
         fitted = fitted_before(self.post_processor)
@@ -116,9 +156,28 @@ class DistillationExport(ExportMixin, LightningModule):
                         fitted = fitted_in_8_bits(self.post_processor, fitted, full, again)
                 if fitted:
                     finish(self, path, compression_type, *fitted)
+                self._raw_outputs = False
+                if compression_type is None:
+                    compare(self, path, input_size)
         finally:
             self._raw_outputs = False
         return Path(export_root) / path.relative_to(staging)
+
+
+def check_name(model_file_name: str) -> None:
+    """Reject a name that would leave the export's folder, or is none.
+
+    Raises:
+        ValueError: If it is not one plain name.
+
+    Example:
+        >>> check_name("../model")
+        Traceback (most recent call last):
+        ValueError: Expected a model_file_name without folders, got '../model'. Set export_root to the folder.
+    """
+    if Path(model_file_name).name != model_file_name or "\\" in model_file_name or model_file_name in {"", ".."}:
+        msg = f"Expected a model_file_name without folders, got {model_file_name!r}. Set export_root to the folder."
+        raise ValueError(msg)
 
 
 def _check_compression(compression_type: CompressionType | None, datamodule: AnomalibDataModule | None) -> None:

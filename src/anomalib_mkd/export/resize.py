@@ -1,7 +1,7 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Resizing in an exported graph exactly as in training and testing.
+"""A pre-processor's transform in an exported graph, exactly as in training and testing.
 
 anomalib's exportable transforms leave out antialiasing. On photos of twice the model's size, that alone changes scores
 by a few per cent, and with them every decision at the calibrated threshold.
@@ -13,6 +13,13 @@ import torch
 from anomalib.pre_processing.utils.transform import get_exportable_transform
 from torch import Tensor, nn
 from torchvision.transforms.v2 import Compose, InterpolationMode, Resize, Transform
+
+from anomalib_mkd.transforms import changing, steps_of
+
+TOLERANCE = 1e-3
+"""Largest difference between a model and its export, of pixels, scores and maps in 0..1."""
+READS = 8
+"""How often an unknown transform is tried, because it may draw random numbers."""
 
 
 def exportable(transform: Transform) -> "Transform | nn.Module":
@@ -34,6 +41,39 @@ def exportable(transform: Transform) -> "Transform | nn.Module":
     ):
         return AntialiasedResize(transform.size)
     return get_exportable_transform(transform)
+
+
+def check_exportable(transform: Transform | None) -> None:
+    """Reject a transform that a graph would not reproduce, before a long export.
+
+    Each step is tried on a picture of odd size: as in testing, and as in the graph.
+
+    Args:
+        transform: A pre-processor's transform.
+
+    Raises:
+        ValueError: If a step draws random numbers, or its exportable form gives another picture.
+    """
+    picture = torch.rand(1, 3, 131, 197, generator=torch.Generator().manual_seed(0))
+    for step in steps_of(transform):
+        name = f"{step}" if isinstance(step, Transform) else type(step).__name__
+        unknown = changing(step) is not None
+        tested = [step(picture) for _ in range(READS if unknown else 1)]
+        random = 0 < getattr(step, "p", 0) < 1 or not all(torch.equal(tested[0], other) for other in tested)
+        if random and unknown:
+            msg = (
+                f"Expected a pre-processor that an export can reproduce, got {type(step).__name__}, which is random. "
+                "Move it to the augmentations of the datamodule."
+            )
+            raise ValueError(msg)
+        graph = exportable(step)(picture)
+        if graph.shape != tested[0].shape or (graph - tested[0]).abs().max() > TOLERANCE:
+            msg = (
+                f"Expected a pre-processor that an export can reproduce, got {name}, of which only another form can be "
+                "exported. Use Resize((height, width)) in bilinear interpolation, or leave it out."
+            )
+            raise ValueError(msg)
+        picture = tested[0]
 
 
 class AntialiasedResize(nn.Module):

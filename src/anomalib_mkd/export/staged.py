@@ -3,16 +3,22 @@
 
 """Files that appear under their final name only once they are complete."""
 
+import errno
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+PREFIX = ".staged-"
+
 
 @contextmanager
 def staged(root: Path | str) -> Iterator[Path]:
     """Provide a folder whose files move to ``root`` when the block succeeds, and are deleted when it fails.
+
+    What killed processes left in ``root`` is deleted first.
 
     Args:
         root: Destination of the files, under the same relative names; created if missing.
@@ -21,12 +27,13 @@ def staged(root: Path | str) -> Iterator[Path]:
         The folder to write to.
 
     Raises:
-        OSError: If ``root`` is not writable.
+        OSError: If ``root`` is not writable, or the disk is full.
     """
     root = Path(root)
     try:
         root.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=".staged-", dir=root))
+        _clear(root)
+        staging = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=root))
     except OSError as error:
         msg = f"Expected a writable folder for the export, got '{root}' ({error}). Choose another export_root."
         raise type(error)(msg) from error
@@ -36,5 +43,28 @@ def staged(root: Path | str) -> Iterator[Path]:
             target = root / file.relative_to(staging)
             target.parent.mkdir(parents=True, exist_ok=True)
             file.replace(target)
+    except OSError as error:
+        if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+            raise
+        msg = f"Expected room for the export in '{root}', got a full disk ({error}). Free space, or choose another."
+        raise OSError(error.errno, msg) from error
     finally:
         shutil.rmtree(staging)
+
+
+def _clear(root: Path) -> None:
+    """Delete the staging folders of processes that no longer run on this machine."""
+    for left in root.glob(f"{PREFIX}*"):
+        owner = left.name.removeprefix(PREFIX).partition("-")[0]
+        if owner.isdecimal() and not _runs(int(owner)):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True

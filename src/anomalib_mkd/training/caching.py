@@ -10,9 +10,11 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
+from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor
-from torchvision.transforms.v2 import CenterCrop, Compose, Grayscale, Normalize, Resize, Transform
 
+from anomalib_mkd.data.normal_images import normal_batches
+from anomalib_mkd.transforms import changing
 from anomalib_mkd.types import Pyramid
 
 logger = logging.getLogger(__name__)
@@ -100,8 +102,8 @@ class ItemCache:
     Once teacher features are cached, reading images takes as long as a step of a small student.
 
     Args:
-        dataset: Map-style data set whose items hold an ``image`` tensor and are always the same.
-        max_bytes: Maximum size of the cached images; all others are read each time.
+        dataset: Map-style data set whose items are always the same.
+        max_bytes: Maximum size of the tensors of all cached items; others are read each time.
     """
 
     def __init__(self, dataset: Any, max_bytes: int) -> None:
@@ -117,7 +119,7 @@ class ItemCache:
         if index in self._items:
             return self._items[index]
         item = self.dataset[index]
-        size = item.image.nbytes
+        size = sum(getattr(value, "nbytes", 0) for value in vars(item).values())  # masks and depth as well
         if size <= self.free_bytes:
             self._items[index] = item
             self.free_bytes -= size
@@ -160,23 +162,25 @@ def items_cached(dataset: Any, max_bytes: int) -> Iterator[None]:
 
 
 class TrainingCache:
-    """Both caches of one training, each with half of the memory.
+    """Both caches of one training, each with half of the memory; none where a picture may change between epochs.
+
+    What is known to be fixed decides, not what is known to be random: transforms, loading and callbacks may be the
+    user's own. Two reads of the same pictures are compared as well.
 
     Args:
-        loader: The training loader.
-        augmentation: The pre-processor's augmentation, which comes on top of its resizing.
+        module: The model, about to train; its trainer has the loader and all hooks that a batch passes.
         gigabytes: Memory for both.
     """
 
-    def __init__(self, loader: Any, augmentation: Transform | None, gigabytes: float) -> None:
+    def __init__(self, module: Any, gigabytes: float) -> None:
         self.features: FeatureCache | None = None
         self._items = ExitStack()
-        # a data set that does not name its augmentations may augment at random
-        of_dataset = getattr(loader.dataset, "augmentations", Transform)
-        if not gigabytes or not (is_fixed(of_dataset) and is_fixed(augmentation)):
-            logger.info("The teacher runs in every step: caching is off, or images are augmented at random.")
+        reason = "cache_gigabytes is 0" if not gigabytes else why_pictures_change(module)
+        if reason:
+            logger.info("The teacher runs in every step: %s.", reason)
             return
         half = int(gigabytes * 2**30 / 2)
+        loader = module.trainer.train_dataloader
         self.features = FeatureCache(half)
         if loader.num_workers == 0:  # each worker process would fill its own cache and lose it after the epoch
             self._items.enter_context(items_cached(loader.dataset, half))
@@ -187,13 +191,27 @@ class TrainingCache:
         self._items.close()
 
 
-def is_fixed(transform: Transform | type | None) -> bool:
-    """Return whether a transform is known to produce the same image each time.
+OURS = ("anomalib.", "anomalib_mkd.", "lightning.")
+"""Packages whose hooks are known to leave pictures as they are."""
 
-    Example:
-        >>> is_fixed(Compose([Resize((8, 8)), Grayscale()])), is_fixed(Transform())
-        (True, False)
+
+def why_pictures_change(module: Any) -> str | None:
+    """Say why a training picture may look different in another epoch; ``None`` if it cannot.
+
+    Args:
+        module: A model whose training begins.
     """
-    if isinstance(transform, Compose):
-        return all(is_fixed(step) for step in transform.transforms)
-    return transform is None or isinstance(transform, (CenterCrop, Grayscale, Normalize, Resize))
+    trainer, pre_processor = module.trainer, module.pre_processor
+    # a data set that does not name its augmentations may augment at random
+    of_dataset = getattr(trainer.train_dataloader.dataset, "augmentations", trainer.train_dataloader.dataset)
+    for transform in (of_dataset, *(getattr(pre_processor, name, None) for name in ("transform", "augmentation"))):
+        if name := changing(transform):
+            return f"{name} may change pictures between epochs"
+    for owner in (pre_processor, module, trainer.datamodule, *trainer.callbacks):
+        for hook in ("on_train_batch_start", "on_before_batch_transfer", "on_after_batch_transfer"):
+            where = getattr(getattr(type(owner), hook, None), "__module__", "anomalib.")
+            if not where.startswith(OURS):
+                return f"{type(owner).__name__}.{hook} may change pictures between epochs"
+    with isolate_rng():
+        first, second = (module.inputs(next(normal_batches(module, 2))) for _ in range(2))
+    return None if torch.equal(first, second) else "two reads of the same picture differ"

@@ -124,8 +124,7 @@ class DistillationMixin(CheckpointMixin, DistillationExport):
         """
         if self._from_good_parts is not None:
             check_enough(self.trainer)
-        augmentation = getattr(self.pre_processor, "augmentation", None)
-        self._cache = TrainingCache(self.trainer.train_dataloader, augmentation, self.hparams["cache_gigabytes"])
+        self._cache = TrainingCache(self, self.hparams["cache_gigabytes"])
         self._autocast = student_autocast(self.device, self.hparams["student_precision"])
 
     def teardown(self, stage: str) -> None:

@@ -5,9 +5,21 @@
 
 import pytest
 import torch
-from torchvision.transforms.v2 import CenterCrop, Compose, InterpolationMode, Normalize, Resize
+from torchvision.transforms.v2 import (
+    CenterCrop,
+    ColorJitter,
+    Compose,
+    Grayscale,
+    InterpolationMode,
+    Lambda,
+    Normalize,
+    Pad,
+    RandomHorizontalFlip,
+    Resize,
+    Transform,
+)
 
-from anomalib_mkd.export.resize import AntialiasedResize, exportable
+from anomalib_mkd.export.resize import AntialiasedResize, check_exportable, exportable
 from tests.networks import pictures
 
 SIZES = ((128, 128), (256, 256), (100, 180), (61, 300), (301, 97), (900, 1200))
@@ -38,3 +50,36 @@ def test_what_was_not_antialiased_stays_so() -> None:
     nearest = Resize((64, 64), interpolation=InterpolationMode.NEAREST)
     for transform in (Resize((64, 64), antialias=False), nearest):
         assert torch.equal(exportable(transform)(image), transform(image))
+
+
+BILINEAR = Resize((64, 64), antialias=True)
+
+
+@pytest.mark.parametrize(
+    "transform",
+    [
+        None,
+        Compose([BILINEAR, Normalize([0.5] * 3, [0.25] * 3), Compose([CenterCrop(48), Pad(3), Grayscale(3)])]),
+        Resize((64, 64), antialias=False),
+        Lambda(lambda image: image**0.5),
+    ],
+)
+def test_what_a_graph_can_reproduce_is_accepted(transform: Transform | None) -> None:
+    check_exportable(transform)
+
+
+@pytest.mark.parametrize(
+    ("transform", "sentence"),
+    [
+        (
+            Resize((64, 64), interpolation=InterpolationMode.BICUBIC),
+            r"got Resize\(size=\[64, 64\].*BICUBIC.*Use",
+        ),
+        (Compose([Resize(64)]), r"got Resize\(size=\[64\].*another form"),
+        (Compose([BILINEAR, RandomHorizontalFlip(0.01)]), "got RandomHorizontalFlip, which is random. Move it to"),
+        (ColorJitter(brightness=0.5), "got ColorJitter, which is random"),
+    ],
+)
+def test_what_a_graph_cannot_is_refused_by_name(transform: Transform, sentence: str) -> None:
+    with pytest.raises(ValueError, match=f"Expected a pre-processor that an export can reproduce, {sentence}"):
+        check_exportable(transform)

@@ -3,6 +3,10 @@
 
 """Exports: complete under their final name, or not there."""
 
+import errno
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -49,3 +53,24 @@ def test_a_file_in_the_folders_place_is_refused_by_name(tmp_path: Path, below: s
     ):
         pass
     assert files(tmp_path) == {"taken": "a file"}
+
+
+def test_what_a_killed_export_left_is_cleared(tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", "pass"]) as ended:
+        pass
+    killed, running = (tmp_path / f".staged-{pid}-abc" for pid in (ended.pid, os.getpid()))
+    for folder in (killed, running):
+        folder.mkdir()
+        (folder / "model.bin").write_text("half")
+    with staged(tmp_path) as folder:
+        (folder / "model.bin").write_text("whole")
+    assert files(tmp_path) == {"model.bin": "whole", f"{running.name}/model.bin": "half"}
+
+
+def test_a_full_disk_is_said(tmp_path: Path) -> None:
+    with (
+        pytest.raises(OSError, match=rf"Expected room for the export in '{tmp_path}', got a full disk .*Free space"),
+        staged(tmp_path),
+    ):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert not files(tmp_path)

@@ -56,6 +56,14 @@ class PairedExport(DistillationExport):
         depth = self.depth_of(item)
         return item.image, depth if depth.ndim == 3 else depth[None]
 
+    def example_inputs(self, size: tuple[int, int]) -> tuple[Tensor, ...]:
+        """Add a random depth of the same size to the photo."""
+        photo = super().example_inputs(size)
+        if self.input_names == ("image",):
+            return photo
+        depth = torch.rand(1, self.depth_channels, *size, generator=torch.Generator().manual_seed(1))
+        return *photo, depth.to(self.device)
+
     def to_onnx(  # type: ignore[override]  # the host's signature, not Lightning's
         self,
         export_root: Path | str,
@@ -76,7 +84,12 @@ class PairedExport(DistillationExport):
         """
         if self.input_names == ("image",):
             return super().to_onnx(export_root, model_file_name, input_size, **kwargs)
-        self.model.teacher.prepare()
+        with self.exporting(model_file_name):
+            return self._pair_to_onnx(Path(export_root), model_file_name, input_size, **kwargs)
+
+    def _pair_to_onnx(
+        self, export_root: Path, model_file_name: str, input_size: tuple[int, int] | None, **kwargs: Any
+    ) -> Path:
         size = input_size or EXAMPLE_SIZE
         photo = torch.zeros(2, 3, *size, device=self.device)
         depth = torch.ones(2, self.depth_channels, *(size if input_size else (48, 80)), device=self.device)
@@ -99,4 +112,4 @@ class PairedExport(DistillationExport):
                 dynamic_shapes={"batch": dims[0], "depth": dims[1]},
                 **{"opset_version": 18, "dynamo": True, "verbose": False, **kwargs},
             )
-        return Path(export_root) / path.relative_to(staging)
+        return export_root / path.relative_to(staging)
