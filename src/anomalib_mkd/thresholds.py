@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from anomalib_mkd.arguments import check_ranges
+
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
@@ -153,7 +155,7 @@ def threshold_from_good(scores: ArrayLike, false_alarms: float = FALSE_ALARMS) -
         >>> round(threshold_from_good([1.0, 2.0, 3.0, 4.0, 5.0], 0.05), 2)
         7.64
     """
-    check_false_alarms(false_alarms)
+    check_ranges(threshold_from_good, {"false_alarms": false_alarms})
     values = np.asarray(scores, dtype=np.float64).ravel()
     if len(values) < LEAST_GOOD:
         msg = f"Expected the scores of at least {LEAST_GOOD} good parts, got {len(values)}. Add good parts."
@@ -197,19 +199,3 @@ def prediction_quantile(share: float, count: int) -> float:
     z, free = NormalDist().inv_cdf(share), count - 1
     t = z + (z**3 + z) / (4 * free) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * free**2)
     return t * math.sqrt(1 + 1 / count)
-
-
-def possible_false_alarms(value: float) -> bool:
-    """Return whether a threshold can have this share of false alarms; NaN and booleans are none."""
-    return not isinstance(value, bool) and 0 < value < 0.5
-
-
-def check_false_alarms(false_alarms: float) -> None:
-    """Reject a share of false alarms that no threshold has.
-
-    Raises:
-        ValueError: If it is not within 0..0.5, both excluded.
-    """
-    if not possible_false_alarms(false_alarms):
-        msg = f"Expected false_alarms > 0 and < 0.5, got {false_alarms}. Set it to the share of good parts to call bad."
-        raise ValueError(msg)

@@ -16,6 +16,7 @@ from anomalib.data import AnomalibDataModule, AnomalibDataset
 from anomalib.data.utils import LabelName, Split, TestSplitMode, ValSplitMode
 from torchvision.transforms.v2 import Transform  # noqa: TC002 (jsonargparse resolves the signature)
 
+from anomalib_mkd.arguments import check_ranges
 from anomalib_mkd.check import check_folder, find_layout
 
 if TYPE_CHECKING:
@@ -103,6 +104,7 @@ class Parts(AnomalibDataModule):
         val_split_ratio: float = 0.2,
         seed: int | None = 0,
     ) -> None:
+        check_ranges(Parts, locals())
         super().__init__(
             train_batch_size=train_batch_size,
             eval_batch_size=eval_batch_size,

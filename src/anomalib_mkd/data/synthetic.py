@@ -25,6 +25,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm  # type: ignore[import-untyped]
 
+from anomalib_mkd.arguments import check_ranges
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -451,12 +453,7 @@ class Recipe:
         if self.layout not in get_args(Layout):
             msg = f"Expected layout to be {' or '.join(get_args(Layout))}, got {self.layout!r}. Choose one of them."
             raise ValueError(msg)
-        least_values = {"seed": 0, "picture_size": 64, "train_images": 2, "test_good": 1, "per_defect": 1}
-        for name, least in least_values.items():
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < least:
-                msg = f"Expected {name} to be an integer from {least}, got {value!r}. Set it to {least} or more."
-                raise ValueError(msg)
+        check_ranges(Recipe, vars(self))
 
     @property
     def defects(self) -> tuple[str, ...]:

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import openvino
 
+from anomalib_mkd.arguments import check_ranges
 from anomalib_mkd.thresholds import FALSE_ALARMS, Fitted, Scale, scale_from_good
 
 if TYPE_CHECKING:
@@ -235,6 +236,7 @@ class Metadata:
         Raises:
             ValueError: If a value is out of range, two exclude each other, or the model has no region to give.
         """
+        check_ranges(Metadata.adjusted, locals())
         changes: dict[str, Any] = {}
         if threshold is not None and (false_alarms is not None or good_scores is not None):
             msg = "Expected one rule for the threshold, got threshold and false_alarms. Set one of them."
@@ -243,14 +245,8 @@ class Metadata:
             self._check_region(fitted=good_scores is not None)
             changes["region"] = region
         if smallest_area is not None:
-            if isinstance(smallest_area, bool) or not isinstance(smallest_area, int) or smallest_area < 0:
-                msg = f"Expected smallest_area >= 0 as a whole number, got {smallest_area!r}. Set it in pixels."
-                raise ValueError(msg)
             changes["smallest_area"] = smallest_area
         if threshold is not None:
-            if not 0 < threshold < 1:
-                msg = f"Expected threshold > 0 and < 1, got {threshold}. Set it to a score of this model."
-                raise ValueError(msg)
             raw = self.image.threshold + float(self.image.raw(threshold) - self.image.raw(self.label_above))
             changes |= {"image": Scale(raw, self.image.scale), "false_alarms": None}
         if good_scores is not None:

@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from anomalib_mkd.arguments import check_ranges
 from anomalib_mkd.depth.reading import FloatArray, find_valid
 
 BoolArray: TypeAlias = NDArray[np.bool_]
@@ -99,7 +100,9 @@ def prepare_depth(
         >>> bool(prepared.plane_accepted), round(float(prepared.height[30, 30]), 3), float(prepared.height[5, 5])
         (True, 0.05, 0.0)
     """
-    scan = _checked(points, plane, inlier_distance, removal_distance, fill_iterations)
+    check_ranges(prepare_depth, locals())
+    check_plane(plane)
+    scan = _checked(points)
     valid = find_valid(scan)
     if not valid.any():
         warnings.warn(
@@ -125,31 +128,22 @@ def prepare_depth(
     return DepthMap(height.astype(np.float32), foreground, valid, plane_accepted=fit is not None)
 
 
-def _checked(
-    points: ArrayLike, plane: str, inlier_distance: float, removal_distance: float, fill_iterations: int
-) -> Points:
+def _checked(points: ArrayLike) -> Points:
     scan = np.asarray(points, np.float64)
     if scan.ndim not in {2, 3} or (scan.ndim == 3 and scan.shape[-1] != 3) or not scan.size:
         msg = f"Expected depth (H, W) or points (H, W, 3), got the shape {scan.shape}. Pass one frame, channels last."
         raise ValueError(msg)
-    check_preparation(plane, inlier_distance, removal_distance, fill_iterations)
     return scan
 
 
-def check_preparation(plane: str, inlier_distance: float, removal_distance: float, fill_iterations: int) -> None:
-    """Reject arguments of :func:`prepare_depth` that are out of range.
+def check_plane(plane: str) -> None:
+    """Reject a word that names no way to find the plane.
 
     Raises:
-        ValueError: If one is; the message names it.
+        ValueError: If it does not.
     """
     if plane not in get_args(Plane):
         msg = f"Expected plane to be {' or '.join(get_args(Plane))}, got {plane!r}. Choose one of them."
-        raise ValueError(msg)
-    if not (inlier_distance > 0 and removal_distance >= 0 and fill_iterations >= 0):
-        msg = (
-            "Expected inlier_distance > 0, removal_distance >= 0 and fill_iterations >= 0, got "
-            f"{inlier_distance}, {removal_distance} and {fill_iterations}. Set distances in the unit of the scans."
-        )
         raise ValueError(msg)
 
 

@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from anomalib_mkd.arguments import check_ranges
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -45,7 +47,7 @@ READERS: dict[str, Callable[[Path], NDArray[Any]]] = {
 }
 
 
-def read_depth(path: Path | str, scale: Scale = None) -> FloatArray:
+def read_depth(path: Path | str, scale: float | tuple[float, float] | None = None) -> FloatArray:
     """Read a depth map ``(H, W)`` or an organised point cloud x, y, z ``(H, W, 3)`` from TIFF, PNG or NumPy.
 
     A point is missing if a channel is NaN or infinite, or z is 0 (as in MVTec 3D-AD); all its channels are then NaN.
@@ -59,6 +61,7 @@ def read_depth(path: Path | str, scale: Scale = None) -> FloatArray:
     Raises:
         ValueError: If the file cannot be read, has another shape or 8 bits, or if the scale is missing or does not fit.
     """
+    check_ranges(read_depth, {"scale": None if isinstance(scale, tuple) else scale})
     path = Path(path)
     values = _load(path)
     if values.ndim == 3 and values.shape[-1] == 1:

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Literal, get_args
 import numpy as np
 from tqdm import tqdm  # type: ignore[import-untyped]
 
-from anomalib_mkd.depth.preparation import DepthMap, Plane, check_preparation, prepare_depth
+from anomalib_mkd.arguments import check_ranges
+from anomalib_mkd.depth.preparation import DepthMap, Plane, check_plane, prepare_depth
 from anomalib_mkd.depth.reading import FloatArray, eyecandies_range, read_depth, unproject
 from anomalib_mkd.files import whole
 
@@ -61,14 +62,11 @@ class DepthSource:
         if self.serve not in get_args(Serve):
             msg = f"Expected depth to be {' or '.join(get_args(Serve))}, got {self.serve!r}. Choose one of them."
             raise ValueError(msg)
-        for name, value in (("depth_scale", self.scale), ("focal_length", self.focal_length)):
-            if value not in {None, "eyecandies"} and not (isinstance(value, float | int) and value > 0):
-                msg = f"Expected {name} > 0, got {value!r}. Set it to one number, or leave it out."
-                raise ValueError(msg)
+        check_ranges(DepthSource, vars(self))
         if self.serve == "points" and self.cache_dir is not None:
             msg = "Expected no cache_dir with depth='points', got one. Remove cache_dir: points are not prepared."
             raise ValueError(msg)
-        check_preparation(self.plane, self.inlier_distance, self.removal_distance, self.fill_iterations)
+        check_plane(self.plane)
 
     def __call__(self, path: Path | str) -> FloatArray:
         """Read a scan and return its heights or points."""

@@ -128,7 +128,7 @@ def test_a_faster_process_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     ("wrong", "message"),
     [
         ({"category": "carpet"}, "fabric or metal or washer, got 'carpet'"),
-        ({"picture_size": 32}, "picture_size to be an integer from 64, got 32"),
+        ({"picture_size": 32}, "Expected picture_size >= 64 as a whole number, got 32"),
         ({"train_images": 0}, "train_images"),
         ({"test_good": 0}, "test_good"),
         ({"per_defect": 1.5}, "per_defect"),

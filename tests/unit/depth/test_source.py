@@ -136,8 +136,8 @@ def test_a_folder_that_cannot_be_written_is_reported(path: Path, tmp_path: Path)
     ("arguments", "message"),
     [
         ({"serve": "normals"}, "Expected depth to be height or points, got 'normals'"),
-        ({"scale": 0}, "Expected depth_scale > 0, got 0"),
-        ({"scale": "mm"}, "Expected depth_scale > 0, got 'mm'"),
+        ({"scale": 0}, "Expected scale > 0 and finite or None or 'eyecandies', got 0"),
+        ({"scale": "mm"}, "Expected scale > 0 .*, got 'mm'"),
         ({"focal_length": -1}, "Expected focal_length > 0"),
         ({"plane": "table"}, "Expected plane to be"),
         ({"serve": "points", "cache_dir": Path("cache")}, "Expected no cache_dir with depth='points'"),

@@ -17,6 +17,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch.utils.data import DataLoader, SequentialSampler, WeightedRandomSampler
 from torchvision.transforms.v2 import Transform  # noqa: TC002
 
+from anomalib_mkd.arguments import check_ranges
 from anomalib_mkd.data.categories.datamodules import build_datamodules, name_datamodules
 from anomalib_mkd.data.categories.joined import CategoryBatchSampler, JoinedDataset
 from anomalib_mkd.data.categories.post_processor import SoftCategoryPostProcessor, by_category
@@ -103,6 +104,7 @@ class MultiCategory(AnomalibDataModule):
         balanced: bool = False,
         thresholds: Literal["global", "category"] | None = None,
     ) -> None:
+        check_ranges(MultiCategory, locals())
         super().__init__(train_batch_size, eval_batch_size, num_workers)
         if thresholds not in {"global", "category", None}:
             msg = f"Expected thresholds='global' or 'category', got {thresholds!r}. Choose one of them."

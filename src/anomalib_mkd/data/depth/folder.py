@@ -12,6 +12,7 @@ from anomalib.data import AnomalibDataModule
 from anomalib.data.utils import Split, TestSplitMode, ValSplitMode
 from torchvision.transforms.v2 import Transform  # noqa: TC002 (jsonargparse resolves the signature)
 
+from anomalib_mkd.arguments import check_ranges
 from anomalib_mkd.data.depth.dataset import DepthDataset
 from anomalib_mkd.data.depth.layouts import DepthLayout, list_samples
 from anomalib_mkd.depth.preparation import Plane  # noqa: TC001 (jsonargparse resolves the signature)
@@ -93,6 +94,7 @@ class DepthFolder(AnomalibDataModule):
         test_augmentations: Transform | None = None,
         augmentations: Transform | None = None,
     ) -> None:
+        check_ranges(DepthFolder, locals())
         given = (train_augmentations, val_augmentations, test_augmentations, augmentations)
         if any(each is not None for each in given):
             msg = (

@@ -92,7 +92,7 @@ class Dcam(DistillationMixin, AnomalibModule):
     ) -> None:
         super().__init__(suited_pre_processor(pre_processor, backbone, weights), post_processor, evaluator, visualizer)
         check_choices(Dcam.__init__, self.hparams)
-        check_ranges(self.hparams)
+        check_ranges(Dcam, self.hparams)
         self.model = DcamModel(
             Teacher(backbone, layers, pre_trained=pre_trained, weights=weights),
             student_width=student_width,

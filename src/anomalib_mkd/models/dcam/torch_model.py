@@ -44,11 +44,8 @@ class DcamModel(LevelwiseTeacherStudent):
         score_share: float,
     ) -> None:
         weights = (cosine_weight, kl_weight, raw_weight)
-        if not (all(weight >= 0 for weight in weights) and any(weights)):
-            msg = (
-                f"Expected cosine_weight, kl_weight and raw_weight >= 0, not all 0, got {weights}. "
-                "Set the weights within this range."
-            )
+        if not any(weights):
+            msg = "Expected cosine_weight, kl_weight or raw_weight > 0, got 0 for all. Set one above 0."
             raise ValueError(msg)
         if attention == "none":  # attended and raw features are then the same: one term for both
             cosine_weight, raw_weight = cosine_weight + raw_weight, 0.0

@@ -89,7 +89,7 @@ class MixedDistillation(DistillationMixin, AnomalibModule):
     ) -> None:
         super().__init__(suited_pre_processor(pre_processor, backbone, weights), post_processor, evaluator, visualizer)
         check_choices(MixedDistillation.__init__, self.hparams)
-        check_ranges(self.hparams)
+        check_ranges(MixedDistillation, self.hparams)
         self.model = MixedDistillationModel(
             Teacher(backbone, layers, pre_trained=pre_trained, weights=weights),
             student_width=student_width,

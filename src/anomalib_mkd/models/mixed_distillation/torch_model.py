@@ -41,11 +41,10 @@ class MixedDistillationModel(LevelwiseTeacherStudent):
     ) -> None:
         weights = {"skip": skip_weight, "symmetric": symmetric_weight}
         shallow, deep = teacher.layers[0], teacher.layers[-1]
-        if not all(weight >= 0 for weight in weights.values()) or (shallow == deep and any(weights.values())):
+        if shallow == deep and any(weights.values()):
             msg = (
-                f"Expected skip_weight and symmetric_weight >= 0, and 0 with a single layer, got {skip_weight} and "
-                f"{symmetric_weight} with {list(teacher.layers)}. Set both weights to 0 or more, and choose two layers "
-                "or more for a weight above 0."
+                f"Expected skip_weight and symmetric_weight to be 0 with a single layer, got {skip_weight} and "
+                f"{symmetric_weight} with {list(teacher.layers)}. Set both to 0, or choose two layers or more."
             )
             raise ValueError(msg)
         student = Student(teacher, student_width)  # before the paths: a seed then gives the same student without them

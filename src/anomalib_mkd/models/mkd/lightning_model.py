@@ -111,7 +111,6 @@ class Mkd(DistillationMixin, AnomalibModule):
         evaluator: Evaluator | bool = True,
         visualizer: Visualizer | bool = True,
     ) -> None:
-        _check_weights(direction_weight, value_weight)
         paper_input = is_chain(resolve_backbone(backbone, weights))
         super().__init__(
             pre_processor=self.configure_pre_processor(imagenet=not paper_input)
@@ -122,7 +121,8 @@ class Mkd(DistillationMixin, AnomalibModule):
             visualizer=visualizer,
         )
         check_choices(Mkd.__init__, self.hparams)
-        check_ranges(self.hparams)
+        check_ranges(Mkd, self.hparams)
+        _check_weights(direction_weight, value_weight)
         self.model = MkdModel(
             Teacher(backbone, layers, pre_trained=pre_trained, weights=weights),
             score_layers=score_layers,
@@ -227,8 +227,7 @@ class Mkd(DistillationMixin, AnomalibModule):
 
 
 def _check_weights(direction_weight: float, value_weight: float | str) -> None:
-    given = (direction_weight, direction_weight if value_weight == "auto" else value_weight)
-    if not (all(isinstance(weight, (int, float)) and weight >= 0 for weight in given) and any(given)):
+    if not direction_weight and value_weight in {0, "auto"}:
         msg = (
             "Expected direction_weight and value_weight >= 0, not both 0, or value_weight='auto' with a "
             f"direction_weight > 0, got {direction_weight!r} and {value_weight!r}. Set one above 0, neither below 0."

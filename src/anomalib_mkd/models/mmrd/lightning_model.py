@@ -106,7 +106,7 @@ class Mmrd(PairedExport, DistillationMixin, AnomalibModule):
             pre_processor = DepthPreProcessor(default_transform(), aux)
         super().__init__(pre_processor, post_processor, evaluator, visualizer)
         check_choices(Mmrd.__init__, self.hparams)
-        check_ranges(self.hparams)
+        check_ranges(Mmrd, self.hparams)
         check_pre_processor(self.pre_processor, branches, aux)
         self.model = MmrdModel(
             Teacher(backbone, pre_trained=pre_trained, weights=weights),

@@ -32,7 +32,7 @@ def build(**arguments: Any) -> Mmrd:
         ({"target_fusion": "max"}, "Expected target_fusion to be 'concat' or 'modulation' or 'mean', got 'max'"),
         ({"modality_fusion": "sum"}, "Expected modality_fusion to be 'zmax' or 'rss', got 'sum'"),
         ({"loss": "flat+flat"}, "Expected loss to be"),
-        ({"num_prototypes": 0}, "Expected num_prototypes >= 1, got 0"),
+        ({"num_prototypes": 0}, "Expected num_prototypes >= 1 as a whole number, got 0"),
         ({"pre_processor": PreProcessor(default_transform())}, "Expected a DepthPreProcessor for branches='mmrd'"),
         (
             {"aux": "normals", "pre_processor": DepthPreProcessor(default_transform())},
