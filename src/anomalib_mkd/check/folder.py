@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 ENOUGH_GOOD = 20  # with fewer, the threshold hangs on three images
 LARGE = 1024  # four times the side that models see by default
 MODEL_SIDE = 256
+TURNED = range(2, 9)  # EXIF's orientations but upright
 
 #: Roles of images, and what for.
 IMAGES: dict[Role, str] = {
@@ -164,7 +165,7 @@ def _files(check: Check) -> Iterator[Finding]:
         )
     deep = [_named(check, each.path, each.depth) for each in _images(check) if each.depth]
     if deep:
-        remedy = "anomalib clips values at 255; save 8 bits per channel."
+        remedy = "Save 8 bits per channel, all scaled alike: values above 255 would be clipped."
         yield Finding("problem", f"{count(deep, 'image')} of more than 8 bits", remedy, (*deep,))
     hidden = [_named(check, path) for group in layout.groups for path in group.hidden if not _is_clutter(path)]
     if hidden and layout.kind == "folders":
@@ -181,9 +182,14 @@ def _files(check: Check) -> Iterator[Finding]:
         yield Finding(
             "note", f"{count(others, 'file')} ignored, as the names are not those of images.", files=(*others,)
         )
-    turned = [_named(check, each.path) for each in _images(check) if each.turn != 1]
-    if turned and len({each.turn for each in _images(check)}) > 1:
-        remedy = "anomalib ignores that and sees the part lying; save it upright."
+    turned = [_named(check, each.path) for each in _images(check) if each.turn in TURNED]
+    if turned and layout.kind == "parts":
+        yield Finding("note", f"{count(turned, 'image')} turned by EXIF data, and read upright.", files=(*turned,))
+    elif turned and layout.kind == "depth":
+        remedy = "Save it upright: nothing says whether its depth is turned as well."
+        yield Finding("problem", f"{count(turned, 'image')} turned by EXIF data", remedy, (*turned,))
+    elif turned:
+        remedy = "anomalib's Folder ignores that and sees the part lying; save it upright."
         yield Finding("warning", f"{count(turned, 'image')} turned by EXIF data alone", remedy, (*turned,))
 
 
@@ -251,11 +257,21 @@ def _masks(check: Check, *, decode: bool) -> Iterator[Finding]:
         yield Finding(level, f"{count(several, 'image')} with several masks", remedy, (*several,))
     if unused:
         yield Finding("warning", f"{count(unused, 'mask')} without an image", remedy, (*unused,))
+    couples = [(facts[path], facts[mask]) for path, masks in pairs.items() for mask in masks]
+    couples = [(image, mask) for image, mask in couples if not image.fault and not mask.fault]
+    unequal = [(image, mask) for image, mask in couples if mask.size != image.size]
+    upright = {True: " once upright", False: ""}
+    sizes = [
+        _named(check, mask.path, f"{_pixels(mask)}, its image {_pixels(image)}{upright[image.turn in TURNED]}")
+        for image, mask in unequal
+    ]
+    if sizes:
+        remedy = "Draw it on the picture as viewers show it."
+        yield Finding(level, f"{count(sizes, 'mask')} of another size than the image", remedy, (*sizes,))
     odd = []
-    for path, masks in pairs.items() if decode else ():
-        for mask in masks if not facts[path].fault else ():
-            fault = None if facts[mask].fault else mask_fault(mask, facts[path])
-            odd += [_named(check, mask, fault)] if fault else []
+    for image, mask in couples if decode else ():
+        fault = mask_fault(mask.path) if mask.size == image.size else None
+        odd += [_named(check, mask.path, fault)] if fault else []
     if odd:
         remedy = "Draw defects in white on black in the size of the image, as PNG."
         yield Finding("warning", f"{count(odd, 'odd mask')}", remedy, (*odd,))
@@ -287,6 +303,10 @@ def _copies(check: Check) -> Iterator[Finding]:
 def _images(check: Check) -> list[Facts]:
     """Facts of all images but masks."""
     return [check.facts[path] for path in check.layout.images(*IMAGES)]
+
+
+def _pixels(facts: Facts) -> str:
+    return f"{facts.size[0]} x {facts.size[1]}"
 
 
 def _is_grey(facts: Facts) -> bool:

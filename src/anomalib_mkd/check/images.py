@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from anomalib_mkd.pictures import EIGHT_BITS, EXIF_ORIENTATION, MASK_VALUES, upright_size
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
@@ -22,10 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SIDE = 32  # of a fingerprint
-#: Modes whose values anomalib clips to 8 bits, so that most images become white.
 DEEP_MODES = {"I;16": "16 bits", "I;16L": "16 bits", "I;16B": "16 bits", "I": "32 bits", "F": "floating point"}
-MASK_VALUES = 16  # more are soft edges or the noise of JPEG, fewer may be numbers of defects
-EXIF_ORIENTATION = 0x0112
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,7 @@ class Facts:
         path: The file.
         fault: Why it cannot be read; None if it can.
         format: Its format by content, such as ``"PNG"``.
-        size: Width and height in pixels.
+        size: Width and height in pixels, once upright.
         mode: Pillow's name of its channels, such as ``"RGB"``.
         turn: EXIF's orientation, 1 for upright.
         fingerprint: The image in grey, ``SIDE * SIDE`` bytes; None if it was not decoded.
@@ -52,8 +51,8 @@ class Facts:
 
     @property
     def depth(self) -> str | None:
-        """Its bits per channel where there are more than 8, in words."""
-        return DEEP_MODES.get(self.mode)
+        """Its bits per channel where there are not 8, in words."""
+        return None if self.fault or self.mode in EIGHT_BITS else DEEP_MODES.get(self.mode, f"mode {self.mode}")
 
 
 def read_facts(path: Path, *, decode: bool = True) -> Facts:
@@ -69,7 +68,7 @@ def read_facts(path: Path, *, decode: bool = True) -> Facts:
         if path.stat().st_size == 0:
             return Facts(path, "empty")
         with Image.open(path) as image:
-            kind, size, mode = image.format or "", image.size, image.mode
+            kind, size, mode = image.format or "", upright_size(image), image.mode
             turn = image.getexif().get(EXIF_ORIENTATION, 1)
             fingerprint = None
             if decode:
@@ -89,22 +88,20 @@ def read_all(paths: Sequence[Path], *, decode: bool = True) -> Iterator[Facts]:
         yield from pool.map(lambda path: read_facts(path, decode=decode), paths)
 
 
-def mask_fault(mask: Path, image: Facts) -> str | None:
+def mask_fault(mask: Path) -> str | None:
     """Return what is odd about a readable mask; None if nothing is.
 
-    anomalib takes every pixel above 0 as defective, and stretches a mask to its image's size.
+    Of one with soft edges, anomalib takes every pixel above 0 as defective, :class:`anomalib_mkd.data.Parts` half.
     """
     with Image.open(mask) as picture:
-        size, counts = picture.size, np.asarray(picture.convert("L").histogram())
+        counts = np.asarray(picture.convert("L").histogram())
     values = np.flatnonzero(counts)
-    if size != image.size:
-        return f"{size[0]} x {size[1]} pixels, its image {image.size[0]} x {image.size[1]}"
     if not values.any():
         return "marks nothing"
     if values[0] > 0:
         return "marks the whole image"
     if len(values) > MASK_VALUES:
-        return f"{len(values)} grey values, and every pixel above 0 counts as defective"
+        return f"{len(values)} grey values, of which those above half of the highest count as defective"
     return None
 
 

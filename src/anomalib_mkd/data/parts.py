@@ -11,13 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd  # type: ignore[import-untyped]
+import torch
 from anomalib import TaskType
-from anomalib.data import AnomalibDataModule, AnomalibDataset
+from anomalib.data import AnomalibDataModule, ImageItem
 from anomalib.data.utils import LabelName, Split, TestSplitMode, ValSplitMode
 from torchvision.transforms.v2 import Transform  # noqa: TC002 (jsonargparse resolves the signature)
 
 from anomalib_mkd.arguments import check_ranges
 from anomalib_mkd.check import check_folder, find_layout
+from anomalib_mkd.data.reading import UprightDataset, image_of, mask_of
 
 if TYPE_CHECKING:
     from anomalib.data import DatasetItem
@@ -27,8 +29,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-class PartsDataset(AnomalibDataset):
-    """Images and masks of one split.
+class PartsDataset(UprightDataset):
+    """Images, upright, and masks of one split.
 
     Args:
         samples: anomalib's columns ``image_path``, ``label_index``, ``mask_path`` and ``split``, and its attribute
@@ -36,7 +38,7 @@ class PartsDataset(AnomalibDataset):
         augmentations: Augmentations of the images and their masks.
 
     Raises:
-        ValueError: If a file cannot be read; the error names it.
+        ValueError: If a file cannot be read, has more than 8 bits, or is a mask of another size; the error names it.
     """
 
     def __init__(self, samples: pd.DataFrame, augmentations: Transform | None = None) -> None:
@@ -45,22 +47,27 @@ class PartsDataset(AnomalibDataset):
 
     def __getitem__(self, index: int) -> DatasetItem[Any]:
         """Read an image with its label and mask."""
-        try:
-            return super().__getitem__(index)
-        except (OSError, SyntaxError) as error:  # what Pillow raises on damaged files, without their name
-            row = self.samples.iloc[index]
-            files = f"'{row.image_path}'" + (f" or its mask '{row.mask_path}'" if row.mask_path else "")
-            msg = f"Expected readable images, got {files} ({error}). Replace or remove it."
-            raise ValueError(msg) from error
+        row = self.samples.iloc[index]
+        image = image_of(row.image_path)
+        mask = mask_of(row, image.shape[-2:]) if self.task == TaskType.SEGMENTATION else None
+        if self.augmentations is not None:
+            image, mask = self.augmentations(image, mask)
+        return ImageItem(
+            image=image,
+            gt_mask=mask,
+            gt_label=torch.tensor(row.label_index),
+            image_path=row.image_path,
+            mask_path=row.mask_path,
+        )
 
 
 class Parts(AnomalibDataModule):
     """One folder of parts in MVTec AD's layout: ``train/good``, ``test/good``, ``test/<defect>``, ``ground_truth/...``.
 
     Images may have any format that torchvision lists (JPEG, PNG, BMP, PPM, PGM, TIFF, WebP). A mask has the name of its
-    image, with or without ``_mask``, may have another format, and lies in ``ground_truth/<defect>``. Only
-    ``train/good`` is required. Without ``ground_truth`` there are no masks; without ``test/good``,
-    ``test_split_ratio`` of the training images are held out for the test.
+    image, with or without ``_mask``, may have another format, and lies in ``ground_truth/<defect>``. Photos that EXIF
+    data turns are read upright. Only ``train/good`` is required. Without ``ground_truth`` there are no masks; without
+    ``test/good``, ``test_split_ratio`` of the training images are held out for the test.
 
     Args:
         root: The folder, or the folder of all categories.
@@ -146,14 +153,14 @@ class Parts(AnomalibDataModule):
 
 def _samples(layout: Layout, split: Split) -> pd.DataFrame:
     """List the images of a split in anomalib's columns."""
-    mask_of = layout.mask_of
+    masks = layout.mask_of
     rows = [
-        (str(path), label, str(mask_of[path][0]) if path in mask_of else "", split.value)
+        (str(path), label, str(masks[path][0]) if path in masks else "", split.value)
         for role, label in (("train", LabelName.NORMAL), ("test", LabelName.NORMAL), ("bad", LabelName.ABNORMAL))
         if (role == "train") is (split == Split.TRAIN)
         for path in layout.images(role)  # type: ignore[arg-type]
     ]
     samples = pd.DataFrame(rows, columns=["image_path", "label_index", "mask_path", "split"])
     samples["label_index"] = samples["label_index"].astype("Int64")
-    samples.attrs["task"] = (TaskType.SEGMENTATION if mask_of else TaskType.CLASSIFICATION).value
+    samples.attrs["task"] = (TaskType.SEGMENTATION if masks else TaskType.CLASSIFICATION).value
     return samples

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
 from anomalib_mkd.depth.aspect import check_aspect
+from anomalib_mkd.pictures import as_rgb, read_picture, refuse_turned
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,37 +22,14 @@ FloatArray: TypeAlias = NDArray[np.float32]
 Picture: TypeAlias = "str | Path | NDArray[Any] | Image.Image"
 """A file, an array or a PIL image."""
 
-EIGHT_BITS = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"}
-"""Pillow's modes that become RGB without loss of range; anomalib clips the others, of 16 bits or floats, at 255."""
-
 
 def is_many(pictures: object) -> bool:
     """Return whether something is several pictures: a list, a tuple, or an array of four axes."""
     return isinstance(pictures, list | tuple) or (not isinstance(pictures, str | Path) and np.ndim(pictures) == 4)  # type: ignore[arg-type]
 
 
-def read_picture(path: Path | str) -> NDArray[np.uint8]:
-    """Read a file as RGB ``(H, W, 3)``, upright where its EXIF data says that it lies.
-
-    Args:
-        path: Any format that Pillow reads, with 8 bits per channel.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it cannot be read, or has more bits.
-    """
-    try:
-        with Image.open(path) as opened:
-            return _as_rgb(opened, path)
-    except FileNotFoundError:
-        raise
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:  # what Pillow's readers raise
-        msg = f"Expected a readable picture in {path}, got {type(error).__name__}: {error}. Save it again."
-        raise ValueError(msg) from error
-
-
 def read_region(path: Path | str) -> NDArray[np.bool_]:
-    """Read a mask ``(H, W)``: the pixels of a picture that are not black; errors as for :func:`read_picture`."""
+    """Read a mask ``(H, W)``: the pixels of a picture that are not black; errors as for pictures."""
     return np.asarray(read_picture(path).max(axis=-1) > 0)
 
 
@@ -68,7 +46,7 @@ def photo(picture: Picture) -> FloatArray:
     if isinstance(picture, str | Path):
         array: NDArray[Any] = read_picture(picture)
     elif isinstance(picture, Image.Image):
-        array = _as_rgb(picture, "the picture")
+        array = as_rgb(picture, "the picture")
     else:
         array = np.asarray(picture)
     if array.ndim == 4 and len(array) == 1:
@@ -108,6 +86,8 @@ def photo_with_depth(
             f"Expected a photo and its depth, got no {'image' if image is None else 'depth'}. Pass both on every call."
         )
         raise TypeError(msg)
+    if isinstance(image, str | Path):
+        refuse_turned(image)
     pair = photo(image), depth_map(depth, source)
     check_aspect(pair[0].shape[2:], pair[1].shape[2:])
     return pair
@@ -137,7 +117,8 @@ def depth_map(depth: Any, source: Callable[[Path], NDArray[Any]] | None = None) 
         msg = f"Expected depth as floats in the unit of training, got {array.dtype}. Multiply it by the unit per step."
         raise ValueError(msg)
     if not np.isfinite(array).any():
-        msg = "Expected a depth map with measured points, got none that is finite. Scan the part again."
+        where = f" in {depth}" if isinstance(depth, str | Path) else ""
+        msg = f"Expected a depth map with measured points{where}, got none that is finite. Scan the part again."
         raise ValueError(msg)
     return np.ascontiguousarray(array[None], np.float32)
 
@@ -146,13 +127,3 @@ def _read_depth(path: Path) -> NDArray[Any]:
     from anomalib_mkd.depth.reading import read_depth  # noqa: PLC0415  # TIFF and Eyecandies need packages of their own
 
     return read_depth(path)
-
-
-def _as_rgb(image: Image.Image, place: Path | str) -> NDArray[np.uint8]:
-    if image.mode not in EIGHT_BITS:
-        msg = (
-            f"Expected 8 bits per channel in {place}, got Pillow's mode {image.mode!r}. Convert it to 8 bits as for "
-            "training."
-        )
-        raise ValueError(msg)
-    return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import json
 import warnings
+import zlib
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
+from zipfile import BadZipFile
 
 import numpy as np
 from tqdm import tqdm  # type: ignore[import-untyped]
@@ -23,6 +25,8 @@ from anomalib_mkd.files import whole
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from numpy.typing import NDArray
 
 Serve = Literal["height", "points"]
 #: Raised whenever the same scan and arguments yield another map; part of every entry's name.
@@ -85,8 +89,7 @@ class DepthSource:
         entry = self._entry(Path(path))
         if not entry.exists():
             self._store(entry, self._prepare(Path(path)))
-        with np.load(entry) as content:
-            return np.asarray(content["height"], np.float32)[None]
+        return np.asarray(_load(entry)["height"], np.float32)[None]
 
     def fill_cache(self, paths: Sequence[Path | str]) -> None:
         """Prepare all uncached maps, showing progress, and warn if planes were accepted in only some of the scans.
@@ -153,5 +156,18 @@ class DepthSource:
 
 
 def _was_accepted(entry: Path) -> bool:
-    with np.load(entry) as content:
-        return bool(content["plane_accepted"])
+    return bool(_load(entry)["plane_accepted"])
+
+
+def _load(entry: Path) -> dict[str, NDArray[Any]]:
+    """Read a cached map.
+
+    Raises:
+        ValueError: If it is damaged.
+    """
+    try:
+        with entry.open("rb") as file, np.load(file, allow_pickle=False) as content:
+            return {name: content[name] for name in ("height", "plane_accepted")}
+    except (OSError, EOFError, ValueError, KeyError, BadZipFile, zlib.error) as error:
+        msg = f"Expected a prepared depth map in {entry}, got {type(error).__name__}: {error}. Delete that file."
+        raise ValueError(msg) from error

@@ -17,6 +17,7 @@ from anomalib.post_processing import PostProcessor
 from PIL import Image
 
 from anomalib_mkd.files import whole
+from anomalib_mkd.pictures import upright_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -161,10 +162,10 @@ def predictions_of(
 
 
 def _in_file(box: Box, shape: Sequence[int], path: str | Path) -> Box | None:
-    """Scale a box from a map's pixels, of ``shape`` (H, W), to those of its file; ``None`` if there is no such file."""
+    """Scale a box from a map's pixels, of ``shape`` (H, W), to those of its upright file; ``None`` if there is no such file."""
     try:
         with Image.open(path) as picture:  # reads the header only
-            width, height = picture.size
+            width, height = upright_size(picture)
     except OSError:  # pictures that come from elsewhere than files
         return None
     across, down = width / shape[1], height / shape[0]

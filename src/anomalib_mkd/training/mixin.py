@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 from typing_extensions import Self
 
 from anomalib_mkd.data.normal_images import check_enough, normal_batches
+from anomalib_mkd.data.reading import warn_of_pictures
 from anomalib_mkd.export.mixin import DistillationExport
 from anomalib_mkd.post_processor import SoftPostProcessor
 from anomalib_mkd.results.callback import Results
@@ -124,6 +125,7 @@ class DistillationMixin(CheckpointMixin, DistillationExport):
         """
         if self._from_good_parts is not None:
             check_enough(self.trainer)
+        warn_of_pictures(self.trainer.train_dataloader)
         self._cache = TrainingCache(self, self.hparams["cache_gigabytes"])
         self._autocast = student_autocast(self.device, self.hparams["student_precision"])
 
@@ -225,5 +227,9 @@ class DistillationMixin(CheckpointMixin, DistillationExport):
     def on_test_start(self) -> None:
         """Load the teacher, if neither training nor a checkpoint did."""
         self.model.teacher.prepare()
+        warn_of_pictures(self.trainer.test_dataloaders)
 
-    on_predict_start = on_test_start
+    def on_predict_start(self) -> None:
+        """Load the teacher likewise."""
+        self.model.teacher.prepare()
+        warn_of_pictures(self.trainer.predict_dataloaders)

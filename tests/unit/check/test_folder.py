@@ -73,7 +73,7 @@ CASES: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "turned": (
         lambda root: turn(root / "train/good/000.jpg"),
-        "warning: 1 image turned by EXIF data alone (train/good/000.jpg)",
+        "note: 1 image turned by EXIF data, and read upright. (train/good/000.jpg)",
     ),
     "hidden": (
         lambda root: (root / "train/good/._000.jpg").write_bytes(b"Mac OS X"),
@@ -99,9 +99,9 @@ CASES: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda root: save(root / "ground_truth/dent/9_mask.png", grey()),
         "warning: 1 mask without an image (ground_truth/dent/9_mask.png)",
     ),
-    "odd mask": (
+    "mask of another size": (
         lambda root: save(root / "ground_truth/dent/000_mask.png", grey((32, 64))),
-        "warning: 1 odd mask (ground_truth/dent/000_mask.png: 64 x 32 pixels, its image 64 x 64)",
+        "problem: 1 mask of another size than the image (ground_truth/dent/000_mask.png: 64 x 32, its image 64 x 64)",
     ),
     "shape": (
         lambda root: save(root / "train/good/x.png", np.full((64, 128, 3), 100, np.uint8)),
@@ -177,12 +177,24 @@ def test_too_few_good_ones(tmp_path: Path, images: int, level: str | None) -> No
     assert all(f"{images} images of good parts in 'train/good'" in each.text for each in findings)
 
 
-def test_all_turned_alike_are_fine(tmp_path: Path) -> None:
-    """A camera that always lies: training and prediction see the same."""
+def test_turned_photos_in_other_layouts(tmp_path: Path) -> None:
+    """Anomalib's Folder sees them lying, and their depth may be turned or not."""
+    for layout, level in (("good", "warning"), ("train/good/rgb", "problem")):
+        source = draw_category(tmp_path / layout[:1] / "x", train=20) / "train" / "good"
+        shutil.copytree(source, tmp_path / layout[:1] / "parts" / layout)
+        turn(next((tmp_path / layout[:1] / "parts" / layout).glob("*.jpg")))
+        assert [text[:30] for text in texts(tmp_path / layout[:1] / "parts") if "turned" in text] == [
+            f"{level}: 1 image turned by EXIF"[:30]
+        ]
+
+
+def test_a_mask_of_the_photo_as_stored_is_refused(tmp_path: Path) -> None:
     parts = draw_category(tmp_path / "parts", train=20)
-    for path in parts.rglob("*.jpg"):
-        turn(path)
-    assert texts(parts) == []
+    save(parts / "test/dent/000.jpg", np.full((32, 64, 3), 99, np.uint8))
+    save(parts / "ground_truth/dent/000_mask.png", grey((32, 64)))
+    turn(parts / "test/dent/000.jpg")
+    found = "ground_truth/dent/000_mask.png: 64 x 32, its image 32 x 64 once upright"
+    assert f"problem: 1 mask of another size than the image ({found})" in texts(parts, decode=False)
 
 
 def test_masks_elsewhere_are_no_problem(tmp_path: Path) -> None:

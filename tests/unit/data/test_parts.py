@@ -5,15 +5,20 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from anomalib.data import Folder, PredictDataset
 from PIL import Image
+from torch.utils.data import DataLoader
 
-from anomalib_mkd.data import Parts
+from anomalib_mkd.data import MultiCategory, Parts
+from anomalib_mkd.data.reading import warn_of_pictures
+from anomalib_mkd.deploy.pictures import photo as deployed
 from tests.category_folders import draw_category
 
 
@@ -142,13 +147,12 @@ def test_hidden_files_are_no_images(tmp_path: Path) -> None:
     assert len(datamodule.test_data) == 4
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # anomalib leaves the file open
 def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     folder = draw_category(tmp_path / "part")
     whole = (folder / "test/good/000.jpg").read_bytes()
     (folder / "test/good/000.jpg").write_bytes(whole[:-200])  # its header is whole
     datamodule = ready(tmp_path)
-    with pytest.raises(ValueError, match=r"^Expected readable images, got '.*test/good/000.jpg' \(.*\)\. Replace"):
+    with pytest.raises(ValueError, match=r"^Expected a readable picture in .*test/good/000.jpg, got OSError.*\. Save"):
         list(datamodule.test_dataloader())
     (folder / "test/good/001.jpg").unlink()
     (folder / "test/good/001.jpg").symlink_to(tmp_path / "gone.jpg")
@@ -170,3 +174,83 @@ def test_warnings_come_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) ->
     (warning,) = (record.message for record in caplog.records if "images of good parts" in record.message)
     text = "only 5 images of good parts in 'train/good'. Take 20 or more: one in five sets the threshold."
     assert warning == f"{tmp_path / 'part'}: {text}"
+
+
+def photo(path: Path, shape: tuple[int, int], turn: int = 1) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    pixels = np.zeros(shape, np.uint8)
+    pixels[:8] = 255  # the upper rows as stored
+    Image.fromarray(pixels).save(path, exif=exif)
+
+
+def test_turned_photos_are_read_upright_as_in_deployment(tmp_path: Path) -> None:
+    folder = draw_category(tmp_path / "part")
+    photo(folder / "test/dent/000.jpg", (32, 64), turn=6)
+    mask = np.zeros((64, 32), np.uint8)
+    mask[:, -8:] = 255  # the same edge as viewers see it
+    Image.fromarray(mask).save(folder / "ground_truth/dent/000_mask.png")
+    datamodule = ready(tmp_path)
+    data = datamodule.test_data
+    item = data[list(data.samples.image_path).index(str(folder / "test/dent/000.jpg"))]
+    assert item.image.shape == (3, 64, 32)
+    assert (item.image[0].round() == item.gt_mask).all()
+    np.testing.assert_array_equal(item.image[None].numpy(), deployed(folder / "test/dent/000.jpg"))
+
+
+@pytest.mark.parametrize("change", ["size", "turned"])
+def test_a_mask_of_another_size_is_refused(tmp_path: Path, change: str) -> None:
+    folder = draw_category(tmp_path / "part")
+    mask = folder / "ground_truth/dent/000_mask.png"
+    if change == "turned":
+        photo(folder / "test/dent/000.jpg", (32, 64), turn=6)
+    Image.fromarray(np.zeros((32, 64), np.uint8)).save(mask)
+    with pytest.raises(ValueError, match=r"got 1 mask of another size than the image \(ground_truth/dent/000_mask"):
+        ready(tmp_path)
+    draw_category(tmp_path / "other")
+    datamodule = ready(tmp_path, "other")
+    Image.fromarray(np.zeros((32, 60), np.uint8)).save(tmp_path / "other/ground_truth/dent/000_mask.png")
+    with pytest.raises(ValueError, match=r"^Expected a mask of its picture's size, 64 x 64 .* in .*000_mask.png, got"):
+        list(datamodule.test_data)
+
+
+@pytest.mark.parametrize("values", [(0, 1, 2), (0, 1000, 60000), tuple(range(0, 240, 10))])
+def test_masks_with_other_values(tmp_path: Path, values: tuple[int, ...]) -> None:
+    """Numbers of defects, 16 bits, soft edges."""
+    folder = draw_category(tmp_path / "part")
+    kind = np.uint16 if max(values) > 255 else np.uint8
+    rows = np.resize(np.array(values, kind), 64)[:, None].repeat(64, 1)
+    Image.fromarray(rows).save(folder / "ground_truth/dent/000_mask.png")
+    wanted = rows > (values[-1] / 2 if len(values) > 3 else 0)
+    data = ready(tmp_path).test_data
+    item = data[list(data.samples.image_path).index(str(folder / "test/dent/000.jpg"))]
+    np.testing.assert_array_equal(item.gt_mask.numpy(), wanted)
+
+
+@pytest.mark.parametrize("kind", ["16 bits", "turned", "usual"])
+def test_anomalibs_own_reader_is_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture, kind: str) -> None:
+    folder = draw_category(tmp_path / "part")
+    if kind == "16 bits":
+        Image.fromarray(np.full((64, 64), 30000, np.uint16)).save(folder / "train/good/odd.png")
+    elif kind == "turned":
+        photo(folder / "train/good/odd.jpg", (32, 64), turn=6)
+    theirs = Folder("part", normal_dir="train/good", root=folder, num_workers=0)
+    theirs.setup()
+    mixed = MultiCategory(datamodules=[theirs], num_workers=0)
+    mixed.setup()
+    for data in (theirs.train_data, mixed.train_data, PredictDataset(folder / "train/good")):
+        caplog.clear()
+        warn_of_pictures([DataLoader(data)])
+        found = [record.getMessage() for record in caplog.records]
+        assert len(found) == (kind != "usual")
+        assert all(re.match(r"Expected upright pictures .*, got .*odd\.\w+.* and 0 more\.", text) for text in found)
+
+
+def test_own_readers_need_no_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = draw_category(tmp_path / "part", train=20)
+    photo(folder / "train/good/odd.jpg", (32, 64), turn=6)
+    datamodule = MultiCategory(categories=["part"], root=tmp_path, num_workers=0)
+    datamodule.setup()
+    caplog.clear()
+    warn_of_pictures(datamodule.train_dataloader())
+    assert not caplog.records

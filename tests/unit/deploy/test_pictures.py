@@ -13,8 +13,9 @@ import tifffile
 import torch
 from PIL import Image
 
-from anomalib_mkd.deploy.pictures import depth_map, is_many, photo, photo_with_depth, read_picture, read_region
+from anomalib_mkd.deploy.pictures import depth_map, is_many, photo, photo_with_depth, read_region
 from anomalib_mkd.depth import DepthSource
+from anomalib_mkd.pictures import read_picture
 from tests.depth_folders import SIZE, scan
 
 if TYPE_CHECKING:
@@ -65,6 +66,14 @@ def test_a_turned_file_is_read_upright(tmp_path: Path, orientation: int) -> None
         np.testing.assert_array_equal(read_picture(tmp_path / "part.png"), PHOTO)
     else:
         assert read_picture(tmp_path / "part.png").shape == ((20, 30, 3) if orientation < 5 else (30, 20, 3))
+
+
+def test_a_turned_photo_with_depth_is_refused(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    Image.fromarray(PHOTO).save(tmp_path / "part.png", exif=exif)
+    with pytest.raises(ValueError, match=r"^Expected a photo stored upright, .* in .*part.png, got one turned"):
+        photo_with_depth(tmp_path / "part.png", DEPTH)
 
 
 @pytest.mark.parametrize(

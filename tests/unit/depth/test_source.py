@@ -126,6 +126,20 @@ def test_an_interrupted_write_leaves_nothing(path: Path, tmp_path: Path, monkeyp
     assert not list((tmp_path / "cache").iterdir())
 
 
+@pytest.mark.parametrize("kept", [0, 100, 0.5])
+def test_a_damaged_entry_is_named(path: Path, tmp_path: Path, kept: float) -> None:
+    source = DepthSource(cache_dir=tmp_path / "cache", plane="none")
+    source(path)
+    (entry,) = (tmp_path / "cache").iterdir()
+    content = entry.read_bytes()
+    entry.write_bytes(content[: kept if kept != 0.5 else len(content) // 2])
+    for read in (lambda: source(path), lambda: source.fill_cache([path])):
+        with pytest.raises(
+            ValueError, match=rf"^Expected a prepared depth map in {entry}, got \w+.*\. Delete that file"
+        ):
+            read()
+
+
 def test_a_folder_that_cannot_be_written_is_reported(path: Path, tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("a file in its place")
     with pytest.raises(ValueError, match=r"Expected a writable folder as cache_dir, got .*cache.*Choose another"):

@@ -10,16 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from anomalib import TaskType
-from anomalib.data import AnomalibDataset, DepthBatch, DepthItem
-from anomalib.data.utils import LabelName, get_image_filenames, read_image, read_mask
+from anomalib.data import DepthBatch, DepthItem
+from anomalib.data.utils import get_image_filenames
 from torch.nn.functional import interpolate
 from torch.utils.data import Dataset
-from torchvision.tv_tensors import Mask
 
 from anomalib_mkd.data.depth.layouts import files_by_name
+from anomalib_mkd.data.reading import UprightDataset, image_of, mask_of
 from anomalib_mkd.depth.aspect import check_aspect
 from anomalib_mkd.depth.reading import READERS
 from anomalib_mkd.depth.source import DepthSource
+from anomalib_mkd.pictures import refuse_turned
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from torchvision.transforms.v2 import Transform
 
 
-class DepthDataset(AnomalibDataset):
+class DepthDataset(UprightDataset):
     """Rows of image, depth and mask.
 
     We could use nothing of anomalib's ``AnomalibDepthDataset`` but its base class: it reads only TIFF, returns images
@@ -51,14 +52,7 @@ class DepthDataset(AnomalibDataset):
         """Read image ``(3, H, W)`` in 0..1, depth ``(1 or 3, h, w)`` and mask ``(H, W)``."""
         row = self.samples.iloc[index]
         image, depth = read_pair(row.image_path, row.depth_path, self.source)
-        mask = None
-        if self.task == TaskType.SEGMENTATION:
-            normal = row.label_index == LabelName.NORMAL
-            mask = (
-                Mask(torch.zeros(image.shape[-2:], dtype=torch.uint8))
-                if normal
-                else read_mask(row.mask_path, as_tensor=True)
-            )
+        mask = mask_of(row, image.shape[-2:]) if self.task == TaskType.SEGMENTATION else None
         if self.augmentations is not None:
             image, mask = self.augmentations(image, mask)
         return DepthItem(
@@ -126,9 +120,11 @@ def read_pair(image_path: str, depth_path: str, source: DepthSource) -> tuple[Te
     """Read an image in RGB, ``(3, H, W)`` in 0..1, and its depth ``(1 or 3, h, w)``.
 
     Raises:
-        ValueError: If they cannot show the same scene: their aspect ratios differ by more than 2 %.
+        ValueError: If one cannot be read, EXIF data turns the image, or they cannot show the same scene: their aspect
+            ratios differ by more than 2 %.
     """
-    image = torch.as_tensor(read_image(image_path, as_tensor=True))
+    refuse_turned(image_path)
+    image = torch.as_tensor(image_of(image_path))
     depth = torch.from_numpy(source(depth_path))
     check_aspect(image.shape[-2:], depth.shape[-2:], depth_path)
     return image, depth

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import pandas as pd  # type: ignore[import-untyped]
 from anomalib import TaskType
-from anomalib.data.utils import LabelName, Split, read_mask
+from anomalib.data.utils import LabelName, Split
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from anomalib_mkd.depth.reading import READERS
+from anomalib_mkd.pictures import read_picture
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
@@ -166,7 +167,7 @@ def _list_eyecandies(base: Path) -> Iterator[Group]:
         images = files_by_name(home, IMG_EXTENSIONS, rf"(\d+)_image_{EYECANDIES_LIGHT}")
         depths = files_by_name(home, [".png"], r"(\d+)_depth")
         masks = files_by_name(home, [".png"], r"(\d+)_mask") if split == Split.TEST else {}
-        bad = {key: path for key, path in masks.items() if read_mask(path, as_tensor=True).any()}
+        bad = {key: path for key, path in masks.items() if read_picture(path).any()}
         yield Group(split, GOOD, {key: path for key, path in images.items() if key not in bad}, depths)
         yield Group(split, "bad", {key: path for key, path in images.items() if key in bad}, depths, bad)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from matplotlib import colormaps
-from PIL import Image
+from PIL import Image, ImageOps
 
 from anomalib_mkd.results.report.gallery import SIDE
 
@@ -57,7 +57,7 @@ def read(file: str) -> Image.Image | None:
                 spread = np.ptp(values) or 1
                 picture = Image.fromarray(((values - values.min()) / spread * 255).astype(np.uint8))
             else:
-                picture = opened.convert("RGB")
+                picture = ImageOps.exif_transpose(opened).convert("RGB")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):  # what Pillow raises for broken files
         return None
     picture.thumbnail((SIDE, SIDE))

@@ -1,0 +1,92 @@
+# Copyright (C) 2026 The anomalib-mkd authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Images and masks of a data set's rows as tensors, and a warning where anomalib reads pictures in another way."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from anomalib.data import AnomalibDataset
+from anomalib.data.utils import LabelName
+from PIL import Image
+from torchvision.transforms.v2.functional import to_dtype, to_image
+from torchvision.tv_tensors import Mask
+
+from anomalib_mkd.functional import evenly_spaced
+from anomalib_mkd.pictures import EIGHT_BITS, is_turned, read_mask, read_picture
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torch import Tensor
+
+logger = logging.getLogger(__name__)
+
+LOOKED_AT = 32
+"""Pictures of a data set whose headers are read before a run."""
+
+
+class UprightDataset(AnomalibDataset):
+    """A data set whose pictures :func:`image_of` reads."""
+
+
+def image_of(path: str) -> Tensor:
+    """Read an image ``(3, H, W)`` in 0..1; errors as for :func:`anomalib_mkd.pictures.read_picture`."""
+    image: Tensor = to_dtype(to_image(read_picture(path)), torch.float32, scale=True)
+    return image
+
+
+def mask_of(row: Any, size: tuple[int, ...]) -> Mask:
+    """Read the mask ``(H, W)`` of a row, which is empty for a normal image.
+
+    Args:
+        row: With ``label_index`` and ``mask_path``.
+        size: Height and width of its image.
+    """
+    if row.label_index == LabelName.NORMAL:
+        return Mask(torch.zeros(size, dtype=torch.uint8))
+    return Mask(torch.from_numpy(read_mask(row.mask_path, tuple(size)).astype("uint8")))
+
+
+def warn_of_pictures(loaders: Any) -> None:
+    """Warn if anomalib's own reader sees pictures otherwise than viewers and :mod:`anomalib_mkd.deploy` do.
+
+    It clips more than 8 bits at 255, so that they become white, and ignores EXIF data, so that a part lies.
+
+    Args:
+        loaders: A loader, or several; a few headers of each one's pictures are read.
+    """
+    for loader in loaders if isinstance(loaders, list | tuple) else [loaders]:
+        odd = list(_odd(_paths(getattr(loader, "dataset", None))))
+        if odd:
+            logger.warning(
+                "Expected upright pictures of 8 bits per channel, got %s and %d more. anomalib's reader clips values "
+                "at 255 and ignores EXIF data: convert them, or train with the datamodule Parts.",
+                odd[0],
+                len(odd) - 1,
+            )
+
+
+def _paths(dataset: Any) -> list[str]:
+    """List the pictures that anomalib's reader opens."""
+    parts = getattr(dataset, "parts", None)  # of several categories
+    if parts is not None:
+        return [path for part in parts.values() for path in _paths(part)]
+    if hasattr(dataset, "image_filenames"):  # of a prediction
+        return [str(path) for path in dataset.image_filenames]
+    own = not isinstance(dataset, AnomalibDataset) or isinstance(dataset, UprightDataset)
+    return [] if own else [str(path) for path in dataset.samples["image_path"]]
+
+
+def _odd(paths: list[str]) -> Iterator[str]:
+    for index in evenly_spaced(len(paths), LOOKED_AT):
+        with suppress(OSError), Image.open(Path(paths[index])) as image:  # what cannot be read, its reader tells
+            if image.mode not in EIGHT_BITS:
+                yield f"{paths[index]} of Pillow's mode {image.mode!r}"
+            elif is_turned(image):
+                yield f"{paths[index]}, turned by EXIF data"

@@ -1,0 +1,142 @@
+# Copyright (C) 2026 The anomalib-mkd authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""One reader of pictures and masks for training, checks and deployment; NumPy and Pillow only."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image, ImageOps
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+EIGHT_BITS = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"}
+"""Pillow's modes that become RGB without loss of range; anomalib clips the others, of 16 bits or floats, at 255."""
+EXIF_ORIENTATION = 0x0112
+MASK_VALUES = 16
+"""Most grey values of a mask that may be numbers of defects; more are soft edges or the noise of JPEG."""
+
+
+def read_picture(path: Path | str) -> NDArray[np.uint8]:
+    """Read a file as RGB ``(H, W, 3)``, upright where its EXIF data says that it lies.
+
+    Args:
+        path: Any format that Pillow reads, with 8 bits per channel.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it cannot be read, or has more bits.
+    """
+    with _opened(path, "picture") as image:
+        return as_rgb(image, path)
+
+
+def as_rgb(image: Image.Image, place: Path | str) -> NDArray[np.uint8]:
+    """Convert a picture to RGB ``(H, W, 3)``, upright.
+
+    Args:
+        image: The picture.
+        place: Where it is from, for the message.
+
+    Raises:
+        ValueError: If it has more than 8 bits per channel.
+    """
+    if image.mode not in EIGHT_BITS:
+        msg = (
+            f"Expected 8 bits per channel in {place}, got Pillow's mode {image.mode!r}. Convert it to 8 bits as for "
+            "training."
+        )
+        raise ValueError(msg)
+    return np.array(ImageOps.exif_transpose(image).convert("RGB"))  # writable, as torch wants it
+
+
+def read_mask(path: Path | str, picture: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Read which pixels of a picture a mask marks as defective; see :func:`marked`.
+
+    Args:
+        path: Any format that Pillow reads, of any depth.
+        picture: Height and width of the upright picture.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it cannot be read, or is of another size.
+    """
+    with _opened(path, "mask") as image:
+        upright = ImageOps.exif_transpose(image)
+        values = np.asarray(upright.convert("L") if upright.mode in EIGHT_BITS else upright)
+    if values.shape != tuple(picture):
+        (rows, columns), (height, width) = values.shape, picture
+        lying = ", as its photo is stored, which EXIF data turns" if (columns, rows) == (height, width) else ""
+        msg = (
+            f"Expected a mask of its picture's size, {width} x {height} pixels, in {path}, got {columns} x {rows}"
+            f"{lying}. Draw it on the picture as viewers show it."
+        )
+        raise ValueError(msg)
+    return marked(values)
+
+
+def marked(values: NDArray[Any]) -> NDArray[np.bool_]:
+    """Return which pixels of a mask ``(H, W)`` are defective: above 0, or above half of the highest if edges are soft.
+
+    Example:
+        >>> marked(np.array([[0, 1, 2]])).tolist(), int(marked(np.arange(20)[None]).sum())
+        ([[False, True, True]], 10)
+    """
+    soft = len(np.unique(values)) > MASK_VALUES
+    return np.asarray(values > (values.max() / 2 if soft else 0))
+
+
+def is_turned(image: Image.Image) -> bool:
+    """Return whether EXIF data says that an opened picture is not upright as stored."""
+    return image.getexif().get(EXIF_ORIENTATION, 1) in range(2, 9)
+
+
+def refuse_turned(path: Path | str) -> None:
+    """Refuse a photo with depth that EXIF data turns: whether the depth is turned as well, nothing says.
+
+    Raises:
+        ValueError: If it does. What cannot be opened, :func:`read_picture` names.
+    """
+    try:
+        with Image.open(path) as image:
+            turned = is_turned(image)
+    except (OSError, SyntaxError):
+        return
+    if turned:
+        msg = f"Expected a photo stored upright, as its depth is, in {path}, got one turned by EXIF data. Save it anew."
+        raise ValueError(msg)
+
+
+def upright_size(image: Image.Image) -> tuple[int, int]:
+    """Return width and height of an opened picture once it is upright; reads its header only."""
+    width, height = image.size
+    return (height, width) if image.getexif().get(EXIF_ORIENTATION, 1) in range(5, 9) else (width, height)
+
+
+@contextmanager
+def _opened(path: Path | str, what: str) -> Iterator[Image.Image]:
+    """Open and decode a file, which an error names."""
+    try:
+        opened = Image.open(path)
+    except FileNotFoundError:
+        raise
+    except Exception as error:
+        raise _unreadable(path, what, error) from error
+    with opened:
+        try:
+            opened.load()
+        except Exception as error:  # whatever one of Pillow's readers raises on a damaged file
+            raise _unreadable(path, what, error) from error
+        yield opened
+
+
+def _unreadable(path: Path | str, what: str, error: Exception) -> ValueError:
+    reason = f"{type(error).__name__}: {error}"
+    return ValueError(f"Expected a readable {what} in {path}, got {reason}. Save it again, or remove it.")
