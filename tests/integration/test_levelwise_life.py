@@ -42,7 +42,11 @@ if TYPE_CHECKING:
 
 Model: TypeAlias = "type[MixedDistillation | Dcam]"
 
-pytestmark = [pytest.mark.slow, *(pytest.mark.filterwarnings(noise) for noise in NOISE)]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.usefixtures("no_network"),
+    *(pytest.mark.filterwarnings(noise) for noise in NOISE),
+]
 
 MODELS = [MixedDistillation, Dcam]
 STEPS = 60

@@ -38,7 +38,11 @@ if TYPE_CHECKING:
 
     from anomalib_mkd.data import Quickstart
 
-pytestmark = [pytest.mark.slow, *(pytest.mark.filterwarnings(noise) for noise in NOISE)]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.usefixtures("no_network"),
+    *(pytest.mark.filterwarnings(noise) for noise in NOISE),
+]
 
 STEPS = 60
 OFF: dict[str, Any] = {"post_processor": False, "evaluator": False, "visualizer": False}

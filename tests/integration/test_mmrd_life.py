@@ -41,7 +41,11 @@ SMALL = {"pre_trained": False, "num_prototypes": 8}
 
 F32 = {"INFERENCE_PRECISION_HINT": "f32"}
 
-pytestmark = [pytest.mark.slow, *(pytest.mark.filterwarnings(noise) for noise in NOISE)]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.usefixtures("no_network"),
+    *(pytest.mark.filterwarnings(noise) for noise in NOISE),
+]
 
 
 @pytest.fixture(scope="module")

@@ -169,11 +169,12 @@ def test_the_hook_is_small_and_says_what_it_runs() -> None:
     }
 
 
-def test_the_documentation_prints_the_hash_of_the_hook() -> None:
+@pytest.mark.parametrize("name", [*HOOK_FILES, "anomalib_mkd/_register.py"])
+def test_the_documentation_prints_the_hash_of_the_hook(name: str) -> None:
     """A reader can compare what is installed with what was reviewed."""
-    digest = hashlib.sha256(HOOK.read_bytes()).hexdigest()
+    digest = hashlib.sha256((SOURCE / name).read_bytes()).hexdigest()
     page = REPOSITORY / "docs" / "registration_hook.md"
-    assert digest in page.read_text(encoding="utf-8"), f"Expected {page} to name the hook's SHA-256 {digest}."
+    assert f"{digest}  {name}" in page.read_text(encoding="utf-8"), f"Expected {page} to name {digest} for {name}."
 
 
 def test_every_list_of_names_agrees_with_the_table(wheel: Path) -> None:

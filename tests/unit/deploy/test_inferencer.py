@@ -38,6 +38,9 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_export(tmp_path_factory.mktemp("pairs"), inputs=METADATA.inputs | {"depth": Input(1)})
 
 
+pytestmark = pytest.mark.usefixtures("no_network")
+
+
 def test_neither_torch_nor_anomalib_is_imported() -> None:
     code = """
 import sys
