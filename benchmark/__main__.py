@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import jsonargparse
 
-from benchmark.rows import CHOOSING, DATA, JUDGING, ROOT
+from benchmark.rows import CHECKED, CHOOSING, DATA, JUDGING, ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -314,6 +314,23 @@ def deployment(setup: Setup, exports: list[Path], rounds: int = 50, side: int = 
     )
 
 
+def battery(setup: Setup, models: list[str] = list(CHECKED)) -> None:  # noqa: B006
+    """Put models to the checks of benchmark/battery.py, and append a row per check: passed, failed or skipped.
+
+    No network is used: what is not in the hub's cache is "not to be had".
+
+    Args:
+        setup: Common options; only threads and results count.
+        models: Ours, and anomalib's Stfpm, ReverseDistillation, Patchcore, EfficientAd.
+    """
+    from benchmark.battery import measure_battery  # noqa: PLC0415
+    from benchmark.rows import commit  # noqa: PLC0415
+
+    source, results = commit(), setup.file("battery.csv")
+    for model in models:
+        measure_battery(model, results=results, source=source)
+
+
 def report(check: bool = False, show: str | None = None, root: Path = ROOT, results: Path | None = None) -> None:
     """Bring the tables of README.md and docs/ up to date with the rows.
 
@@ -347,6 +364,7 @@ MEASURING: tuple[Callable[..., None], ...] = (
     short_runs,
     latency,
     deployment,
+    battery,
 )
 
 

@@ -13,7 +13,7 @@ import statistics
 from typing import TYPE_CHECKING
 
 from anomalib_mkd.files import whole
-from benchmark.rows import CHOOSING, DATA, INT8, MEAN, QUOTED, Row
+from benchmark.rows import BATTERY, CHECKED, CHOOSING, DATA, INT8, MEAN, QUOTED, Row
 from benchmark.tables import (
     RUN,
     Cell,
@@ -376,6 +376,29 @@ def price(machine: str) -> Table:
     )
 
 
+class Outcomes(Table):
+    """Table of checks, with a column per model and the reasons below."""
+
+    def markdown(self, rows: Iterable[Row]) -> str:
+        """Render the last outcome of each check and model."""
+        last = {(row.metric, row.model): row for row in rows if self.where(row)}
+        reasons = [*dict.fromkeys(row.subset for row in last.values() if row.value != 1)]
+
+        def mark(model: str) -> Cell:
+            def cell(group: Group) -> str:
+                row = next((row for row in group if row.model == model), None)
+                if row is None or row.value == 1:
+                    return "passed" if row else ""
+                return f"{'failed' if row.value == 0 else 'skipped'} ({reasons.index(row.subset) + 1})"
+
+            return cell
+
+        models = [name for name in CHECKED if any(model == name for _, model in last)]
+        cells = {"Check": lambda group: group[0].metric.replace("_", " "), **{name: mark(name) for name in models}}
+        table = Table(self.where, self.by, cells).markdown(last.values())
+        return "\n".join([table, *([""] if reasons else []), *(f"{n}. `{text}`" for n, text in enumerate(reasons, 1))])
+
+
 FILES = {"MixedDistillation": "mixed_distillation", "Dcam": "dcam"}
 TABLES: dict[str, Table] = {
     "image": accuracy("image_AUROC", first=True),
@@ -426,6 +449,7 @@ TABLES: dict[str, Table] = {
             "Machine": lambda group: group[0].machine.partition(";")[0],
         },
     ),
+    "battery": Outcomes(lambda row: row.protocol == BATTERY, ("metric",), {}),
     "price": price("AMX-INT8"),
     "short_runs": Table(
         lambda row: row.metric == "collapsed",

@@ -45,6 +45,21 @@ PAINTED = "painted6"
 PAINTED_SCANS = "painted_scans"
 """Protocol of rows on defects painted on photos, on depth, or on both."""
 
+BATTERY = "battery"
+"""Protocol of the outcomes of checks: a check's name is the metric."""
+
+CHECKED = (
+    "MixedDistillation",
+    "Dcam",
+    "Mkd",
+    "Mmrd",
+    "Stfpm",
+    "ReverseDistillation",
+    "Patchcore",
+    "EfficientAd",
+)
+"""Models that these checks know, in their table's order."""
+
 QUOTED = "quoted"
 """Protocol of rows quoted from a publication; nothing else is known about them."""
 
@@ -81,19 +96,20 @@ class Row:
         variant: Preset or ablation, for example ``default`` or ``paper``.
         data: Folder under the data root, for example ``mvtec/bottle``, or ``joint4``.
         category: Last part of the folder; ``mean`` over the categories of joint data.
-        subset: ``all``, or a defect type.
+        subset: ``all``, or a defect type; of a check, why it failed or was skipped.
         seed: Seed of the run.
         batch: Images per training step; 1 if only time was measured.
         steps: Requested training steps, in total for joint data; 0 for a model that takes none (PatchCore). Training
             ends with the epoch that reaches them: the steps taken are ``epochs`` times the batches per epoch.
         metric: Name of the number, for example ``image_AUROC``.
-        value: The number, as a fraction for a metric, in seconds for a time, in megabytes (10^6 bytes) for a size.
+        value: The number, as a fraction for a metric, in seconds for a time, in megabytes (10^6 bytes) for a size; of a
+            check 1 for passed, 0 for failed, NaN for skipped.
         epochs: Passes over the training images (may be a fraction).
         image_size: Side of the network's square input, in pixels.
         precision: ``f32``, ``bf16-train`` if only training ran in bf16, or ``int8`` for the exported model.
         weights: Teacher weights: a timm name or ``quickstart``.
         protocol: ``user``, ``paper``, ``painted6``, ``painted_scans``, ``short``, ``options``, ``held_out``,
-            ``speed``, ``deployment`` or ``quoted``.
+            ``speed``, ``deployment``, ``battery`` or ``quoted``.
         machine: Processor, cores and features, see :func:`anomalib_mkd.results.machine.machine`.
         versions: See :func:`versions`.
         commit: See :func:`commit`.
