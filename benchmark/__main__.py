@@ -331,6 +331,20 @@ def battery(setup: Setup, models: list[str] = list(CHECKED)) -> None:  # noqa: B
         measure_battery(model, results=results, source=source)
 
 
+def fuzz(setup: Setup, minutes: float = 10.0, seed: int = 0) -> None:
+    """Put odd pictures, folders, arrays and arguments to our doors, and append what was found to results/fuzzing.md.
+
+    Args:
+        setup: Common options; only threads and results count.
+        minutes: Time.
+        seed: Of the inputs.
+    """
+    from benchmark.fuzzing import fuzz_doors  # noqa: PLC0415
+    from benchmark.rows import commit  # noqa: PLC0415
+
+    fuzz_doors(setup.file("fuzzing.md"), seed=seed, minutes=minutes, source=commit())
+
+
 def report(check: bool = False, show: str | None = None, root: Path = ROOT, results: Path | None = None) -> None:
     """Bring the tables of README.md and docs/ up to date with the rows.
 
@@ -365,6 +379,7 @@ MEASURING: tuple[Callable[..., None], ...] = (
     latency,
     deployment,
     battery,
+    fuzz,
 )
 
 

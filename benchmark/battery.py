@@ -494,13 +494,11 @@ def global_state(subject: Subject, folder: Path) -> None:
 
 
 def spawned_workers(subject: Subject, folder: Path) -> None:
-    """Data loaders with spawned worker processes work."""
+    """A data loader with a spawned worker process trains."""
     method = multiprocessing.get_start_method(allow_none=True)
     multiprocessing.set_start_method("spawn", force=True)
     try:
-        module, data = subject.build(), subject.data(folder, num_workers=1)
-        fit(module, folder, data, limit_val_batches=0)
-        make_engine(folder).test(module, datamodule=data)
+        fit(subject.build(), folder, subject.data(folder, num_workers=1), limit_val_batches=0)
     finally:
         multiprocessing.set_start_method(method, force=True)
 
