@@ -540,7 +540,7 @@ def transform_survives(subject: Subject, folder: Path) -> None:
     module = subject.build(pre_processor=PreProcessor(transform))
     loaded = subject.model.load_from_checkpoint(fit(module, folder, subject.data(folder)), map_location="cpu")
     kept = getattr(loaded.pre_processor, "transform", None)
-    expect(repr(kept) == repr(transform), f"the loaded model's is {kept}")
+    expect(repr(kept) == repr(transform), f"the loaded model's transform is {kept}")
     expect_close(predict(module, photos(2)), predict(loaded, photos(2)), 0, "loaded")
 
 
