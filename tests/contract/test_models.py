@@ -272,7 +272,7 @@ def test_a_cached_step_is_a_fresh_step_and_a_seed_repeats(case: Case, root: Path
     fresh, _ = two_epochs(case, root, tmp_path / "fresh", cache_gigabytes=0)
     assert (cached.teacher_ran, fresh.teacher_ran) == ({0}, {0, 1})
     assert cached.losses[1] < cached.losses[0]
-    assert cached.losses == pytest.approx(fresh.losses, rel=1e-3)  # the cache rounds to half precision
+    assert cached.losses == pytest.approx(fresh.losses, rel=1e-5)  # not exact: kernels may depend on the batch's size
     assert cached.losses == again.losses
     assert all(torch.equal(value, second[name]) for name, value in first.items())
 

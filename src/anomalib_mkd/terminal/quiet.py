@@ -96,6 +96,11 @@ WARNED = (
         "Workers would each read all images anew: the training's cache needs there to be none.",
     ),
     Warned(
+        PossibleUserWarning,
+        r"You're resuming from a checkpoint that ended before the epoch ended and your dataloader is not resumable\.",
+        "The rest of the epoch is read in its own order: training/resume.py.",
+    ),
+    Warned(
         FutureWarning,
         r"`isinstance\(treespec, LeafSpec\)` is deprecated",
         "Lightning's use of torch, which no user can change.",

@@ -90,6 +90,25 @@ class FeatureCache:
                 self.used_bytes += size
 
 
+def rounded(pyramid: Pyramid) -> Pyramid:
+    """Round features to what the cache keeps, so that a training is the same with and without, and after it resumed.
+
+    Args:
+        pyramid: Layer to ``(N, C_l, H_l, W_l)``.
+
+    Returns:
+        The same as floats.
+
+    Example:
+        >>> rounded({"layer1": torch.tensor([0.1, 1e6]).reshape(2, 1, 1, 1)})["layer1"].flatten().tolist()
+        [0.0999755859375, 1000000.0]
+    """
+    fits = {name: features.abs().amax(dim=(1, 2, 3), keepdim=True) < HALF_MAX for name, features in pyramid.items()}
+    return {
+        name: torch.where(fits[name], features.half().float(), features.float()) for name, features in pyramid.items()
+    }
+
+
 def _compact(features: Tensor) -> Tensor:
     """Halve the precision, unless a value would overflow; copy, so that the batch can be freed."""
     features = features.detach().cpu()

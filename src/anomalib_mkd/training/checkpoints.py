@@ -14,11 +14,13 @@ from lightning.pytorch import LightningModule
 from typing_extensions import Self
 
 from anomalib_mkd._version import __version__
+from anomalib_mkd.training.resume import Course, end_epoch
 
 logger = logging.getLogger(__name__)
 
 MODEL_KEY = "anomalib_mkd_model"
 VERSION_KEY = "anomalib_mkd_version"
+COURSE_KEY = "anomalib_mkd_course"
 
 RETIRED: dict[str, dict[str, Any]] = {
     "MixedDistillation": {
@@ -76,9 +78,14 @@ class SafeCheckpointIO(AnomalibCheckpointIO):
 class CheckpointMixin(LightningModule):
     """Signed checkpoints: only the class that wrote one can load it, and only with settings that still exist."""
 
+    _course: Course | None = None
+    _interrupted: dict[str, Any] | None = None  # the course of the training that a fit resumes
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Record which model and which version wrote the checkpoint."""
+        """Record which model and which version wrote the checkpoint, and the random course of its training."""
         super().on_save_checkpoint(checkpoint)
+        if self._course is not None:
+            checkpoint[COURSE_KEY] = self._course.state()
         checkpoint[MODEL_KEY] = type(self).__name__
         checkpoint[VERSION_KEY] = __version__
 
@@ -105,6 +112,11 @@ class CheckpointMixin(LightningModule):
                 raise ValueError(msg)
         super().on_load_checkpoint(checkpoint)
         trainer: Any = self._trainer
+        if trainer is not None and trainer.state.fn == "fit":
+            self._interrupted = checkpoint.get(COURSE_KEY)
+            if self._interrupted is None:
+                logger.warning("The checkpoint has no random states: the training goes on with other random numbers.")
+            end_epoch(checkpoint, trainer)
         contradiction = self._contradiction(given)
         if contradiction and trainer is not None and trainer.state.fn in {"test", "predict"}:
             raise ValueError(contradiction)

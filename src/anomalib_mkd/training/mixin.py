@@ -24,11 +24,12 @@ from anomalib_mkd.terminal.progress import RunProgress
 from anomalib_mkd.terminal.quiet import quiet
 from anomalib_mkd.thresholds import LEARNT
 from anomalib_mkd.training.batch_norm import refresh_batch_norm
-from anomalib_mkd.training.caching import TrainingCache
+from anomalib_mkd.training.caching import TrainingCache, rounded
 from anomalib_mkd.training.checkpoints import CheckpointMixin, SafeCheckpointIO
 from anomalib_mkd.training.optimizers import build_optimizer
 from anomalib_mkd.training.painting import paint_over
 from anomalib_mkd.training.precision import student_autocast
+from anomalib_mkd.training.resume import Course
 from anomalib_mkd.training.schedule import limit_training, may_be_last_epoch, one_cycle
 from anomalib_mkd.types import Pyramid
 
@@ -128,10 +129,19 @@ class DistillationMixin(CheckpointMixin, DistillationExport):
         warn_of_pictures(self.trainer.train_dataloader)
         self._cache = TrainingCache(self, self.hparams["cache_gigabytes"])
         self._autocast = student_autocast(self.device, self.hparams["student_precision"])
+        self._course = Course(self.trainer, self._interrupted)
+        if self.trainer.fit_loop.done:  # resumed after the last step
+            self._end_without_validation()
+
+    def on_train_epoch_start(self) -> None:
+        """Set the order of the pictures."""
+        if self._course is not None:
+            self._course.begin(self.trainer.current_epoch)
 
     def teardown(self, stage: str) -> None:
         """Free the caches, which must not be pickled with the model; also after an interrupted training."""
         super().teardown(stage)
+        self._course = self._interrupted = None
         if self._cache is not None:
             self._cache.close()
         self._cache, self._autocast = None, nullcontext()
@@ -146,8 +156,11 @@ class DistillationMixin(CheckpointMixin, DistillationExport):
         """Compute the teacher's features of a batch, or look them up in the cache."""
 
         def compute() -> Pyramid:
-            pyramid: Pyramid = self.model.teacher(self.inputs(batch))
-            return pyramid
+            images = self.inputs(batch)
+            count = len(images)
+            if count == 1:  # alone, it would take other kernels, and its last bits would differ from those in a batch
+                images = torch.cat([images, images])
+            return rounded({name: level[:count] for name, level in self.model.teacher(images).items()})
 
         if self._cache is None or self._cache.features is None or batch.image_path is None:
             return compute()
@@ -189,9 +202,12 @@ class DistillationMixin(CheckpointMixin, DistillationExport):
         Checkpoints by steps or by time are not calibrated: they serve only to resume training.
         """
         if may_be_last_epoch(self.trainer):
-            self._calibrate_once()
-            if (own := self._from_good_parts) is not None and not self.trainer.enable_validation:
-                own.on_validation_epoch_end(self.trainer, self)  # with what was learnt
+            self._end_without_validation()
+
+    def _end_without_validation(self) -> None:
+        self._calibrate_once()
+        if (own := self._from_good_parts) is not None and not self.trainer.enable_validation:
+            own.on_validation_epoch_end(self.trainer, self)  # with what was learnt
 
     @torch.no_grad()
     def _calibrate_once(self) -> None:

@@ -5,7 +5,7 @@
 
 import torch
 
-from anomalib_mkd.training.caching import FeatureCache
+from anomalib_mkd.training.caching import FeatureCache, rounded
 from anomalib_mkd.types import Pyramid
 
 
@@ -50,6 +50,16 @@ def test_a_full_cache_keeps_what_it_has_and_takes_no_more() -> None:
     assert cache.used_bytes == 2 * IMAGE_BYTES
     assert cache.get(["0", "1"]) is not None
     assert cache.get(["2"]) is None
+
+
+def test_rounded_features_are_the_same_whether_they_were_kept_or_not() -> None:
+    features = pyramid(2)
+    features["a"][1, 0, 0, 0] = 1e6
+    computed = rounded(features)
+    for cache in (FeatureCache(10_000), FeatureCache(0)):
+        for _ in range(2):
+            found = cache.pyramid(["0", "1"], torch.device("cpu"), lambda: computed)
+            assert all(torch.equal(level, computed[name]) for name, level in found.items())
 
 
 def test_an_image_is_kept_once_and_the_batch_is_not_held() -> None:

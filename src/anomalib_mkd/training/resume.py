@@ -1,0 +1,152 @@
+# Copyright (C) 2026 The anomalib-mkd authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""What a resumed training needs besides weights and optimiser to be the uninterrupted one, bit for bit."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import numpy as np
+import torch
+
+
+class _Generator(torch.Generator):
+    """One that a course has given to a loader, which a later training may use as well."""
+
+
+class Course:
+    """The random course of a training: the order of its pictures, and all other random numbers.
+
+    Lightning continues an interrupted epoch with a new order, and draws other random numbers. Here the order follows
+    from a seed and the epoch alone, so that the rest of an epoch can be read again. A loader or a sampler that has a
+    generator of its own keeps it.
+
+    Args:
+        trainer: Lightning's, about to train.
+        saved: What :meth:`state` returned when the training was interrupted; ``None`` for a new one.
+    """
+
+    def __init__(self, trainer: Any, saved: dict[str, Any] | None = None) -> None:
+        self.trainer = trainer
+        loader: Any = trainer.train_dataloader
+        self.seed = saved["seed"] if saved else int(torch.empty((), dtype=torch.int64).random_())
+        self._generators = list(map(_own_generator, _random_parts(loader)))
+        loop = trainer.fit_loop
+        begin_next_epoch(loop)
+        self.begin(loop.epoch_progress.current.processed)
+        if saved is not None or getattr(loader, "num_workers", 0) > 0:  # Lightning has begun to read, in another order
+            iter(loop._data_fetcher)  # noqa: SLF001  # there is no public name
+        if saved:
+            progress = loop.epoch_loop.batch_progress
+            for _ in range(0 if progress.is_last_batch else progress.current.ready):
+                next(loop._data_fetcher.iterator)  # noqa: SLF001
+            if len(saved["random"]) == trainer.world_size:
+                set_random_state(saved["random"][trainer.global_rank])
+
+    def begin(self, epoch: int) -> None:
+        """Set the order of an epoch, which is about to be read.
+
+        Args:
+            epoch: From 0.
+        """
+        for generator in self._generators:
+            generator.manual_seed(self.seed + epoch)
+        for part in _random_parts(self.trainer.train_dataloader):
+            if hasattr(part, "set_epoch"):  # of a sampler that serves several processes
+                part.set_epoch(epoch)
+
+    def state(self) -> dict[str, Any]:
+        """Return what a checkpoint needs; all processes must call it."""
+        states: list[Any] = [random_state()] * self.trainer.world_size
+        if self.trainer.world_size > 1:
+            torch.distributed.all_gather_object(states, random_state())
+        return {"seed": self.seed, "random": states}
+
+
+def end_epoch(checkpoint: dict[str, Any], trainer: Any) -> None:
+    """Let a resumed training end the epoch whose last batch was done when the checkpoint was written.
+
+    Lightning begins the next epoch at once, so that the validation and what belongs to it would be left out.
+
+    Args:
+        checkpoint: Changed in place.
+        trainer: Lightning's, about to fit.
+    """
+    loops = checkpoint["loops"]["fit_loop"]
+    batches, epochs = loops["epoch_loop.batch_progress"], loops["epoch_progress"]
+    if not batches["is_last_batch"] or batches["current"]["completed"] == batches["current"]["processed"]:
+        return
+    epoch, every = epochs["current"]["started"], trainer.check_val_every_n_epoch
+    validates = trainer.enable_validation and every is not None and epoch % every == 0
+    if not validates and epoch == trainer.max_epochs:
+        return
+    for count in ("total", "current"):
+        batches[count]["completed"] += 1
+        if not validates:  # as at the end of an epoch
+            epochs[count]["processed"] += 1
+    if validates:  # as in the middle of a validation, which is begun again
+        begun = {"ready": 1, "started": 1, "processed": 0, "completed": 0}
+        loops["epoch_loop.val_loop.batch_progress"] |= {"total": begun, "current": dict.fromkeys(begun, 0)}
+
+
+def begin_next_epoch(loop: Any) -> None:
+    """Let a training with ``max_steps`` that was saved at the end of an epoch begin the next one.
+
+    Lightning would add a batch to the old one.
+
+    Args:
+        loop: Lightning's ``fit_loop``, about to train.
+    """
+    if loop.restarted_on_epoch_end:
+        loop.epoch_progress.increment_completed()
+        loop.reset_restart_stage()
+        loop.epoch_loop.restarting = False
+
+
+def _random_parts(loader: Any) -> list[Any]:
+    """Return what draws random numbers for a loader: seeds of its workers, and the order."""
+    samplers = [getattr(loader, "sampler", None), getattr(getattr(loader, "batch_sampler", None), "sampler", None)]
+    return [loader, *{id(sampler): sampler for sampler in samplers if sampler is not None}.values()]
+
+
+def _own_generator(part: Any) -> torch.Generator:
+    """Give a part of a loader a generator, unless it has one or needs none."""
+    generator = _Generator()
+    if isinstance(getattr(part, "generator", generator), (_Generator, type(None))):
+        part.generator = generator
+    return generator
+
+
+def random_state() -> dict[str, Any]:
+    """Return the states of all global random numbers, in types that a checkpoint may contain.
+
+    Example:
+        >>> state = random_state()
+        >>> first = random.random(), np.random.rand(), torch.rand(()).item()
+        >>> set_random_state(state)
+        >>> first == (random.random(), np.random.rand(), torch.rand(()).item())
+        True
+    """
+    kind, keys, *rest = np.random.get_state()  # noqa: NPY002  # what transforms draw from
+    return {
+        "python": random.getstate(),
+        "numpy": (kind, torch.from_numpy(np.asarray(keys, np.int64)), *rest),
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+
+
+def set_random_state(state: dict[str, Any]) -> None:
+    """Set the states of all global random numbers.
+
+    Args:
+        state: As from :func:`random_state`.
+    """
+    random.setstate(state["python"])
+    kind, keys, *rest = state["numpy"]
+    np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))  # noqa: NPY002
+    torch.set_rng_state(state["torch"].cpu())
+    if torch.cuda.is_available() and len(state["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all([each.cpu() for each in state["cuda"]])

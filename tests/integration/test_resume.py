@@ -1,0 +1,197 @@
+# Copyright (C) 2026 The anomalib-mkd authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""A training that was interrupted and resumed against one that was not: every bit must be the same."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+from anomalib.callbacks import ModelCheckpoint
+from anomalib.pre_processing import PreProcessor
+from lightning.pytorch import seed_everything
+from lightning.pytorch.callbacks import LambdaCallback
+from torchvision.transforms.v2 import RandomHorizontalFlip, Resize
+
+import anomalib_mkd
+from anomalib_mkd.data import DepthFolder, MultiCategory, Recipe, make_dataset
+from anomalib_mkd.models.mmrd.depth_pre_processor import DepthPreProcessor, default_transform
+from anomalib_mkd.training import resume
+from tests.life import NOISE, make_data, make_engine
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from torch import Tensor
+
+pytestmark = [pytest.mark.filterwarnings(noise) for noise in NOISE]
+
+STEPS_PER_EPOCH = 3
+"""Of the pictures of ``make_data``; the last batch holds one."""
+EVERY_STEP = {"every_n_train_steps": 1}
+EVERY_EPOCH = {"every_n_epochs": 1}
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """With several threads, sums depend on their timing."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of the pictures."""
+    return tmp_path_factory.mktemp("pictures")
+
+
+def categories(root: Path) -> MultiCategory:
+    options = {"picture_size": 64, "train_images": 6, "test_good": 2, "per_defect": 1}
+    sizes = {"train_batch_size": 4, "eval_batch_size": 4, "num_workers": 0}
+    return MultiCategory("Quickstart", ["metal", "washer"], root / "both", options=options, balanced=True, **sizes)
+
+
+def scans(root: Path) -> DepthFolder:
+    recipe = Recipe("metal", picture_size=64, train_images=6, test_good=2, per_defect=1, layout="mvtec3d")
+    make_dataset(root / "scans", recipe)
+    sizes = {"train_batch_size": 3, "eval_batch_size": 4, "num_workers": 0, "removal_distance": 0.0}
+    return DepthFolder(root / "scans", "metal", **sizes)
+
+
+def build(name: str = "MixedDistillation") -> Any:
+    if name == "Mmrd":
+        pre_processor = DepthPreProcessor(default_transform((64, 64)))
+        return anomalib_mkd.Mmrd(pre_trained=False, num_prototypes=8, visualizer=False, pre_processor=pre_processor)
+    model = getattr(anomalib_mkd, name)
+    return model(weights="quickstart", visualizer=False, pre_processor=PreProcessor(Resize((64, 64), antialias=True)))
+
+
+def train(
+    folder: Path,
+    data: Any,
+    name: str = "MixedDistillation",
+    saving: dict[str, Any] = EVERY_STEP,
+    checkpoint: Path | None = None,
+    **limits: Any,
+) -> dict[str, Tensor]:
+    """Train, with another seed if resumed, and return what the model consists of."""
+    seed_everything(0 if checkpoint is None else 1, verbose=False)
+    module = build(name)
+    writer = ModelCheckpoint(
+        folder / "saved", filename="{step}", auto_insert_metric_name=False, save_top_k=-1, **saving
+    )
+    engine = make_engine(folder, callbacks=[writer], **{"max_epochs": 2, **limits})
+    engine.fit(module, datamodule=data, ckpt_path=checkpoint)
+    state: dict[str, Tensor] = module.state_dict()
+    return {**state, "steps": torch.tensor(engine.trainer.global_step)}
+
+
+def check_resumed(
+    folder: Path, data: Callable[[], Any], steps: list[int], name: str = "MixedDistillation", **options: Any
+) -> None:
+    whole = train(folder / "whole", data(), name, **options)
+    assert not any(value.isnan().any() for key, value in whole.items() if "threshold" in key)
+    for step in steps:
+        saved = folder / "whole" / "saved" / f"{step}.ckpt"
+        resumed = train(folder / f"from_{step}", data(), name, checkpoint=saved, **options)
+        different = [key for key, value in whole.items() if not torch.equal(value, resumed[key])]
+        assert not different, f"after a resume from step {step}"
+
+
+@pytest.mark.parametrize(
+    ("steps", "options"),
+    [
+        pytest.param([3, 6], {"saving": EVERY_EPOCH}, id="ends of epochs"),
+        pytest.param([3, 6], {"saving": {"save_on_train_epoch_end": False}}, id="ends of validations"),
+        pytest.param([2, 3, 6], {}, id="steps"),
+        pytest.param([2, 3, 6], {"limit_val_batches": 0}, id="steps without validation"),
+        pytest.param([3, 6], {"check_val_every_n_epoch": 2}, id="steps with one validation"),
+        pytest.param([1, 2], {"accumulate_grad_batches": 2}, id="accumulated gradients"),
+        pytest.param([2, 3, 4], {"max_epochs": -1, "max_steps": 5, "limit_val_batches": 0}, id="maximum of steps"),
+        pytest.param([3], {"max_epochs": -1, "max_steps": 5, "saving": EVERY_EPOCH}, id="maximum and ends of epochs"),
+    ],
+)
+def test_a_resumed_training_is_the_uninterrupted_one(
+    root: Path, tmp_path: Path, steps: list[int], options: dict[str, Any]
+) -> None:
+    check_resumed(tmp_path, lambda: make_data(root), steps, **options)
+
+
+def test_pictures_that_change_at_random_change_alike(root: Path, tmp_path: Path) -> None:
+    data = {"train_augmentations": RandomHorizontalFlip()}
+    check_resumed(tmp_path, lambda: make_data(root, **data), [2, 3, 4])
+
+
+def test_with_a_worker_process(root: Path, tmp_path: Path) -> None:
+    data = {"train_augmentations": RandomHorizontalFlip(), "num_workers": 1}
+    check_resumed(tmp_path, lambda: make_data(root, **data), [2, 4])
+
+
+def test_with_balanced_categories(root: Path, tmp_path: Path) -> None:
+    check_resumed(tmp_path, lambda: categories(root), [1, 3, 4])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["Dcam", "Mkd", "Mmrd"])
+def test_every_model(root: Path, tmp_path: Path, name: str) -> None:
+    check_resumed(tmp_path, lambda: (scans if name == "Mmrd" else make_data)(root), [1, 2, 3], name)
+
+
+def test_the_order_depends_on_the_seed_and_changes_from_epoch_to_epoch(root: Path, tmp_path: Path) -> None:
+    orders = []
+    for seed in (0, 0, 1):
+        seed_everything(seed, verbose=False)
+        seen: list[str] = []
+        watching = LambdaCallback(on_train_batch_start=lambda *given, seen=seen: seen.extend(given[2].image_path))
+        engine = make_engine(tmp_path, max_epochs=2, limit_val_batches=0, callbacks=[watching])
+        engine.fit(build(), datamodule=make_data(root))
+        half = len(seen) // 2
+        assert sorted(seen[:half]) == sorted(seen[half:])
+        orders += [seen[:half], seen[half:]]
+    assert orders[:2] == orders[2:4]
+    assert len(set(map(tuple, orders))) == 4
+
+
+def test_a_test_leaves_random_numbers_alone(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    train(tmp_path, make_data(root), max_epochs=1)
+    monkeypatch.setattr(resume, "set_random_state", None)  # a call would fail
+    engine = make_engine(tmp_path, callbacks=[ModelCheckpoint(**EVERY_STEP)])
+    engine.test(build(), datamodule=make_data(root), ckpt_path=tmp_path / "saved" / "3.ckpt")
+
+
+KILLED = """
+import sys
+from pathlib import Path
+import torch
+from tests.integration.test_resume import make_data, train
+
+torch.set_num_threads(1)
+train(Path(sys.argv[2]), make_data(Path(sys.argv[1])), max_epochs=20)
+"""
+
+
+@pytest.mark.slow
+def test_kill_9(root: Path, tmp_path: Path) -> None:
+    """Whenever it comes, the newest checkpoint goes on as if nothing had happened."""
+    killed = tmp_path / "killed"
+    process = subprocess.Popen([sys.executable, "-c", KILLED, str(root), str(killed)])  # noqa: S603
+    try:
+        while not (killed / "saved" / "7.ckpt").exists():
+            assert process.poll() is None
+            time.sleep(0.01)
+    finally:
+        process.kill()
+        process.wait()
+    newest = max((killed / "saved").glob("*.ckpt"), key=lambda path: int(path.stem))
+    assert int(newest.stem) < 20 * STEPS_PER_EPOCH
+    whole = train(tmp_path / "whole", make_data(root), max_epochs=20)
+    resumed = train(tmp_path / "resumed", make_data(root), checkpoint=newest, max_epochs=20)
+    assert [key for key, value in whole.items() if not torch.equal(value, resumed[key])] == []
