@@ -47,6 +47,9 @@ MOST_TRAINING_PICTURES = 1000
 """Most training pictures that are scored after a training, evenly spaced; more would take longer than the training."""
 
 
+MOST_RETURNED = 1000
+"""Most pictures whose predictions a run returns: of 256 pixels a side, they take about 1.3 GB."""
+
 NAMED = 5
 """Most suspicious pictures that the log names."""
 
@@ -113,6 +116,21 @@ class Results(Callback):
             _exhibit(rows, batch, self._gallery)
 
     on_predict_batch_end = on_test_batch_end
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Let Lightning not keep the pictures and maps of very many predictions in memory."""
+        del pl_module
+        loop, loaders = trainer.predict_loop, trainer.predict_dataloaders
+        loaders = loaders if isinstance(loaders, (list, tuple)) else [loaders]
+        count = sum(len(getattr(loader, "dataset", ())) for loader in loaders)
+        if loop.return_predictions and count > MOST_RETURNED:
+            loop.return_predictions = False
+            logger.warning(
+                "Predictions of %d pictures, more than %d, are not returned; %s has them. Predict in parts for the maps.",
+                count,
+                MOST_RETURNED,
+                Path(trainer.default_root_dir) / TABLE,
+            )
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin with nothing of an earlier training."""

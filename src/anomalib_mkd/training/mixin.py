@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from anomalib import LearningType
 from anomalib.engine.plugins import AnomalibCheckpointIO
+from anomalib.metrics import Evaluator
+from anomalib.models.components import AnomalibModule
 from lightning.pytorch import Callback
 from lightning.pytorch.utilities.types import STEP_OUTPUT, OptimizerLRScheduler
 from torch.optim import Optimizer
@@ -20,6 +22,7 @@ from anomalib_mkd.export.mixin import DistillationExport
 from anomalib_mkd.post_processor import SoftPostProcessor
 from anomalib_mkd.results.callback import Results
 from anomalib_mkd.results.heat_maps import LABELS, HeatMapVisualizer
+from anomalib_mkd.results.pixel_auroc import AUROC
 from anomalib_mkd.terminal.progress import RunProgress
 from anomalib_mkd.terminal.quiet import quiet
 from anomalib_mkd.thresholds import LEARNT
@@ -76,6 +79,13 @@ class DistillationMixin(CheckpointMixin, DistillationExport):
         """The post-processor, if its thresholds come from good parts alone."""
         own = self.post_processor
         return own if isinstance(own, SoftPostProcessor) and own.false_alarms is not None else None
+
+    @staticmethod
+    def configure_evaluator() -> Evaluator:
+        """Return anomalib's evaluator, with an AUROC of pixels that takes any number of pictures."""
+        metrics: Any = AnomalibModule.configure_evaluator().test_metrics
+        large = AUROC(fields=["anomaly_map", "gt_mask"], prefix="pixel_", strict=False)
+        return Evaluator(test_metrics=[large if metric.name == large.name else metric for metric in metrics])
 
     @classmethod
     def configure_visualizer(cls) -> HeatMapVisualizer:
