@@ -18,6 +18,7 @@ from PIL import Image
 
 from anomalib_mkd import MixedDistillation
 from anomalib_mkd.data import MultiCategory, Parts
+from anomalib_mkd.results import callback
 from anomalib_mkd.results.callback import PAGE, TABLE, Results
 from anomalib_mkd.results.heat_maps import STRIP
 from anomalib_mkd.results.report.page import SUSPICIOUS
@@ -119,6 +120,17 @@ def test_a_prediction_is_listed_on_the_terminal(trained: Engine, capsys: pytest.
     assert f"{float(row['score']):.3f}" in printed
     assert "of 1 parts called bad" in printed
     assert "dent" in (folder(engine) / PAGE).read_text(encoding="utf-8")
+
+
+def test_very_many_predictions_are_written_but_not_kept(
+    trained: Engine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(callback, "MOST_RETURNED", 1)
+    pictures = Path(str(trained.trainer.datamodule.root)) / "metal" / "test" / "good"  # type: ignore[attr-defined]
+    engine = make_engine(Path(trained.trainer.default_root_dir).parent / "many")
+    assert engine.predict(model(), dataset=PredictDataset(pictures), ckpt_path=trained.best_model_path) is None
+    assert len(table(engine)) == 2
+    assert "Predictions of 2 pictures, more than 1, are not returned" in caplog.text
 
 
 def test_without_validation_learnt_pictures_set_the_threshold(tmp_path: Path) -> None:

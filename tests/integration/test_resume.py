@@ -15,7 +15,7 @@ import torch
 from anomalib.callbacks import ModelCheckpoint
 from anomalib.pre_processing import PreProcessor
 from lightning.pytorch import seed_everything
-from lightning.pytorch.callbacks import LambdaCallback
+from lightning.pytorch.callbacks import EarlyStopping, LambdaCallback
 from torchvision.transforms.v2 import RandomHorizontalFlip, Resize
 
 import anomalib_mkd
@@ -66,12 +66,13 @@ def scans(root: Path) -> DepthFolder:
     return DepthFolder(root / "scans", "metal", **sizes)
 
 
-def build(name: str = "MixedDistillation") -> Any:
+def build(name: str = "MixedDistillation", **arguments: Any) -> Any:
     if name == "Mmrd":
         pre_processor = DepthPreProcessor(default_transform((64, 64)))
         return anomalib_mkd.Mmrd(pre_trained=False, num_prototypes=8, visualizer=False, pre_processor=pre_processor)
     model = getattr(anomalib_mkd, name)
-    return model(weights="quickstart", visualizer=False, pre_processor=PreProcessor(Resize((64, 64), antialias=True)))
+    pre_processor = PreProcessor(Resize((64, 64), antialias=True))
+    return model(weights="quickstart", visualizer=False, pre_processor=pre_processor, **arguments)
 
 
 def train(
@@ -165,6 +166,36 @@ def test_a_test_leaves_random_numbers_alone(root: Path, tmp_path: Path, monkeypa
     monkeypatch.setattr(resume, "set_random_state", None)  # a call would fail
     engine = make_engine(tmp_path, callbacks=[ModelCheckpoint(**EVERY_STEP)])
     engine.test(build(), datamodule=make_data(root), ckpt_path=tmp_path / "saved" / "3.ckpt")
+
+
+def test_a_rerun_of_a_finished_training_trains_no_step_and_tests(root: Path, tmp_path: Path) -> None:
+    first = make_engine(tmp_path / "first", max_epochs=2)
+    results = first.train(build(), datamodule=make_data(root))
+    second = make_engine(tmp_path / "second", max_epochs=2)
+    again = second.train(build(), datamodule=make_data(root), ckpt_path=first.best_model_path)
+    assert second.trainer.global_step == first.trainer.global_step == 2 * STEPS_PER_EPOCH
+    assert again == results
+
+
+def test_a_training_that_was_stopped_early_stays_stopped(root: Path, tmp_path: Path) -> None:
+    def stopper() -> EarlyStopping:
+        return EarlyStopping("train_loss_epoch", patience=1, mode="max", check_on_train_epoch_end=True)
+
+    first = make_engine(tmp_path / "first", max_epochs=9, callbacks=[stopper()])
+    first.fit(build(), datamodule=make_data(root))
+    steps = first.trainer.global_step
+    assert steps == 2 * STEPS_PER_EPOCH
+    second = make_engine(tmp_path / "second", max_epochs=9, callbacks=[stopper()])
+    second.fit(build(), datamodule=make_data(root), ckpt_path=first.best_model_path)
+    assert second.trainer.global_step == steps
+
+
+@pytest.mark.parametrize(("accumulated", "steps"), [(1, 6), (2, 4)])
+def test_training_steps_are_steps_of_the_optimiser(root: Path, tmp_path: Path, accumulated: int, steps: int) -> None:
+    """Rounded up to whole epochs: of three steps, or of two for two batches each and the last alone."""
+    engine = make_engine(tmp_path, accumulate_grad_batches=accumulated, limit_val_batches=0)
+    engine.fit(build(training_steps=4), datamodule=make_data(root))
+    assert engine.trainer.global_step == steps
 
 
 KILLED = """

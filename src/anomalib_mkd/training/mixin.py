@@ -32,7 +32,7 @@ from anomalib_mkd.training.checkpoints import CheckpointMixin, SafeCheckpointIO
 from anomalib_mkd.training.optimizers import build_optimizer
 from anomalib_mkd.training.painting import paint_over
 from anomalib_mkd.training.precision import student_autocast
-from anomalib_mkd.training.resume import Course
+from anomalib_mkd.training.resume import Course, stop_if_stopped
 from anomalib_mkd.training.schedule import limit_training, may_be_last_epoch, one_cycle
 from anomalib_mkd.types import Pyramid
 
@@ -140,6 +140,7 @@ class DistillationMixin(CheckpointMixin, DistillationExport):
         self._cache = TrainingCache(self, self.hparams["cache_gigabytes"])
         self._autocast = student_autocast(self.device, self.hparams["student_precision"])
         self._course = Course(self.trainer, self._interrupted)
+        stop_if_stopped(self.trainer)
         if self.trainer.fit_loop.done:  # resumed after the last step
             self._end_without_validation()
 

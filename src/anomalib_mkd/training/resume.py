@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from lightning.pytorch.callbacks import EarlyStopping
 
 
 class _Generator(torch.Generator):
@@ -103,6 +104,13 @@ def begin_next_epoch(loop: Any) -> None:
         loop.epoch_progress.increment_completed()
         loop.reset_restart_stage()
         loop.epoch_loop.restarting = False
+
+
+def stop_if_stopped(trainer: Any) -> None:
+    """Train no further epoch after a training that early stopping has ended; Lightning would train one more."""
+    for callback in trainer.callbacks:
+        if isinstance(callback, EarlyStopping) and callback.stopped_epoch and callback.wait_count >= callback.patience:
+            trainer.should_stop = True
 
 
 def _random_parts(loader: Any) -> list[Any]:

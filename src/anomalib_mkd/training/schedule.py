@@ -23,10 +23,11 @@ WARM_UP = 0.05
 def limit_training(trainer: Any, training_steps: int | None) -> None:
     """End a training after ``training_steps``, unless the user set epochs or steps.
 
-    The steps are per category if the datamodule has ``categories``, as ``MultiCategory`` does: one model for all of
-    them trains as long as one model for each would in total. Lightning cannot distinguish its default of 1000 epochs
-    from a user's 1000: for exactly 1000 epochs, also set ``training_steps=None``. Training lasts whole epochs, and
-    validation, which only sets thresholds, runs once at the end, unless a callback watches a metric.
+    Steps are those of the optimiser, which takes one for ``accumulate_grad_batches`` batches. They are per category if
+    the datamodule has ``categories``, as ``MultiCategory`` does: one model for all of them trains as long as one model
+    for each would in total. Lightning cannot distinguish its default of 1000 epochs from a user's 1000: for exactly
+    1000 epochs, also set ``training_steps=None``. Training lasts whole epochs, and validation, which only sets
+    thresholds, runs once at the end, unless a callback watches a metric.
 
     Args:
         trainer: Lightning's, about to fit.
@@ -42,7 +43,8 @@ def limit_training(trainer: Any, training_steps: int | None) -> None:
     if math.isinf(trainer.num_training_batches):
         loop.max_epochs, loop.epoch_loop.max_steps = -1, steps
         return
-    loop.max_epochs = max(math.ceil(steps / trainer.num_training_batches), loop.min_epochs or 1)
+    steps_per_epoch = math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
+    loop.max_epochs = max(math.ceil(steps / steps_per_epoch), loop.min_epochs or 1)
     validates = trainer.enable_validation and (data is None or getattr(data, "val_data", None) is not None)
     # without validation, Lightning writes checkpoints only if this number stays 1
     if validates and trainer.check_val_every_n_epoch == 1 and not any(map(watches_metric, trainer.callbacks)):
