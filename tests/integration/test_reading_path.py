@@ -16,6 +16,7 @@ from anomalib.data import ImageBatch
 
 import anomalib_mkd
 from anomalib_mkd import Dcam, MixedDistillation, Mkd
+from anomalib_mkd.training.caching import TrainingCache
 from tests.networks import pictures
 
 if TYPE_CHECKING:
@@ -50,10 +51,8 @@ def tiny(model: Any) -> Any:
     module = model(backbone="test_resnet.r160_in1k", pre_trained=False, visualizer=False, **arguments)
     module.log = lambda *_, **__: None
     loader = SimpleNamespace(dataset=SimpleNamespace(augmentations=None), num_workers=0)
-    module.trainer = SimpleNamespace(train_dataloader=loader)
-    if model is not Mkd:  # it would first balance its terms by images of the loader
-        module.on_train_start()
-    module.trainer = None
+    if model is not Mkd:
+        module._cache = TrainingCache(loader, None, gigabytes=0.1)  # noqa: SLF001  # as at the start of a training
     return module
 
 
