@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 if TYPE_CHECKING:
-    from anomalib_mkd.terminal.progress import Bar
+    from anomalib_mkd.terminal.bar import Bar
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from anomalib_mkd.quickstart.progress import Plan, Stages
 from anomalib_mkd.results.callback import PAGE, TABLE, Results
 from anomalib_mkd.results.machine import machine
 from anomalib_mkd.results.verdicts import sentence
-from anomalib_mkd.terminal.progress import Bar
+from anomalib_mkd.terminal.bar import Bar
 from anomalib_mkd.thresholds import SUSPECT
 
 if TYPE_CHECKING:

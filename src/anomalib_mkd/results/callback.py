@@ -26,7 +26,8 @@ from anomalib_mkd.results.report import Gallery, Run, write_report
 from anomalib_mkd.results.report.gallery import TRAINED
 from anomalib_mkd.results.report.outliers import most_suspicious
 from anomalib_mkd.results.verdicts import group_table, prediction_table, sentence
-from anomalib_mkd.terminal.progress import Bar, RunProgress
+from anomalib_mkd.terminal.bar import Bar
+from anomalib_mkd.terminal.progress import RunProgress
 from anomalib_mkd.thresholds import SUSPECT
 
 if TYPE_CHECKING:

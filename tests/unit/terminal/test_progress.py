@@ -16,8 +16,10 @@ from rich.console import Console
 
 from anomalib_mkd import MixedDistillation
 from anomalib_mkd.data import Quickstart
+from anomalib_mkd.terminal import bar as bars
 from anomalib_mkd.terminal import progress
-from anomalib_mkd.terminal.progress import LINES, Bar, Clock, RunProgress, is_default
+from anomalib_mkd.terminal.bar import LINES, Bar, Clock
+from anomalib_mkd.terminal.progress import RunProgress, is_default
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,7 +46,7 @@ def test_time_left_is_that_of_the_mean_speed_and_counts_down() -> None:
 
 
 def test_a_file_gets_a_few_lines(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(progress, "LINE_SECONDS", 0)
+    monkeypatch.setattr(bars, "LINE_SECONDS", 0)
     console = Console(file=io.StringIO(), width=40)
     bar = Bar("Training", 500, "steps", console)
     for step in range(1, 501):
@@ -86,8 +88,8 @@ def run(folder: Path, epochs: int = 3, **arguments: Any) -> tuple[Engine, MixedD
 
 def test_one_bar_over_all_epochs_of_a_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     console = Console(file=io.StringIO(), width=100)
-    monkeypatch.setattr(progress, "get_console", lambda: console)
-    monkeypatch.setattr(progress, "LINE_SECONDS", 0)
+    monkeypatch.setattr(bars, "get_console", lambda: console)
+    monkeypatch.setattr(bars, "LINE_SECONDS", 0)
     engine, _ = run(tmp_path)
     lines = text_of(console).splitlines()
     assert [line.split(",")[0] for line in lines if line.startswith("Training")] == [

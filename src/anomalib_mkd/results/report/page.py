@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
 from anomalib_mkd.files import whole
 from anomalib_mkd.results.predictions import word
@@ -125,18 +125,27 @@ def write_report(
         training: Predictions of the good pictures of a training and how suspicious they are, the most suspicious first.
         exhibits: Maps of the first ones of those.
     """
-    environment = Environment(
-        loader=PackageLoader("anomalib_mkd.results.report", ""),
+    content = _content(predictions, gallery, training, exhibits)
+    html = environment().get_template("template.html").render(content, run=run)
+    with whole(path) as unfinished:
+        unfinished.write_bytes(html.encode("utf-8", "backslashreplace"))  # names of files need not be Unicode
+
+
+def environment(*packages: str) -> Environment:
+    """Make the reader of templates; all pages include this one's ``style.css``.
+
+    Args:
+        packages: Packages with templates, by their full names; this one comes last.
+    """
+    made = Environment(
+        loader=ChoiceLoader([PackageLoader(name, "") for name in (*packages, "anomalib_mkd.results.report")]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"number": number, "percent": percent, "word": word}
-    content = _content(predictions, gallery, training, exhibits)
-    html = environment.get_template("template.html").render(content, run=run)
-    with whole(path) as unfinished:
-        unfinished.write_bytes(html.encode("utf-8", "backslashreplace"))  # names of files need not be Unicode
+    made.filters |= {"number": number, "percent": percent, "word": word}
+    return made
 
 
 def number(value: float) -> str:

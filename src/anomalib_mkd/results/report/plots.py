@@ -54,7 +54,7 @@ def histogram(scores: Mapping[str, NDArray[np.float64]], threshold: float | None
         marked: What the line is.
     """
     with mpl.rc_context(STYLE):
-        figure, axes = _axes("score", "share of pictures")
+        figure, axes = new_axes("score", "share of pictures")
         together = np.concatenate(list(scores.values()))
         edges = np.histogram_bin_edges(together, bins=min(40, max(10, round(2 * len(together) ** 0.5))))
         for name, values in scores.items():
@@ -65,7 +65,7 @@ def histogram(scores: Mapping[str, NDArray[np.float64]], threshold: float | None
         _mark(axes, threshold, marked)
         axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
         axes.set_ylim(bottom=0)
-        return _svg(figure)
+        return finish(figure)
 
 
 def sweep(good: NDArray[np.float64], bad: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
@@ -101,7 +101,7 @@ def roc(caught: NDArray[np.float64], alarms: NDArray[np.float64], now: tuple[flo
         now: Both shares, in this order, at the threshold of the run.
     """
     with mpl.rc_context(STYLE):
-        figure, axes = _axes("good parts called bad", "bad parts caught")
+        figure, axes = new_axes("good parts called bad", "bad parts caught")
         axes.plot([0, 1], [0, 1], color=PLACEHOLDERS["muted"], linewidth=1, linestyle="--", label="by chance")
         few = _few(len(caught))
         axes.plot(alarms[few], caught[few], color=PLACEHOLDERS["bad"], linewidth=2, label="this model", clip_on=False)
@@ -112,7 +112,7 @@ def roc(caught: NDArray[np.float64], alarms: NDArray[np.float64], now: tuple[flo
         axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
         axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
         axes.set(xlim=(0, 1), ylim=(0, 1))
-        return _svg(figure)
+        return finish(figure)
 
 
 def trade(
@@ -132,7 +132,7 @@ def trade(
         unit: Label of the axis.
     """
     with mpl.rc_context(STYLE):
-        figure, axes = _axes(unit, "share of parts")
+        figure, axes = new_axes(unit, "share of parts")
         thresholds = np.append(thresholds[:-1], thresholds[-2])  # the last one is minus infinity
         few = _few(len(thresholds))
         for values, name, label in ((caught, "bad", "bad parts caught"), (alarms, "good", "good parts called bad")):
@@ -148,7 +148,7 @@ def trade(
         _mark(axes, threshold, "threshold")
         axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
         axes.set_ylim(0, 1)
-        return _svg(figure)
+        return finish(figure)
 
 
 def _few(count: int) -> NDArray[np.int_]:
@@ -156,7 +156,8 @@ def _few(count: int) -> NDArray[np.int_]:
     return np.unique(np.linspace(0, count - 1, POINTS).round().astype(int))
 
 
-def _axes(x: str, y: str) -> tuple[Figure, Axes]:
+def new_axes(x: str, y: str) -> tuple[Figure, Axes]:
+    """Begin a plot with the labels of its axes, inside :data:`STYLE`."""
     figure = Figure(figsize=(4.8, 3.4), layout="constrained")
     axes = figure.add_subplot()
     axes.set(xlabel=x, ylabel=y, axisbelow=True)
@@ -169,7 +170,7 @@ def _mark(axes: Axes, x: float | None, label: str) -> None:
         axes.axvline(x, color=PLACEHOLDERS["ink"], linewidth=1.4, linestyle=(0, (4, 3)), label=f"{label} {x:.3g}")
 
 
-def _svg(figure: Figure) -> str:
+def finish(figure: Figure) -> str:
     """Finish a plot: its legend above it, and the page's colours in it."""
     figure.legend(loc="outside upper left", ncols=2, handlelength=1.4, columnspacing=1.4)
     buffer = io.StringIO()
