@@ -5,16 +5,25 @@
 
 from __future__ import annotations
 
+import csv
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import timm
+import torch
 from anomalib.cli.cli import AnomalibCLI
+from anomalib.engine import engine
+from anomalib.models.components.feature_extractors import timm as feature_extractors
+from lightning.pytorch import Trainer
+from safetensors.torch import save_file
 
 from anomalib_mkd import Dcam, MixedDistillation, Mkd, Mmrd
 from anomalib_mkd.check.command import main as check
 from anomalib_mkd.data import Parts, Recipe, make_dataset
+from anomalib_mkd.networks import pretrained
 
 ROOT = Path(__file__).resolve().parents[2]
 MODELS = sorted((ROOT / "configs" / "model").glob("*.yaml"))
@@ -109,3 +118,23 @@ def test_the_file_that_trained_serves_every_command(tmp_path: Path, monkeypatch:
     AnomalibCLI(["export", *words, checkpoint, *kinds])
     layers = (tmp_path / "int8" / "weights" / "openvino" / "model.xml").read_text(encoding="utf-8")
     assert layers.count('type="FakeQuantize"') > 10
+
+
+def test_benchmark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The host's own runner trains ours beside its own, and writes a row for each."""
+    monkeypatch.chdir(tmp_path)
+    drawn = make_dataset(tmp_path, Recipe("washer", picture_size=64, train_images=10, test_good=2, per_defect=1))
+    shutil.copytree(drawn, tmp_path / "datasets" / "my_parts")
+    create = timm.create_model
+    torch.manual_seed(1)
+    save_file(create("resnet18").state_dict(), tmp_path / "resnet18.safetensors")
+    anomalibs = SimpleNamespace(create_model=lambda *a, **options: create(*a, **options | {"pretrained": False}))
+    monkeypatch.setattr(feature_extractors, "timm", anomalibs)
+    monkeypatch.setattr(pretrained, "_hub_file", lambda _: str(tmp_path / "resnet18.safetensors"))
+    monkeypatch.setattr(Parts, "num_workers", property(lambda _: 0, lambda *_: None), raising=False)
+    monkeypatch.setattr(engine, "Trainer", lambda **options: Trainer(**options | {"max_epochs": 1}))
+    AnomalibCLI(["benchmark", f"--config={ROOT / 'configs' / 'benchmark' / 'parts.yaml'}"])
+    (table,) = tmp_path.glob("runs/benchmark/*/results.csv")
+    rows = list(csv.DictReader(table.open(encoding="utf-8")))
+    assert [row["model.class_path"] for row in rows] == ["MixedDistillation", "Patchcore", "Padim"]
+    assert all(0 <= float(row["image_AUROC"]) <= 1 and float(row["fit_duration"]) > 0 for row in rows)
