@@ -17,6 +17,7 @@ import torch
 from anomalib.cli.cli import AnomalibCLI
 from anomalib.engine import engine
 from anomalib.models.components.feature_extractors import timm as feature_extractors
+from anomalib.pipelines.components.base import pipeline
 from lightning.pytorch import Trainer
 from safetensors.torch import save_file
 
@@ -129,6 +130,7 @@ def test_benchmark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(1)
     save_file(create("resnet18").state_dict(), tmp_path / "resnet18.safetensors")
     anomalibs = SimpleNamespace(create_model=lambda *a, **options: create(*a, **options | {"pretrained": False}))
+    monkeypatch.setattr(pipeline, "redirect_logs", lambda _: None)  # it replaces the handlers of all loggers
     monkeypatch.setattr(feature_extractors, "timm", anomalibs)
     monkeypatch.setattr(pretrained, "_hub_file", lambda _: str(tmp_path / "resnet18.safetensors"))
     monkeypatch.setattr(Parts, "num_workers", property(lambda _: 0, lambda *_: None), raising=False)
