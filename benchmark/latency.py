@@ -23,12 +23,12 @@ import openvino
 import torch
 from torch import Tensor, nn
 
+from anomalib_mkd.compare.turns import take_turns
 from anomalib_mkd.export.quantization import quantize
 from anomalib_mkd.networks.teacher import Teacher
 from anomalib_mkd.results.machine import machine
 from benchmark.rows import INT8, Key, Row, append_rows, commit, has_run, noise_rows
 from benchmark.runs import RESNET18
-from benchmark.turns import take_turns
 from benchmark.variants import BASELINES, variant_arguments
 
 if TYPE_CHECKING:

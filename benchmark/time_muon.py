@@ -17,9 +17,9 @@ import torch
 from timm.optim.muon import Muon as TimmMuon
 
 from anomalib_mkd import MixedDistillation
+from anomalib_mkd.compare.turns import take_turns
 from anomalib_mkd.training.muon import Muon
 from anomalib_mkd.training.precision import has_bf16
-from benchmark.turns import take_turns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

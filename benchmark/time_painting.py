@@ -15,8 +15,8 @@ from functools import partial
 import torch
 from anomalib.data.utils.generators.perlin import PerlinAnomalyGenerator
 
+from anomalib_mkd.compare.turns import take_turns
 from anomalib_mkd.training.painting import paint_over
-from benchmark.turns import take_turns
 
 TURNS = 10
 

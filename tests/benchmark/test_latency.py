@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from anomalib_mkd.compare.turns import take_turns
 from benchmark.latency import GRAPHS, TEACHER, build, measure_latency
 from benchmark.rows import read_rows
-from benchmark.turns import take_turns
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -54,6 +54,8 @@ NOT_RUN = {
     "pip": "installs from an index",
     "scripts/test.sh": "runs this test",
     "scripts/quickstart.sh": "makes an environment; the program that it starts has tests of its own",
+    "python -m anomalib_mkd compare": "takes the minutes of its budget; test_compare.py runs it",
+    "anomalib benchmark": "replaces the handlers of all loggers; test_configs.py runs it without that",
     "python -m benchmark": "trains for hours; test_documents.py reads the commands",
     "python scripts/": "makes files of the repository",
     "Visa": "downloads",

@@ -17,11 +17,17 @@ import pytest
 from anomalib.cli.cli import AnomalibCLI
 
 import anomalib_mkd.models  # noqa: F401  # registers, as the hook does
+from anomalib_mkd.compare.budget import seconds
+from anomalib_mkd.compare.command import parser
+from anomalib_mkd.compare.recipes import choose
 from anomalib_mkd.quickstart.__main__ import main as quickstart
 from benchmark import __main__ as benchmark
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
+
+PIPELINES = {"benchmark"}
+"""Commands of anomalib without ``--print_config``; ``test_configs.py`` runs them."""
 
 
 def blocks(language: str) -> list[str]:
@@ -65,7 +71,7 @@ def test_python_compiles() -> None:
 
 
 @pytest.mark.filterwarnings("ignore")  # the command line turns on everything that the libraries have to say
-@pytest.mark.parametrize("words", commands("anomalib"), ids=" ".join)
+@pytest.mark.parametrize("words", [words for words in commands("anomalib") if words[0] not in PIPELINES], ids=" ".join)
 def test_commands_parse(
     words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -85,6 +91,14 @@ def test_quickstart_commands_parse(words: list[str], capsys: pytest.CaptureFixtu
         quickstart([*words, "--print_config"])
     assert end.value.code in {0, None}
     assert capsys.readouterr().out
+
+
+@pytest.mark.parametrize("words", commands("python -m anomalib_mkd compare"), ids=" ".join)
+def test_compare_commands_parse(words: list[str]) -> None:
+    options = parser().parse_args(words)
+    assert (options.folder is None) != (options.data is None)
+    assert choose(options.models or ["Padim"])
+    assert seconds(options.budget)
 
 
 @pytest.mark.parametrize("words", commands("python -m benchmark"), ids=" ".join)

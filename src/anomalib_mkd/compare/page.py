@@ -1,0 +1,172 @@
+# Copyright (C) 2026 The anomalib-mkd authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""The files of a comparison: ``compare.html``, ``compare.csv`` and ``compare.md``."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, get_args
+
+from anomalib_mkd.compare import timing
+from anomalib_mkd.compare.plots import Point, below, trade_off
+from anomalib_mkd.compare.recipes import RECIPES
+from anomalib_mkd.compare.recommend import Wish, pick, recommend
+from anomalib_mkd.compare.rows import FINDS, RUNS, table_csv, table_md
+from anomalib_mkd.files import whole
+from anomalib_mkd.results.report.page import Plot, environment
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import datetime
+    from pathlib import Path
+
+    from anomalib_mkd.compare.rows import Row
+
+PAGE, TABLE, TEXT = "compare.html", "compare.csv", "compare.md"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Circumstances of a comparison.
+
+    Attributes:
+        data: Name of the data.
+        command: That repeats it.
+        date: When it ended.
+        wish: By which a model is recommended.
+        budget: In words.
+        seed: Of the trainings.
+        machine: Processor, cores and features.
+        versions: By package.
+        remarks: What to know about all figures, a sentence each.
+    """
+
+    data: str
+    command: str
+    date: datetime
+    wish: Wish
+    budget: str
+    seed: int
+    machine: str
+    versions: Mapping[str, str] = field(default_factory=dict)
+    remarks: Sequence[str] = ()
+
+
+MEASURED = """\
+All models learn from the same good pictures, and are tested on the same others. No test label chooses anything but
+the model to recommend.
+
+anomalib's models have the backbone that this package's default has, ResNet-18 with the same ImageNet weights, so that
+methods are compared and not backbones. Larger ones find more, and take longer.
+
+Image AUROC and AUPRO (up to 30 % false alarms) are anomalib's, on raw scores and maps. Caught and called bad: by the
+threshold that each model delivers, from the validation pictures of the data.
+
+Training: until the threshold is set, on the CPU. Peak memory: of the process of that model, until then.
+
+One picture: of the model's own size, by OpenVINO with {threads} thread; median of {rounds} turns \N{PLUS-MINUS SIGN}
+interquartile range. All models take turns, so that other work on the computer slows all of them. Reading and shrinking
+a file are not part of it.
+
+Pictures per second: {burst} at a time on all {cores} cores, median of {bursts} turns.
+
+First verdict: from the start of a process with OpenVINO, NumPy and Pillow alone, on a picture of 256 x 256 pixels;
+median of {starts} starts.
+
+Size: all files of the export. 8 bits: by INT8_PTQ, anomalib's for its models and this package's own for its. Image
+AUROC there is that of the exported scores, which anomalib's models clip at 0 and 1."""
+"""How the figures come about, a paragraph each."""
+
+
+def measured() -> list[str]:
+    """Say how the figures come about, a sentence or two each."""
+    text = MEASURED.format(
+        threads=timing.THREADS,
+        rounds=timing.ROUNDS,
+        burst=timing.BURST,
+        bursts=timing.BURSTS,
+        cores=os.cpu_count(),
+        starts=timing.STARTS,
+    )
+    return [" ".join(each.split()) for each in text.split("\n\n")]
+
+
+def write_files(folder: Path, rows: Sequence[Row], run: Comparison) -> None:
+    """Write the three files, each whole or not at all.
+
+    Args:
+        folder: Where they go.
+        rows: Of all models.
+        run: The circumstances.
+    """
+    sentences = {wish: recommend(rows, wish) for wish in get_args(Wish)}
+    versions = ", ".join(f"{name} {version}" for name, version in run.versions.items())
+    about = [
+        *run.remarks,
+        f"Data: {run.data}. Seed: {run.seed}. Budget: {run.budget}.",
+        f"Machine: {run.machine}.",
+        f"Versions: {versions}.",
+        *measured(),
+    ]
+    picked = {wish: pick(rows, wish) for wish in sentences}
+    failed = [row for row in rows if row.reason]
+    html = (
+        environment("anomalib_mkd.compare")
+        .get_template("compare.html")
+        .render(
+            run=run,
+            rows=[row for row in rows if not row.reason],
+            failed=failed,
+            sentence=sentences[run.wish],
+            others={wish: sentences[wish] for wish, row in picked.items() if row != picked[run.wish]},
+            same=[
+                wish for wish, row in picked.items() if wish != run.wish and row is not None and row == picked[run.wish]
+            ],
+            plots=_plots(rows),
+            tables={"What they find": FINDS}
+            | ({"What they take on the line": RUNS} if len(rows) > len(failed) else {}),
+            recipes=RECIPES,
+            measured=measured(),
+        )
+    )
+    contents = {PAGE: html, TABLE: table_csv(rows), TEXT: table_md(rows, sentences[run.wish], about)}
+    for name, text in contents.items():
+        with whole(folder / name) as unfinished:
+            unfinished.write_bytes(text.encode("utf-8", "backslashreplace"))  # names of files need not be Unicode
+
+
+def _plots(rows: Sequence[Row]) -> list[Plot]:
+    """Draw what there are figures for."""
+    drawn = []
+    for title, label, factor, cost in (
+        ("Accuracy and latency", f"one picture, ms, {timing.THREADS} thread", 1000, "latency"),
+        ("Accuracy and size", "size of the export, MB", 1, "megabytes"),
+    ):
+        points = [point for row in rows if (point := _point(row, cost, factor)) is not None]
+        if points:
+            caption = " ".join(
+                [
+                    "Up and to the left is better. Filled: f32. Hollow, joined to it: the same model in 8 bits.",
+                    *(
+                        f"Not drawn: {point.name} in 8 bits, far below at {point.int8[1]:.1f} %."
+                        for point in below(points)
+                        if point.int8 is not None
+                    ),
+                ]
+            )
+            drawn.append(Plot(title, trade_off(points, label), caption))
+    return drawn
+
+
+def _point(row: Row, cost: str, factor: float) -> Point | None:
+    """Place a model; ``None`` if it was not measured."""
+    places = [
+        (factor * value, 100 * accuracy) if value is not None and accuracy is not None else None
+        for value, accuracy in (
+            (getattr(row, cost), row.image_auroc),
+            (getattr(row, f"int8_{cost}"), row.int8_auroc),
+        )
+    ]
+    return None if places[0] is None else Point(row.model, places[0], places[1])

@@ -1,0 +1,207 @@
+# Copyright (C) 2026 The anomalib-mkd authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Starting one model's process, waiting for it no longer than its share, and keeping what it found."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml  # type: ignore[import-untyped]
+
+from anomalib_mkd.compare.rows import Row
+from anomalib_mkd.files import whole
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+RESULT, JOB, PHASE, LOG = "result.json", "job.json", "phase.txt", "log.txt"
+WORKER = (sys.executable, "-m", "anomalib_mkd.compare.worker")
+"""Command that does a job."""
+POLL = 0.5
+"""Seconds between two looks at a process."""
+
+
+class DataError(ValueError):
+    """The data cannot be used, so no model can be trained on them."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """Work of one process.
+
+    Attributes:
+        recipe: Name of the recipe.
+        folder: For everything that it writes.
+        data: Configuration of the datamodule.
+        weights: As on the command line.
+        seed: Of the training.
+        seconds: From the start of the process until the training ends.
+        key: Identifies data, recipe, settings and versions.
+    """
+
+    recipe: str
+    folder: Path
+    data: Path
+    weights: str
+    seed: int
+    seconds: float
+    key: str
+
+    def write(self) -> Path:
+        """Write the job into its folder, for the process."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        values = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(self).items()}
+        with whole(self.folder / JOB) as unfinished:
+            unfinished.write_text(json.dumps(values, indent=2), encoding="utf-8")
+        return self.folder / JOB
+
+    @classmethod
+    def read(cls, file: Path) -> Job:
+        """Read what :meth:`write` wrote."""
+        values = json.loads(file.read_text(encoding="utf-8"))
+        return cls(**values | {name: Path(values[name]) for name in ("folder", "data")})
+
+    def say(self, phase: str) -> None:
+        """Say what the process is doing."""
+        with whole(self.folder / PHASE) as unfinished:
+            unfinished.write_text(phase, encoding="utf-8")
+
+
+def folder_of(output: Path, name: str) -> Path:
+    """Return the folder of a model."""
+    return output / "models" / name.replace(" %", "").replace(" ", "_")
+
+
+def write_result(job: Job, row: Row, *, stop: bool = False) -> None:
+    """Keep a row.
+
+    Args:
+        job: The job.
+        row: What it found.
+        stop: Whether no other model can do better.
+    """
+    content = {"key": job.key, "seconds": job.seconds, "stop": stop, "row": asdict(row)}
+    with whole(job.folder / RESULT) as unfinished:
+        unfinished.write_text(json.dumps(content, indent=2), encoding="utf-8")
+
+
+def _read_result(folder: Path) -> dict[str, Any] | None:
+    """Return a result; ``None`` if there is none, or one of another version."""
+    try:
+        content: dict[str, Any] = json.loads((folder / RESULT).read_text(encoding="utf-8"))
+        content["row"] = Row(**content["row"] | {"notes": tuple(content["row"]["notes"])})
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+    return content
+
+
+def kept(job: Job) -> Row | None:
+    """Return the row of an earlier run of the same command; ``None`` if the model has to be trained.
+
+    A failed model is tried again, and one that the budget stopped if it now has more time.
+    """
+    content = _read_result(job.folder)
+    if content is None or content["key"] != job.key or content["row"].reason:
+        return None
+    row: Row = content["row"]
+    return None if row.stopped and job.seconds > 1.1 * content["seconds"] else row
+
+
+def key(*, data: Path, **settings: Any) -> str:
+    """Identify what a result depends on: data files by name, size and time, and all settings.
+
+    Args:
+        data: Configuration of the datamodule; its folders are looked through.
+        settings: As JSON knows them.
+    """
+    content = {**settings, "data": data.read_text(encoding="utf-8"), "files": sorted(_files(data))}
+    return sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _files(data: Path) -> Iterator[tuple[str, int, int]]:
+    """List the files of all folders that a configuration names."""
+    for word in _words(yaml.safe_load(data.read_text(encoding="utf-8"))):
+        if Path(word).is_dir():
+            for path in Path(word).rglob("*"):
+                if path.is_file():
+                    stat = path.stat()
+                    yield str(path), stat.st_size, stat.st_mtime_ns
+
+
+def _words(tree: Any) -> Iterator[str]:
+    if isinstance(tree, str):
+        yield tree
+    elif isinstance(tree, dict | list):
+        for part in tree.values() if isinstance(tree, dict) else tree:
+            yield from _words(part)
+
+
+def run(job: Job, limit: float, tick: Callable[[str], None] = lambda _: None) -> Row:
+    """Run a job in a process of its own.
+
+    Args:
+        job: The job; what an unfinished run of it left is overwritten.
+        limit: Seconds after which the process is ended.
+        tick: Called about twice a second with what the process is doing.
+
+    Returns:
+        Its row, which says the reason if there are no figures.
+
+    Raises:
+        DataError: If the data cannot be used.
+        OSError: If the folder cannot be written to.
+    """
+    for name in (RESULT, PHASE):
+        (job.folder / name).unlink(missing_ok=True)
+    file = job.write()
+    start = time.monotonic()
+    with (job.folder / LOG).open("wb") as log:
+        process = subprocess.Popen([*WORKER, str(file)], stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)  # noqa: S603
+        try:
+            while process.poll() is None:
+                if time.monotonic() - start > limit:
+                    return Row(job.recipe, reason=_too_long(_phase(job), limit))
+                tick(_phase(job))
+                time.sleep(POLL)
+        finally:
+            process.kill()
+            process.wait()
+    content = _read_result(job.folder)
+    if content is None:
+        return Row(job.recipe, reason=_died(process.returncode, job))
+    if content["stop"]:
+        raise DataError(content["row"].reason)
+    row: Row = content["row"]
+    return row
+
+
+def _phase(job: Job) -> str:
+    file = job.folder / PHASE
+    return file.read_text(encoding="utf-8") if file.exists() else "starting"
+
+
+def _too_long(phase: str, limit: float) -> str:
+    return (
+        f"Expected the model to finish within {limit / 60:.1f} min, its share of the budget, got no end of {phase}. "
+        "Allow a longer --budget."
+    )
+
+
+def _died(code: int, job: Job) -> str:
+    """Explain the end of a process that left no result."""
+    phase, log = _phase(job), job.folder / LOG
+    if code == -getattr(signal, "SIGKILL", 0):  # Windows has none
+        return (
+            f"Expected the process to finish, got killed while {phase}, as systems do when memory runs out. Close "
+            "other programs, or take fewer pictures."
+        )
+    return f"Expected the process to finish, got exit code {code} while {phase}. See '{log}'."

@@ -1,0 +1,369 @@
+# Copyright (C) 2026 The anomalib-mkd authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""One model in a process of its own: trained, tested and exported. So a crash costs one row, and memory is its own.
+
+``python -m anomalib_mkd.compare.worker JOB`` is started by :mod:`anomalib_mkd.compare.runs`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import logging
+import os
+import sys
+import time
+import traceback
+import warnings
+from datetime import timedelta
+from pathlib import Path
+from threading import Thread
+from typing import TYPE_CHECKING, Any
+
+import anomalib.models
+import jsonargparse
+import torch
+from anomalib.data import AnomalibDataModule
+from anomalib.deploy import CompressionType
+from anomalib.engine import Engine
+from anomalib.metrics import AUPRO
+from anomalib.models.components import TimmFeatureExtractor
+from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
+from lightning.pytorch.callbacks import Timer
+
+import anomalib_mkd.models  # noqa: F401  # registers
+from anomalib_mkd.compare.recipes import RECIPES, RESNET18, Recipe
+from anomalib_mkd.compare.rows import Row
+from anomalib_mkd.compare.runs import JOB, DataError, Job, write_result
+from anomalib_mkd.export.quantization import raw_results
+from anomalib_mkd.networks.pretrained import pretrained_state
+from anomalib_mkd.post_processor import categories_of
+from anomalib_mkd.quickstart.weights import choose_weights
+from anomalib_mkd.results.predictions import predictions_of, thresholds
+from anomalib_mkd.results.report.plots import area, sweep
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from torch import Tensor
+
+    from anomalib_mkd.results.predictions import Prediction
+
+TAPS = ("layer1", "layer2", "layer3")
+"""Layers that a model of anomalib may read."""
+AUPRO_LIMIT = 0.3
+"""Share of good pixels above the threshold up to which AUPRO is integrated, as papers do."""
+LOST = 0.05
+"""Image AUROC that 8 bits may lose without a note."""
+
+
+class Collector(Callback):
+    """Keep raw scores, maps and masks of a test, and its verdicts.
+
+    anomalib's post-processor clips scores at 0 and 1, which makes the worst parts equal. It comes after the callbacks
+    of a user, so this one sees raw values first and the verdicts at the next batch.
+    """
+
+    def __init__(self) -> None:
+        self.scores: list[Tensor] = []
+        self.labels: list[Tensor] = []
+        self.maps: list[Tensor] = []
+        self.masks: list[Tensor] = []
+        self.predictions: list[Prediction] = []
+        self._judged: Callable[[], list[Prediction]] = list
+
+    def on_test_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Take what a batch holds."""
+        del outputs, batch_idx, dataloader_idx
+        self.predictions += self._judged()
+        self._judged = lambda: predictions_of(
+            batch, categories_of(trainer, batch), *thresholds(pl_module.post_processor)
+        )
+        self.scores.append(batch.pred_score.detach().flatten().float().clone())
+        self.labels.append(batch.gt_label.flatten().bool())
+        if batch.gt_mask is not None and batch.anomaly_map is not None:
+            self.maps.append(batch.anomaly_map.detach().flatten(0, -3).float().clone())
+            self.masks.append(batch.gt_mask.detach().flatten(0, -3).bool())
+
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take the verdicts of the last batch."""
+        del trainer, pl_module
+        self.predictions += self._judged()
+
+    def figures(self) -> dict[str, Any]:
+        """Compute the figures of a row."""
+        truths = {True: [row for row in self.predictions if row.truth], False: []}
+        truths[False] = [row for row in self.predictions if row.truth is False]
+        judged = all(row.bad is not None for row in self.predictions)
+        return {
+            "image_auroc": auroc(torch.cat(self.scores), torch.cat(self.labels)),
+            "aupro": aupro(self.maps, self.masks),
+            "bad": len(truths[True]),
+            "good": len(truths[False]),
+            "caught": sum(bool(row.bad) for row in truths[True]) if judged else None,
+            "false_alarms": sum(bool(row.bad) for row in truths[False]) if judged else None,
+        }
+
+
+def auroc(scores: Tensor, labels: Tensor) -> float | None:
+    """Compute the area under the ROC curve of raw scores ``(N,)``; ``None`` without good or without bad parts."""
+    if not labels.any() or labels.all():
+        return None
+    good, bad = scores[~labels].double().numpy(), scores[labels].double().numpy()
+    return area(*sweep(good, bad)[1:])
+
+
+def aupro(maps: Sequence[Tensor], masks: Sequence[Tensor]) -> float | None:
+    """Compute AUPRO of raw maps; ``None`` without a marked pixel.
+
+    Args:
+        maps: ``(N, H, W)`` per batch.
+        masks: The same, True = defective.
+    """
+    if not any(mask.any() for mask in masks):
+        return None
+    low, high = min(values.min() for values in maps), max(values.max() for values in maps)
+    metric = AUPRO(fields=["maps", "masks"], fpr_limit=AUPRO_LIMIT)
+    for values, mask in zip(maps, masks, strict=True):
+        scaled = (values - low) / (high - low).clamp_min(torch.finfo(values.dtype).tiny)  # others count as logits
+        metric.update(_Pixels(scaled, mask.int()))  # type: ignore[arg-type]
+    return float(metric.compute())
+
+
+@dataclasses.dataclass
+class _Pixels:
+    """What the metric reads of a batch."""
+
+    maps: Tensor
+    masks: Tensor
+
+
+def open_data(file: Path, recipe: Recipe) -> AnomalibDataModule:
+    """Open the datamodule of a configuration for one recipe.
+
+    Args:
+        file: As ``python -m anomalib_mkd check --write-config`` writes it.
+        recipe: Its batch size goes before that of the file.
+
+    Raises:
+        DataError: If there is none, or its pictures cannot be used.
+    """
+    parser = jsonargparse.ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(AnomalibDataModule, "data", required=True)
+    try:
+        made = parser.instantiate_classes(parser.parse_path(str(file)))
+        data: AnomalibDataModule = made.data
+        data.num_workers = 0  # memory of other processes would not count
+        data.train_batch_size = recipe.batch_size or data.train_batch_size
+        data.prepare_data()
+        data.setup()
+    except (jsonargparse.ArgumentError, OSError, TypeError, ValueError) as error:
+        text = str(error).strip()
+        if not text.startswith("Expected"):
+            text = (
+                f"Expected a configuration of a datamodule in '{file}', got {' '.join(text.split())[:300]}. "
+                "Write one with: python -m anomalib_mkd check FOLDER --write-config FILE."
+            )
+        raise DataError(text) from error
+    return data
+
+
+def build(recipe: Recipe, weights: str) -> tuple[Any, str]:
+    """Build the untrained model.
+
+    Args:
+        recipe: Its recipe.
+        weights: ``auto``, ``imagenet``, ``quickstart`` or a file; anomalib's models have no embedded teacher.
+
+    Returns:
+        The model, and which pretrained network it uses.
+
+    Raises:
+        OSError: If weights cannot be read.
+        RuntimeError: If they cannot be had or do not fit.
+    """
+    owner = getattr(anomalib.models, recipe.model)
+    parameters = inspect.signature(owner).parameters
+    common = {"visualizer": False, "evaluator": False}
+    if recipe.ours:
+        backbone = parameters["backbone"].default
+        choice = choose_weights(weights, backbone)
+        model = owner(weights=choice.weights, **recipe.arguments, **common)
+        model.model.teacher.prepare()
+        return model, choice.sentence
+    if "backbone" not in recipe.arguments:
+        return owner(**recipe.arguments, **common), "Teacher: the model's own."
+    file = None if weights in {"auto", "imagenet", "quickstart"} else weights
+    state = pretrained_state(RESNET18, TAPS, file)
+    ready = {"pre_trained": False} if "pre_trained" in parameters else {}
+    model = owner(**recipe.arguments, **ready, **common)
+    for part in model.modules():
+        if isinstance(part, TimmFeatureExtractor) and not part.requires_grad:
+            part.feature_extractor.load_state_dict(state, strict=False)  # some read fewer layers
+    return model, f"Backbone: {RESNET18} from {file or 'ImageNet'}."
+
+
+def peak_megabytes() -> float | None:
+    """Return the most memory that this process has had; ``None`` where the system does not tell.
+
+    Linux hands the maximum of ``getrusage`` down from the process that started this one, so it is not asked first.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        for line in status.read_text(encoding="ascii", errors="replace").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024 / 1e6
+    try:
+        import resource  # noqa: PLC0415  # not on Windows
+    except ModuleNotFoundError:
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
+
+
+def megabytes(path: Path) -> float:
+    """Return the size of an export, all its files together."""
+    return sum(file.stat().st_size for file in path.parent.glob(f"{path.stem}.*")) / 1e6
+
+
+def work(job: Job) -> Row:
+    """Train, test and export one model.
+
+    Raises:
+        DataError: If the data cannot be used, by this model or any other.
+        Exception: If the model fails.
+    """
+    recipe = RECIPES[job.recipe]
+    job.say("reading")
+    seed_everything(job.seed, verbose=False)
+    data = open_data(job.data, recipe)
+    model, teacher = build(recipe, job.weights)
+    used = time.time() - (job.folder / JOB).stat().st_mtime  # importing and reading
+    timer, collector = Timer(timedelta(seconds=max(1.0, job.seconds - used))), Collector()
+    engine = Engine(
+        default_root_dir=job.folder / "run",
+        accelerator="cpu",
+        devices=1,
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=[timer, collector],
+        **recipe.trainer,
+    )
+    job.say("training")
+    start = time.perf_counter()
+    engine.fit(model=model, datamodule=data)
+    stopped, steps = engine.trainer.should_stop, engine.trainer.global_step
+    if thresholds(model.post_processor)[0] is None and data.val_data is not None:
+        engine.validate(model=model, datamodule=data, verbose=False)
+    seconds = time.perf_counter() - start
+    notes = [teacher]
+    if stopped:
+        notes.append(f"The budget ended its training early, after {seconds:.0f} s: a longer one may find more.")
+    row = Row(
+        recipe.name,
+        pictures=len(data.train_data),
+        training_seconds=seconds,
+        steps=steps,
+        stopped=stopped,
+        peak_megabytes=peak_megabytes(),
+    )
+    job.say("testing")
+    engine.test(model=model, datamodule=data, verbose=False)
+    row = dataclasses.replace(row, **collector.figures())
+    job.say("exporting")
+    path = export(model, recipe, job.folder / "f32")
+    row = dataclasses.replace(row, megabytes=megabytes(path))
+    job.say("exporting in 8 bits")
+    try:
+        path = export(model, recipe, job.folder / "int8", quantized_data(job, recipe, data))
+        items = [data.test_data[index] for index in range(len(data.test_data))]
+        found = raw_results(path, map(inputs_for(model), items))[:, 0]
+        labels = torch.tensor([bool(item.gt_label) for item in items])
+        row = dataclasses.replace(row, int8_megabytes=megabytes(path), int8_auroc=auroc(found, labels))
+        if row.image_auroc is not None and row.int8_auroc is not None and row.int8_auroc < row.image_auroc - LOST:
+            notes.append(f"Not to be used in 8 bits: its image AUROC falls to {100 * row.int8_auroc:.1f} %.")
+    except Exception as error:  # noqa: BLE001  # whatever stops NNCF or OpenVINO is what the row tells
+        traceback.print_exc()
+        notes.append(f"Not in 8 bits: {reason(error)}")
+    return dataclasses.replace(row, notes=tuple(notes))
+
+
+def inputs_for(model: Any) -> Callable[[Any], Sequence[Tensor]]:
+    """Return what turns an item of the data into the inputs of an export."""
+    return getattr(model, "raw_inputs", lambda item: (item.image,))
+
+
+def quantized_data(job: Job, recipe: Recipe, data: AnomalibDataModule) -> AnomalibDataModule:
+    """Return the data that calibrate 8 bits.
+
+    Ours resizes pictures itself. anomalib's exporter takes the validation batches, of as many pictures as the graph.
+    """
+    if recipe.ours:
+        return open_data(job.data, recipe)
+    data.eval_batch_size = 1
+    return data
+
+
+def export(model: Any, recipe: Recipe, folder: Path, calibration: AnomalibDataModule | None = None) -> Path:
+    """Export for OpenVINO, for one picture of the model's own size.
+
+    Args:
+        model: The model.
+        recipe: Its recipe.
+        folder: New folder.
+        calibration: Exports in 8 bits.
+
+    Returns:
+        The ``.xml`` file.
+    """
+    # anomalib's graphs of several pictures hold PatchCore's for as many as the example has
+    single: dict[str, Any] = {} if recipe.ours else {"onnx_kwargs": {"dynamic_axes": {}}}
+    if calibration is not None:
+        single |= {"compression_type": CompressionType.INT8_PTQ, "datamodule": calibration}
+    size = tuple(int(side) for side in model.input_size)
+    path: Path = model.eval().to_openvino(folder, input_size=size, **single)
+    return path
+
+
+def reason(error: BaseException) -> str:
+    """Put an error into a sentence: ours are sentences, of others the first line that says something is kept."""
+    text = next(filter(None, map(str.strip, str(error).splitlines())), "")
+    if text.startswith("Expected"):
+        return " ".join(str(error).split())
+    return f"{type(error).__name__}: {text[:300]}".rstrip(": .") + "."
+
+
+def end_with(parent: int) -> None:
+    """End this process once the one that started it is gone: killed, it could not do that itself."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
+
+
+def main(file: str) -> int:
+    """Do a job, and leave its row in the job's folder, also where it fails."""
+    Thread(target=end_with, args=(os.getppid(),), daemon=True).start()
+    job = Job.read(Path(file))
+    warnings.simplefilter("ignore")
+    logging.getLogger().setLevel(logging.INFO)
+    try:
+        row, stop = work(job), False
+    except Exception as error:  # noqa: BLE001  # the row says it
+        traceback.print_exc()
+        row, stop = Row(RECIPES[job.recipe].name, reason=reason(error)), isinstance(error, DataError)
+    write_result(job, row, stop=stop)
+    return 1 if row.reason else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

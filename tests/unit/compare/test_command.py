@@ -1,0 +1,170 @@
+# Copyright (C) 2026 The anomalib-mkd authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""``python -m anomalib_mkd compare`` with a fake runner: shares of the budget, resuming, bad input, exit codes."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+from typing import TYPE_CHECKING
+
+import pytest
+
+from anomalib_mkd.compare import budget, session, trainings
+from anomalib_mkd.compare.command import main
+from anomalib_mkd.compare.rows import Row
+from anomalib_mkd.compare.runs import DataError, Job, write_result
+from tests.category_folders import draw_category
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+MINUTE = 60.0
+
+
+class Runner:
+    """Takes the place of a model's process: time passes, and rows are found."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.takes = {"MixedDistillation": 5 * MINUTE, "Patchcore": 2 * MINUTE, "Padim": MINUTE}
+        self.fails: set[str] = set()
+        self.dies_at = ""
+        self.jobs: list[tuple[str, float]] = []
+
+    def __call__(self, job: Job, limit: float, tick: Callable[[str], None]) -> Row:
+        if job.recipe == self.dies_at:
+            raise KeyboardInterrupt
+        tick("training")
+        self.jobs.append((job.recipe, limit))
+        taken = self.takes.get(job.recipe, MINUTE)
+        self.now += taken
+        job.write()
+        row = Row(job.recipe, image_auroc=0.9, training_seconds=taken / 20, latency=0.01, megabytes=1.0)
+        if job.recipe in self.fails:
+            row = Row(job.recipe, reason="It broke.")
+        write_result(job, row)
+        return row
+
+
+@pytest.fixture
+def runner(monkeypatch: pytest.MonkeyPatch) -> Runner:
+    made = Runner()
+    monkeypatch.setattr(trainings, "run", made)
+    monkeypatch.setattr(session, "Budget", lambda total, models: budget.Budget(total, models, clock=lambda: made.now))
+
+    def time_all(output: Path, rows: Sequence[Row]) -> tuple[list[Row], list[str]]:
+        assert output.is_dir()
+        return [dataclasses.replace(row, first_verdict=None if row.reason else 0.5) for row in rows], []
+
+    monkeypatch.setattr(session, "time_all", time_all)
+    return made
+
+
+@pytest.fixture
+def words(tmp_path: Path) -> list[str]:
+    parts = draw_category(tmp_path / "parts", train=20)
+    return [str(parts), "--output", str(tmp_path / "out")]
+
+
+def test_shares_rows_and_files(
+    words: list[str], runner: Runner, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words) == 0
+    # 30 minutes: a third, then half of the 25 left, then the 23 left, then the 22 left
+    assert runner.jobs == [
+        ("MixedDistillation", 10 * MINUTE),
+        ("Patchcore", 12.5 * MINUTE),
+        ("Padim", 23 * MINUTE),
+        ("Patchcore 10 %", 22 * MINUTE),
+    ]
+    out = capsys.readouterr().out
+    assert out.startswith(f"Comparing models on {words[0]}\n")
+    assert "Take " in out
+    assert "Comparing: " in out or "[1/4] MixedDistillation: " in out
+    assert {path.name for path in (tmp_path / "out").iterdir()} >= {"compare.html", "compare.csv", "compare.md"}
+    lines = (tmp_path / "out" / "compare.csv").read_text().splitlines()
+    assert [line.split(",")[0] for line in lines[1:]] == ["MixedDistillation", "Patchcore", "Padim", "Patchcore 10 %"]
+
+
+def test_the_large_selection_waits_for_a_larger_budget(words: list[str], runner: Runner, tmp_path: Path) -> None:
+    runner.takes["Patchcore"] = 20 * MINUTE  # a training of 1 minute: 10 for the large one, of 9 minutes left
+    assert main([*words, "--models", "Patchcore", "--budget", "29m"]) == 0
+    assert [name for name, _ in runner.jobs] == ["Patchcore"]
+    assert "Not run: its training would take about 10 min 0 s" in (tmp_path / "out" / "compare.md").read_text()
+
+
+def test_a_failure_is_a_row_and_the_others_go_on(words: list[str], runner: Runner, tmp_path: Path) -> None:
+    runner.fails = {"Patchcore"}
+    assert main(words) == 0
+    page = (tmp_path / "out" / "compare.html").read_text()
+    assert "It broke." in page
+    assert "Not run: Patchcore with 1 % did not finish its training." in page
+    runner.fails = {"MixedDistillation", "Patchcore", "Padim"}
+    assert main([*words, "--seed", "1"]) == 1
+    assert "No recommendation: no model finished." in (tmp_path / "out" / "compare.md").read_text()
+
+
+def test_the_same_command_goes_on_after_an_interruption(
+    words: list[str], runner: Runner, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runner.dies_at = "Padim"
+    assert main(words) == 130
+    assert "What was done is kept" in capsys.readouterr().err
+    runner.dies_at, runner.jobs = "", []
+    assert main(words) == 0
+    out = capsys.readouterr().out
+    assert "MixedDistillation: finished before, kept.\nPatchcore: finished before, kept.\n" in out
+    assert [name for name, _ in runner.jobs] == ["Padim", "Patchcore 10 %"]
+    runner.jobs = []
+    assert main(words) == 0
+    assert runner.jobs == []
+    assert main([*words, "--seed", "1"]) == 0  # another result
+    assert len(runner.jobs) == 4
+
+
+@pytest.mark.usefixtures("runner")
+def test_bad_input_is_one_sentence(words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder, *output = words
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    good = draw_category(tmp_path / "good", train=20, defects={})
+    for given, start in (
+        ([*words, "--models", "Patchcor"], "Expected known --models, got 'Patchcor'. Close ones: Patchcore"),
+        ([*words, "--budget", "2m"], "Expected a --budget of at least 3m, a minute for each of 3 models, got 2m."),
+        ([*words, "--budget", "soon"], "Expected a --budget such as 30m, 1h30m or 90s, got 'soon'."),
+        ([*words, "--weights", "gone.pt"], "Expected auto, imagenet, quickstart or a file as --weights, got 'gone.pt'"),
+        ([str(tmp_path / "gone"), *output], "Expected a folder, got "),
+        ([str(empty), *output], "Expected a folder of parts to train on, got no folder of good parts in "),
+        ([str(good), *output], "Expected bad parts to test on in "),
+        (output, "Expected either FOLDER or --data FILE, got both or none."),
+        ([folder, "--data", "x.yaml", *output], "Expected either FOLDER or --data FILE, got both or none."),
+        (["--data", str(tmp_path / "gone.yaml"), *output], "Expected a configuration as --data, got "),
+    ):
+        assert main(given) == 2, given
+        error = capsys.readouterr().err
+        assert error.startswith(start)
+        assert error.count("\n") == 1
+
+
+@pytest.mark.usefixtures("runner")
+def test_a_full_disk_and_data_that_no_model_can_read(
+    words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(error: Exception) -> Callable[..., Row]:
+        def run(*_: object) -> Row:
+            raise error
+
+        return run
+
+    monkeypatch.setattr(trainings, "run", fail(OSError(errno.ENOSPC, "No space left on device")))
+    assert main(words) == 1
+    assert capsys.readouterr().err == (
+        f"Expected to write into '{words[-1]}', got No space left on device. Free space there. What was done is kept: "
+        "the same command goes on from there.\n"
+    )
+    monkeypatch.setattr(trainings, "run", fail(DataError("Expected other pictures.")))
+    assert main(words) == 2
+    assert capsys.readouterr().err == "Expected other pictures.\n"

@@ -1,0 +1,53 @@
+# Copyright (C) 2026 The anomalib-mkd authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""The recommendation follows the rule that it states."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from anomalib_mkd.compare.recommend import recommend
+from anomalib_mkd.compare.rows import Row
+
+if TYPE_CHECKING:
+    from anomalib_mkd.compare.recommend import Wish
+
+ROWS = [
+    Row("Best", image_auroc=0.990, latency=0.040, megabytes=40.0),
+    Row("Near", image_auroc=0.981, latency=0.030, megabytes=30.0),
+    Row("Fast", image_auroc=0.945, latency=0.010, megabytes=20.0),
+    Row("Small", image_auroc=0.950, latency=0.020, megabytes=5.0),
+    Row("Poor", image_auroc=0.700, latency=0.001, megabytes=1.0),
+    Row("Broken", reason="It broke."),
+]
+
+
+@pytest.mark.parametrize(
+    ("wish", "start"),
+    [
+        ("accuracy", "Take Near: the fastest of the models within one point of the best image AUROC (98.1 %, 30.0 ms "),
+        ("speed", "Take Fast: the fastest of the models within five points of the best image AUROC (94.5 %, 10.0 ms "),
+        ("size", "Take Small: the smallest of the models within five points of the best image AUROC (95.0 %, 20.0 ms "),
+    ],
+)
+def test_each_wish_has_its_rule(wish: Wish, start: str) -> None:
+    assert recommend(ROWS, wish).startswith(start)
+    assert recommend(ROWS[::-1], wish).startswith(start)
+
+
+def test_one_that_no_other_comes_near() -> None:
+    assert recommend([ROWS[0], ROWS[4]], "accuracy").startswith(
+        "Take Best: no other model is within one point of its image AUROC (99.0 %, 40.0 ms "
+    )
+    assert recommend([ROWS[4], ROWS[5]], "speed").startswith("Take Poor: no other model finished")
+
+
+def test_what_was_not_measured_is_said() -> None:
+    assert recommend([], "speed") == recommend([ROWS[5]], "speed") == "No recommendation: no model finished."
+    untested = Row("Untested", latency=0.01)
+    assert recommend([untested], "accuracy").startswith("No recommendation: without both good and bad test parts")
+    untimed = [Row("A", image_auroc=0.95), Row("B", image_auroc=0.955)]
+    assert recommend(untimed, "speed") == "Take B: it has the best image AUROC, and no export was timed (95.5 %)."

@@ -1,0 +1,118 @@
+# Copyright (C) 2026 The anomalib-mkd authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""A model's process: what it found is kept, and its end is explained, whatever it was."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from anomalib_mkd.compare import runs
+from anomalib_mkd.compare.rows import Row
+from anomalib_mkd.compare.runs import RESULT, DataError, Job, folder_of, kept, key, run, write_result
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ROW = Row("Padim", notes=("A note.",), image_auroc=0.9, training_seconds=3.0)
+
+
+@pytest.fixture
+def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Job:
+    monkeypatch.setattr(runs, "POLL", 0.01)
+    data = tmp_path / "data.yaml"
+    data.write_text("data: {}\n")
+    folder_of(tmp_path, "Padim").mkdir(parents=True)
+    return Job("Padim", folder_of(tmp_path, "Padim"), data, "auto", 0, 60.0, "the key")
+
+
+def worker(monkeypatch: pytest.MonkeyPatch, script: str) -> None:
+    """Let a script take the place of the worker; its argument is the file of the job."""
+    monkeypatch.setattr(runs, "WORKER", (sys.executable, "-c", script))
+
+
+def result(row: Row, *, stop: bool = False) -> str:
+    """A script that leaves a result."""
+    content = {"key": "the key", "seconds": 60.0, "stop": stop, "row": dataclasses.asdict(row)}
+    text = json.dumps(json.dumps(content))
+    return f"import sys, pathlib; pathlib.Path(sys.argv[1]).with_name('{RESULT}').write_text({text})"
+
+
+def test_a_job_is_read_as_it_was_written(job: Job) -> None:
+    assert Job.read(job.write()) == job
+
+
+def test_a_result_is_returned_and_kept_for_the_same_key_alone(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    worker(monkeypatch, result(ROW))
+    assert kept(job) is None
+    assert run(job, limit=60) == ROW
+    assert kept(job) == ROW
+    assert kept(dataclasses.replace(job, key="another")) is None
+
+
+def test_half_written_and_failed_ones_are_not_kept(job: Job) -> None:
+    job.write()
+    (job.folder / RESULT).write_text('{"key": "the key", "ro')
+    assert kept(job) is None
+    write_result(job, dataclasses.replace(ROW, reason="It broke."))
+    assert kept(job) is None
+    write_result(job, ROW)
+    assert kept(job) == ROW
+
+
+def test_one_that_the_budget_stopped_is_trained_again_with_more_time(job: Job) -> None:
+    stopped = dataclasses.replace(ROW, stopped=True)
+    write_result(job, stopped)
+    assert kept(job) == stopped
+    assert kept(dataclasses.replace(job, seconds=120)) is None
+    write_result(job, ROW)
+    assert kept(dataclasses.replace(job, seconds=120)) == ROW
+
+
+def test_an_old_result_is_not_taken_for_that_of_a_process_that_died(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_result(job, ROW)
+    worker(monkeypatch, "raise SystemExit(3)")
+    row = run(job, limit=60)
+    assert row.reason.startswith("Expected the process to finish, got exit code 3 while starting. See '")
+    assert kept(job) is None
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals")
+def test_a_kill_is_explained(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    phase = "import sys, os, pathlib; pathlib.Path(sys.argv[1]).with_name('phase.txt').write_text('training')"
+    worker(monkeypatch, f"{phase}; os.kill(os.getpid(), 9)")
+    assert run(job, limit=60).reason.startswith("Expected the process to finish, got killed while training, as systems")
+
+
+def test_a_process_that_takes_too_long_is_ended(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    worker(monkeypatch, "import time; time.sleep(600)")
+    ticks: list[str] = []
+    row = run(job, limit=0.3, tick=ticks.append)
+    assert row.reason.startswith("Expected the model to finish within 0.0 min, its share of the budget, got no end of ")
+    assert set(ticks) == {"starting"}
+
+
+def test_data_that_no_model_can_use_stop_the_comparison(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    worker(monkeypatch, result(Row("Padim", reason="Expected other data."), stop=True))
+    with pytest.raises(DataError, match="Expected other data"):
+        run(job, limit=60)
+
+
+def test_the_key_changes_with_what_a_result_depends_on(tmp_path: Path) -> None:
+    picture = tmp_path / "parts" / "train" / "000.png"
+    picture.parent.mkdir(parents=True)
+    picture.write_bytes(b"1")
+    data = tmp_path / "data.yaml"
+    data.write_text(f"data:\n  init_args:\n    root: {json.dumps(str(tmp_path / 'parts'))}\n    seed: 0\n")
+    first = key(data=data, seed=0, recipe={"share": 0.01})
+    assert key(data=data, recipe={"share": 0.01}, seed=0) == first
+    assert key(data=data, seed=1, recipe={"share": 0.01}) != first
+    assert key(data=data, seed=0, recipe={"share": 0.1}) != first
+    picture.write_bytes(b"22")
+    assert key(data=data, seed=0, recipe={"share": 0.01}) != first

@@ -1,0 +1,97 @@
+# Copyright (C) 2026 The anomalib-mkd authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""What one model's process measures, and how it says what went wrong."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+
+from anomalib_mkd.check.configuration import configuration
+from anomalib_mkd.check.layout import find_layout
+from anomalib_mkd.compare import worker
+from anomalib_mkd.compare.recipes import RECIPES
+from anomalib_mkd.compare.runs import RESULT, DataError, Job, kept
+from anomalib_mkd.compare.worker import aupro, auroc, main, open_data, peak_megabytes, reason
+from tests.category_folders import draw_category
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_auroc_of_raw_scores() -> None:
+    labels = torch.tensor([False, False, True, True])
+    assert auroc(torch.tensor([1.0, 5.0, 3.0, 900.0]), labels) == 0.75
+    assert auroc(torch.tensor([1.0, 1.0, 1.0, 1.0]), labels) == 0.5  # ties
+    assert auroc(torch.ones(2), torch.tensor([True, True])) is None
+
+
+def test_aupro_of_raw_maps() -> None:
+    mask = torch.zeros(2, 16, 16, dtype=torch.bool)
+    mask[1, 4:8, 4:8] = True
+    perfect = mask * 50.0 - 20  # not in 0..1
+    assert aupro([perfect[:1], perfect[1:]], [mask[:1], mask[1:]]) == pytest.approx(1, abs=0.02)
+    assert aupro([-perfect], [mask]) == pytest.approx(0, abs=0.1)
+    assert aupro([perfect], [torch.zeros_like(mask)]) is None
+    assert aupro([], []) is None
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the system does not tell")
+def test_peak_memory_rises() -> None:
+    before = peak_megabytes()
+    taken = torch.ones(100_000_000)  # 400 MB
+    after = peak_megabytes()
+    assert before is not None
+    assert after is not None
+    assert after >= max(before, taken.nbytes / 1e6)
+
+
+def test_reasons_are_sentences() -> None:
+    assert reason(ValueError("Expected a, got b.\nRemedy.")) == "Expected a, got b. Remedy."
+    assert reason(RuntimeError("\n  what it is  \nwhere")) == "RuntimeError: what it is."
+    assert reason(KeyError()) == "KeyError."
+
+
+def test_data_of_a_configuration(tmp_path: Path) -> None:
+    parts = draw_category(tmp_path / "parts", train=10)
+    file = tmp_path / "data.yaml"
+    file.write_text(str(configuration(find_layout(parts))))
+    data = open_data(file, RECIPES["EfficientAd"])
+    assert (data.train_batch_size, data.num_workers, len(data.train_data)) == (1, 0, 8)
+    assert open_data(file, RECIPES["Padim"]).train_batch_size == 8
+
+
+def test_several_categories_as_one(tmp_path: Path) -> None:
+    for name in ("bottle", "screw"):
+        draw_category(tmp_path / name, train=10)
+    file = tmp_path / "data.yaml"
+    arguments = {"root": str(tmp_path), "categories": ["bottle", "screw"], "train_batch_size": 4}
+    content = {"data": {"class_path": "anomalib_mkd.data.MultiCategory", "init_args": arguments}}
+    file.write_text(json.dumps(content))  # JSON is YAML, too
+    data = open_data(file, RECIPES["MixedDistillation"])
+    assert (data.train_batch_size, len(data.train_data), len(data.test_data)) == (4, 16, 8)
+
+
+@pytest.mark.parametrize("text", ["", "data: [", "data:\n  class_path: Nothing\n", "model: 1\n"])
+def test_what_is_no_configuration(text: str, tmp_path: Path) -> None:
+    file = tmp_path / "data.yaml"
+    file.write_text(text)
+    with pytest.raises(DataError, match=r"^Expected a configuration of a datamodule in '.*', got .+ Write one with: "):
+        open_data(file, RECIPES["Padim"])
+
+
+def test_a_failure_leaves_its_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(job: Job) -> None:
+        msg = f"{job.recipe} broke"
+        raise RuntimeError(msg)
+
+    monkeypatch.setattr(worker, "work", fail)
+    job = Job("Padim", tmp_path / "job", tmp_path / "data.yaml", "auto", 0, 60.0, "key")
+    assert main(str(job.write())) == 1
+    assert '"RuntimeError: Padim broke."' in (job.folder / RESULT).read_text()
+    assert kept(job) is None
