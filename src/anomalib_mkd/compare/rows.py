@@ -31,7 +31,7 @@ class Row:
         good: Good test parts.
         training_seconds: Of the training, with the choice of the threshold.
         steps: Training steps that were made.
-        stopped: Whether the budget ended the training.
+        stopped: Whether the budget ended the training, or the process ended before the export in 8 bits.
         peak_megabytes: Most memory of the process until the training ended.
         megabytes: Size of the export in f32.
         int8_megabytes: Size of the export in 8 bits.

@@ -154,7 +154,7 @@ def run(job: Job, limit: float, tick: Callable[[str], None] = lambda _: None) ->
         tick: Called about twice a second with what the process is doing.
 
     Returns:
-        Its row, which says the reason if there are no figures.
+        Its row, which says the reason if there are no figures; without 8 bits if it was ended while exporting those.
 
     Raises:
         DataError: If the data cannot be used.
@@ -163,13 +163,14 @@ def run(job: Job, limit: float, tick: Callable[[str], None] = lambda _: None) ->
     for name in (RESULT, PHASE):
         (job.folder / name).unlink(missing_ok=True)
     file = job.write()
-    start = time.monotonic()
+    start, late = time.monotonic(), False
     with (job.folder / LOG).open("wb") as log:
         process = subprocess.Popen([*WORKER, str(file)], stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)  # noqa: S603
         try:
             while process.poll() is None:
-                if time.monotonic() - start > limit:
-                    return Row(job.recipe, reason=_too_long(_phase(job), limit))
+                late = time.monotonic() - start > limit
+                if late:
+                    break
                 tick(_phase(job))
                 time.sleep(POLL)
         finally:
@@ -177,7 +178,8 @@ def run(job: Job, limit: float, tick: Callable[[str], None] = lambda _: None) ->
             process.wait()
     content = _read_result(job.folder)
     if content is None:
-        return Row(job.recipe, reason=_died(process.returncode, job))
+        why = _too_long(_phase(job), limit) if late else _died(process.returncode, job)
+        return Row(job.recipe, reason=why)
     if content["stop"]:
         raise DataError(content["row"].reason)
     row: Row = content["row"]

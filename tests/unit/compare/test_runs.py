@@ -9,6 +9,8 @@ import dataclasses
 import json
 import os
 import sys
+import time
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -41,7 +43,8 @@ def result(row: Row, *, stop: bool = False) -> str:
     """A script that leaves a result."""
     content = {"key": "the key", "seconds": 60.0, "stop": stop, "row": dataclasses.asdict(row)}
     text = json.dumps(json.dumps(content))
-    return f"import sys, pathlib; pathlib.Path(sys.argv[1]).with_name('{RESULT}').write_text({text})"
+    start = f"import sys, pathlib; part = pathlib.Path(sys.argv[1]).with_name('part'); part.write_text({text})"
+    return f"{start}; part.replace(part.with_name('{RESULT}'))"
 
 
 def test_a_job_is_read_as_it_was_written(job: Job) -> None:
@@ -96,6 +99,16 @@ def test_a_process_that_takes_too_long_is_ended(job: Job, monkeypatch: pytest.Mo
     row = run(job, limit=0.3, tick=ticks.append)
     assert row.reason.startswith("Expected the model to finish within 0.0 min, its share of the budget, got no end of ")
     assert set(ticks) == {"starting"}
+
+
+def test_what_was_done_before_the_end_is_kept(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    partial = dataclasses.replace(ROW, stopped=True)
+    late = SimpleNamespace(monotonic=lambda: 100.0 * (job.folder / RESULT).exists(), sleep=time.sleep)
+    monkeypatch.setattr(runs, "time", late)
+    for end in ("import time; time.sleep(600)", "raise SystemExit(3)"):
+        worker(monkeypatch, f"{result(partial)}; {end}")
+        assert run(job, limit=60) == partial
+        assert kept(job) == partial
 
 
 def test_data_that_no_model_can_use_stop_the_comparison(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
