@@ -49,6 +49,7 @@ def trade_off(points: Sequence[Point], cost: str) -> str:
         figure, axes = new_axes(cost, "image AUROC, %")
         shown = [point._replace(int8=None) if point in below(points) else point for point in points]
         for number, point in enumerate(sorted(shown, key=lambda point: point.int8 is None)):
+            axes.plot(*point.f32, "o", markersize=8, color=PLACEHOLDERS["good"], label=None if number else "f32")
             if point.int8 is not None:
                 axes.plot(*zip(point.f32, point.int8, strict=True), color=PLACEHOLDERS["line"], linewidth=1.4, zorder=1)
                 axes.plot(
@@ -60,7 +61,6 @@ def trade_off(points: Sequence[Point], cost: str) -> str:
                     markeredgewidth=1.6,
                     label=None if number else "8 bits",
                 )
-            axes.plot(*point.f32, "o", markersize=8, color=PLACEHOLDERS["good"], label=None if number else "f32")
         costs = [place[0] for point in shown for place in (point.f32, point.int8) if place is not None]
         if max(costs) > WIDE * min(costs) > 0:
             axes.set_xscale("log")
@@ -103,15 +103,19 @@ def below(points: Sequence[Point]) -> list[Point]:
 
 
 def spread(heights: Sequence[float]) -> list[float]:
-    """Move heights in 0..1 apart, upwards from the lowest, so that names do not cover each other.
+    """Move heights in 0..1 apart so that names do not cover each other: upwards, and down again from the upper end.
 
     Example:
-        >>> [round(height, 3) for height in spread([0.5, 0.5, 0.1])]
-        [0.5, 0.565, 0.1]
+        >>> [round(height, 3) for height in spread([0.5, 0.5, 0.1])], [round(height, 3) for height in spread([1, 0.99])]
+        ([0.5, 0.565, 0.1], [1.0, 0.935])
     """
     moved = list(heights)
-    last = -1.0
-    for index in sorted(range(len(moved)), key=moved.__getitem__):
-        last = moved[index] = max(moved[index], last + APART)
-    over = max(0.0, last - 1)
-    return [height - over for height in moved]
+    order = sorted(range(len(moved)), key=moved.__getitem__)
+    least, most = -1.0, 1.0
+    for index in order:
+        moved[index] = max(moved[index], least)
+        least = moved[index] + APART
+    for index in reversed(order):
+        moved[index] = min(moved[index], most)
+        most = moved[index] - APART
+    return moved
