@@ -27,124 +27,30 @@ import torch
 from anomalib.data import AnomalibDataModule
 from anomalib.deploy import CompressionType
 from anomalib.engine import Engine
-from anomalib.metrics import AUPRO
 from anomalib.models.components import TimmFeatureExtractor
-from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
+from lightning.pytorch import seed_everything
 from lightning.pytorch.callbacks import Timer
 
 import anomalib_mkd.models  # noqa: F401  # registers
+from anomalib_mkd.compare.measures import Collector, auroc, megabytes, peak_megabytes
 from anomalib_mkd.compare.recipes import RECIPES, RESNET18, Recipe
 from anomalib_mkd.compare.rows import Row
 from anomalib_mkd.compare.runs import JOB, DataError, Job, write_result
 from anomalib_mkd.export.quantization import raw_results
 from anomalib_mkd.networks.pretrained import pretrained_state
-from anomalib_mkd.post_processor import categories_of
 from anomalib_mkd.quickstart.weights import choose_weights
-from anomalib_mkd.results.predictions import predictions_of, thresholds
-from anomalib_mkd.results.report.plots import area, sweep
+from anomalib_mkd.results.predictions import thresholds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from torch import Tensor
 
-    from anomalib_mkd.results.predictions import Prediction
 
 TAPS = ("layer1", "layer2", "layer3")
 """Layers that a model of anomalib may read."""
-AUPRO_LIMIT = 0.3
-"""Share of good pixels above the threshold up to which AUPRO is integrated, as papers do."""
 LOST = 0.05
 """Image AUROC that 8 bits may lose without a note."""
-
-
-class Collector(Callback):
-    """Keep raw scores, maps and masks of a test, and its verdicts.
-
-    anomalib's post-processor clips scores at 0 and 1, which makes the worst parts equal. It comes after the callbacks
-    of a user, so this one sees raw values first and the verdicts at the next batch.
-    """
-
-    def __init__(self) -> None:
-        self.scores: list[Tensor] = []
-        self.labels: list[Tensor] = []
-        self.maps: list[Tensor] = []
-        self.masks: list[Tensor] = []
-        self.predictions: list[Prediction] = []
-        self._judged: Callable[[], list[Prediction]] = list
-
-    def on_test_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Take what a batch holds."""
-        del outputs, batch_idx, dataloader_idx
-        self.predictions += self._judged()
-        self._judged = lambda: predictions_of(
-            batch, categories_of(trainer, batch), *thresholds(pl_module.post_processor)
-        )
-        self.scores.append(batch.pred_score.detach().flatten().float().clone())
-        self.labels.append(batch.gt_label.flatten().bool())
-        if batch.gt_mask is not None and batch.anomaly_map is not None:
-            self.maps.append(batch.anomaly_map.detach().flatten(0, -3).float().clone())
-            self.masks.append(batch.gt_mask.detach().flatten(0, -3).bool())
-
-    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take the verdicts of the last batch."""
-        del trainer, pl_module
-        self.predictions += self._judged()
-
-    def figures(self) -> dict[str, Any]:
-        """Compute the figures of a row."""
-        truths = {True: [row for row in self.predictions if row.truth], False: []}
-        truths[False] = [row for row in self.predictions if row.truth is False]
-        judged = all(row.bad is not None for row in self.predictions)
-        return {
-            "image_auroc": auroc(torch.cat(self.scores), torch.cat(self.labels)),
-            "aupro": aupro(self.maps, self.masks),
-            "bad": len(truths[True]),
-            "good": len(truths[False]),
-            "caught": sum(bool(row.bad) for row in truths[True]) if judged else None,
-            "false_alarms": sum(bool(row.bad) for row in truths[False]) if judged else None,
-        }
-
-
-def auroc(scores: Tensor, labels: Tensor) -> float | None:
-    """Compute the area under the ROC curve of raw scores ``(N,)``; ``None`` without good or without bad parts."""
-    if not labels.any() or labels.all():
-        return None
-    good, bad = scores[~labels].double().numpy(), scores[labels].double().numpy()
-    return area(*sweep(good, bad)[1:])
-
-
-def aupro(maps: Sequence[Tensor], masks: Sequence[Tensor]) -> float | None:
-    """Compute AUPRO of raw maps; ``None`` without a marked pixel.
-
-    Args:
-        maps: ``(N, H, W)`` per batch.
-        masks: The same, True = defective.
-    """
-    if not any(mask.any() for mask in masks):
-        return None
-    low, high = min(values.min() for values in maps), max(values.max() for values in maps)
-    metric = AUPRO(fields=["maps", "masks"], fpr_limit=AUPRO_LIMIT)
-    for values, mask in zip(maps, masks, strict=True):
-        scaled = (values - low) / (high - low).clamp_min(torch.finfo(values.dtype).tiny)  # others count as logits
-        metric.update(_Pixels(scaled, mask.int()))  # type: ignore[arg-type]
-    return float(metric.compute())
-
-
-@dataclasses.dataclass
-class _Pixels:
-    """What the metric reads of a batch."""
-
-    maps: Tensor
-    masks: Tensor
 
 
 def open_data(file: Path, recipe: Recipe) -> AnomalibDataModule:
@@ -210,29 +116,6 @@ def build(recipe: Recipe, weights: str) -> tuple[Any, str]:
         if isinstance(part, TimmFeatureExtractor) and not part.requires_grad:
             part.feature_extractor.load_state_dict(state, strict=False)  # some read fewer layers
     return model, f"Backbone: {RESNET18} from {file or 'ImageNet'}."
-
-
-def peak_megabytes() -> float | None:
-    """Return the most memory that this process has had; ``None`` where the system does not tell.
-
-    Linux hands the maximum of ``getrusage`` down from the process that started this one, so it is not asked first.
-    """
-    status = Path("/proc/self/status")
-    if status.exists():
-        for line in status.read_text(encoding="ascii", errors="replace").splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024 / 1e6
-    try:
-        import resource  # noqa: PLC0415  # not on Windows
-    except ModuleNotFoundError:
-        return None
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
-
-
-def megabytes(path: Path) -> float:
-    """Return the size of an export, all its files together."""
-    return sum(file.stat().st_size for file in path.parent.glob(f"{path.stem}.*")) / 1e6
 
 
 def work(job: Job) -> Row:

@@ -1,0 +1,40 @@
+# Copyright (C) 2026 The anomalib-mkd authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Figures of raw scores and maps, and of memory."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+import torch
+
+from anomalib_mkd.compare.measures import aupro, auroc, peak_megabytes
+
+
+def test_auroc_of_raw_scores() -> None:
+    labels = torch.tensor([False, False, True, True])
+    assert auroc(torch.tensor([1.0, 5.0, 3.0, 900.0]), labels) == 0.75
+    assert auroc(torch.tensor([1.0, 1.0, 1.0, 1.0]), labels) == 0.5  # ties
+    assert auroc(torch.ones(2), torch.tensor([True, True])) is None
+
+
+def test_aupro_of_raw_maps() -> None:
+    mask = torch.zeros(2, 16, 16, dtype=torch.bool)
+    mask[1, 4:8, 4:8] = True
+    perfect = mask * 50.0 - 20  # not in 0..1
+    assert aupro([perfect[:1], perfect[1:]], [mask[:1], mask[1:]]) == pytest.approx(1, abs=0.02)
+    assert aupro([-perfect], [mask]) == pytest.approx(0, abs=0.1)
+    assert aupro([perfect], [torch.zeros_like(mask)]) is None
+    assert aupro([], []) is None
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the system does not tell")
+def test_peak_memory_rises() -> None:
+    before = peak_megabytes()
+    taken = torch.ones(100_000_000)  # 400 MB
+    after = peak_megabytes()
+    assert before is not None
+    assert after is not None
+    assert after >= max(before, taken.nbytes / 1e6)
