@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,7 +15,7 @@ from anomalib.data import ImageBatch
 
 import anomalib_mkd
 from anomalib_mkd import Dcam, MixedDistillation, Mkd
-from anomalib_mkd.training.caching import TrainingCache
+from anomalib_mkd.training.caching import FeatureCache, TrainingCache
 from tests.networks import pictures
 
 if TYPE_CHECKING:
@@ -50,9 +49,9 @@ def tiny(model: Any) -> Any:
     arguments = {} if model is Mkd else {"student_width": 0.25}
     module = model(backbone="test_resnet.r160_in1k", pre_trained=False, visualizer=False, **arguments)
     module.log = lambda *_, **__: None
-    loader = SimpleNamespace(dataset=SimpleNamespace(augmentations=None), num_workers=0)
-    if model is not Mkd:
-        module._cache = TrainingCache(loader, None, gigabytes=0.1)  # noqa: SLF001  # as at the start of a training
+    if model is not Mkd:  # as at the start of a training
+        module._cache = TrainingCache(module, gigabytes=0)
+        module._cache.features = FeatureCache(2**27)
     return module
 
 

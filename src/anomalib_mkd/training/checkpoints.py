@@ -10,6 +10,7 @@ from zipfile import is_zipfile
 
 import torch
 from anomalib.engine.plugins import AnomalibCheckpointIO
+from anomalib.pre_processing.utils.transform import get_exportable_transform
 from lightning.pytorch import LightningModule
 from typing_extensions import Self
 
@@ -21,6 +22,8 @@ logger = logging.getLogger(__name__)
 MODEL_KEY = "anomalib_mkd_model"
 VERSION_KEY = "anomalib_mkd_version"
 COURSE_KEY = "anomalib_mkd_course"
+TRANSFORM_KEY = "anomalib_mkd_transform"
+"""The pre-processor's transform in words, where a checkpoint cannot hold it."""
 
 RETIRED: dict[str, dict[str, Any]] = {
     "MixedDistillation": {
@@ -80,12 +83,17 @@ class CheckpointMixin(LightningModule):
 
     _course: Course | None = None
     _interrupted: dict[str, Any] | None = None  # the course of the training that a fit resumes
+    _own_pre_processor = False  # given to the constructor
+    _replaced: str = ""  # the transform of the checkpoint, in place of which another one was given
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Record which model and which version wrote the checkpoint, and the random course of its training."""
         super().on_save_checkpoint(checkpoint)
         if self._course is not None:
             checkpoint[COURSE_KEY] = self._course.state()
+        transform = getattr(self.pre_processor, "transform", None)
+        if transform is not None and checkpoint.get("anomalib_pre_processor_config", {}).get("transform") is None:
+            checkpoint[TRANSFORM_KEY] = repr(transform)
         checkpoint[MODEL_KEY] = type(self).__name__
         checkpoint[VERSION_KEY] = __version__
 
@@ -110,7 +118,9 @@ class CheckpointMixin(LightningModule):
                     f"got {given[name]!r}. Load it with the version that wrote it, or train again."
                 )
                 raise ValueError(msg)
+        own = getattr(self.pre_processor, "transform", None)
         super().on_load_checkpoint(checkpoint)
+        self._keep_transform(own, checkpoint.get(TRANSFORM_KEY))
         trainer: Any = self._trainer
         if trainer is not None and trainer.state.fn == "fit":
             self._interrupted = checkpoint.get(COURSE_KEY)
@@ -123,6 +133,29 @@ class CheckpointMixin(LightningModule):
         self._check_network(checkpoint["state_dict"], given)
         if contradiction and trainer is not None:
             checkpoint["state_dict"] |= _without_thresholds(checkpoint["state_dict"])
+
+    def _keep_transform(self, own: Any, unsaved: str | None) -> None:
+        """Keep the transform of a pre-processor that was given: anomalib puts the checkpoint's in its place.
+
+        Args:
+            own: The transform before the checkpoint was read.
+            unsaved: That of the checkpoint's training in words, if the checkpoint could not hold it.
+
+        Raises:
+            ValueError: If the checkpoint's transform is lost, and another one was given, or none.
+        """
+        pre_processor: Any = self.pre_processor
+        if pre_processor is None:
+            return
+        if unsaved and repr(own) != unsaved:
+            msg = (
+                f"Expected the pre-processor of the checkpoint's training, which a checkpoint cannot hold, {unsaved}, "
+                f"got {own}. Pass it to the model: pre_processor=PreProcessor(...)."
+            )
+            raise ValueError(msg)
+        if unsaved or (self._own_pre_processor and repr(own) != repr(pre_processor.transform)):
+            self._replaced = "" if unsaved else f"{pre_processor.transform}"
+            pre_processor.transform, pre_processor.export_transform = own, get_exportable_transform(own)
 
     def _check_network(self, state: dict[str, Any], given: dict[str, Any]) -> None:
         """Reject the weights of another network, and weights that are not finite."""
@@ -154,6 +187,11 @@ class CheckpointMixin(LightningModule):
 
     def _contradiction(self, given: dict[str, Any]) -> str:
         """Name a setting other than the checkpoint's that changes scores; empty if there is none."""
+        if self._replaced:
+            return (
+                f"Expected the pre-processor's transform {self._replaced}, as in the training of the checkpoint, whose "
+                "thresholds hold for no other, got another one. Leave out pre_processor, or train again."
+            )
         for name, (was, now) in self._differing(given, TRAINING_ONLY).items():
             return (
                 f"Expected {name}={was!r}, as in the training of the checkpoint, whose thresholds hold for no "
@@ -177,7 +215,8 @@ class CheckpointMixin(LightningModule):
         except ValueError as error:
             msg = f"Expected a checkpoint that anomalib_mkd {__version__} can load, got '{checkpoint_path}': {error}"
             raise ValueError(msg) from error
-        if kwargs.keys() & loaded.hparams.keys() - TRAINING_ONLY:  # Lightning has put them in place of the checkpoint's
+        scored = kwargs.keys() & loaded.hparams.keys() - TRAINING_ONLY
+        if scored or loaded._replaced:  # Lightning has put them in place of the checkpoint's
             given = torch.load(checkpoint_path, map_location="cpu", weights_only=True)["hyper_parameters"]
             if contradiction := loaded._contradiction(given):
                 logger.warning("%s Until its next validation the model has no thresholds.", contradiction)

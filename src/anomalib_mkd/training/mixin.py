@@ -56,9 +56,11 @@ class DistillationMixin(CheckpointMixin, DistillationExport):
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Leave out misleading messages, before the constructors say anything."""
-        del args, kwargs
+        del args
         quiet()
-        return super().__new__(cls)
+        made = super().__new__(cls)
+        made._own_pre_processor = not isinstance(kwargs.get("pre_processor", True), bool)
+        return made
 
     @property
     def learning_type(self) -> LearningType:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
+from anomalib.pre_processing import PreProcessor
+from torchvision.transforms.v2 import ColorJitter, Compose, Resize
 
 from anomalib_mkd import MixedDistillation
 from tests.conftest import REPOSITORY
@@ -109,3 +111,32 @@ def test_nothing_is_unpickled_but_weights() -> None:
     calls = [line for line in lines if re.search(r"torch\.load\(|load_state_dict\(file|pickle\.load|joblib", line)]
     assert len(calls) >= 5
     assert [line for line in calls if "weights_only=True" not in line] == []
+
+
+# -------------------------------------------------------------------------------------------------- pre-processors
+
+JITTER = Compose([Resize((64, 64), antialias=True), ColorJitter(0.1)])
+OTHER = Compose([Resize((96, 96), antialias=True)])
+
+
+def saved_with(transform: Any, folder: Path) -> Path:
+    model = MixedDistillation(weights="quickstart", student_width=0.25, pre_processor=PreProcessor(transform))
+    return saved(folder, state_of(model))
+
+
+def test_a_transform_that_no_checkpoint_can_hold_is_given_again_or_refused(tmp_path: Path) -> None:
+    path = saved_with(JITTER, tmp_path)
+    with pytest.raises(ValueError, match=r"(?s)which a checkpoint cannot hold, Compose.*ColorJitter.*Pass it to the"):
+        MixedDistillation.load_from_checkpoint(path)
+    loaded = MixedDistillation.load_from_checkpoint(path, pre_processor=PreProcessor(JITTER))
+    assert loaded.pre_processor.transform is JITTER
+
+
+def test_a_pre_processor_that_is_given_is_kept_without_the_thresholds_of_another(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = saved_with(Resize((64, 64), antialias=True), tmp_path)
+    loaded = MixedDistillation.load_from_checkpoint(path, pre_processor=PreProcessor(OTHER))
+    assert loaded.pre_processor.transform is OTHER
+    assert "whose thresholds hold for no other" in caplog.text
+    assert MixedDistillation.load_from_checkpoint(path).pre_processor.transform.size == [64, 64]
