@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from anomalib import LearningType
+from anomalib.data.utils import ValSplitMode
 from anomalib.engine.plugins import AnomalibCheckpointIO
 from anomalib.metrics import Evaluator
 from anomalib.models.components import AnomalibModule
@@ -122,6 +123,9 @@ class DistillationMixin(CheckpointMixin, DistillationExport):
         io = self.trainer.strategy.checkpoint_io
         if type(io) is AnomalibCheckpointIO:  # not one of the user's
             self.trainer.strategy.checkpoint_io = SafeCheckpointIO(io.extra_safe_globals)
+        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        if getattr(data, "val_split_mode", None) == ValSplitMode.NONE and not hasattr(data, "val_data"):
+            self.trainer.limit_val_batches = 0  # anomalib's loader would raise an AttributeError
         if stage == "fit":
             limit_training(self.trainer, self.hparams["training_steps"])
 
