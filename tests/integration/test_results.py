@@ -173,6 +173,8 @@ def test_a_model_of_anomalib_is_reported_too(tmp_path: Path) -> None:
     patchcore = Patchcore("resnet18", ["layer1"], num_neighbors=1, evaluator=False, visualizer=False, **untrained)
     engine.train(patchcore, datamodule=make_data(tmp_path))
     assert len(table(engine)) == 5
+    assert all(0 <= float(row["score"]) <= 1 for row in table(engine))  # behind the post-processor
+    assert {row["label"] for row in table(engine)} <= {"good", "bad"}
     assert "Patchcore" in (folder(engine) / PAGE).read_text(encoding="utf-8")
 
 

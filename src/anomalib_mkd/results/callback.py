@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from anomalib.post_processing import PostProcessor
 from lightning.pytorch import Callback
+from lightning.pytorch.callbacks import Checkpoint
 from rich.console import Console
 
 from anomalib_mkd.data.normal_images import held_out, normal_batches
@@ -90,6 +91,14 @@ class Results(Callback):
         return [row for row, _ in self.suspicious]
 
     # --------------------------------------------------------------------------------------------------- collecting
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Go behind the post-processor, which a model adds behind the user's callbacks; checkpoints stay last."""
+        del pl_module, stage
+        others = [each for each in trainer.callbacks if each is not self]  # type: ignore[attr-defined]
+        last = [each for each in others if isinstance(each, Checkpoint)]
+        # a new list: the old one is being walked through
+        trainer.callbacks = [*(each for each in others if each not in last), self, *last]  # type: ignore[attr-defined]
 
     def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin with no predictions."""

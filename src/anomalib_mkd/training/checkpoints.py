@@ -10,14 +10,19 @@ from zipfile import is_zipfile
 
 import torch
 from anomalib.engine.plugins import AnomalibCheckpointIO
+from anomalib.pre_processing.utils._transform_registry import TRANSFORM_REGISTRY
 from anomalib.pre_processing.utils.transform import get_exportable_transform
 from lightning.pytorch import LightningModule
+from torchvision.transforms import v2
 from typing_extensions import Self
 
 from anomalib_mkd._version import __version__
 from anomalib_mkd.training.resume import Course, end_epoch
 
 logger = logging.getLogger(__name__)
+
+for _kind in (v2.Identity, v2.Pad, v2.RGB):  # anomalib's list lacks them, and a checkpoint forgets what is not in it
+    TRANSFORM_REGISTRY.register(_kind, f"torchvision.transforms.v2.{_kind.__name__}")
 
 MODEL_KEY = "anomalib_mkd_model"
 VERSION_KEY = "anomalib_mkd_version"

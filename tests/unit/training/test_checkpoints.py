@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 from anomalib.pre_processing import PreProcessor
-from torchvision.transforms.v2 import ColorJitter, Compose, Resize
+from torchvision.transforms.v2 import ColorJitter, Compose, Pad, Resize
 
 from anomalib_mkd import MixedDistillation
 from tests.conftest import REPOSITORY
@@ -135,8 +135,9 @@ def test_a_transform_that_no_checkpoint_can_hold_is_given_again_or_refused(tmp_p
 def test_a_pre_processor_that_is_given_is_kept_without_the_thresholds_of_another(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    path = saved_with(Resize((64, 64), antialias=True), tmp_path)
+    path = saved_with(Compose([Pad(3, fill=0.5), Resize((64, 64), antialias=True)]), tmp_path)
     loaded = MixedDistillation.load_from_checkpoint(path, pre_processor=PreProcessor(OTHER))
     assert loaded.pre_processor.transform is OTHER
     assert "whose thresholds hold for no other" in caplog.text
-    assert MixedDistillation.load_from_checkpoint(path).pre_processor.transform.size == [64, 64]
+    pad, resize = MixedDistillation.load_from_checkpoint(path).pre_processor.transform.transforms
+    assert (pad.padding, pad.fill, resize.size) == (3, 0.5, [64, 64])
