@@ -186,7 +186,7 @@ def test_training_images_all_train_and_no_test_image_validates(root: Path) -> No
 
 
 def test_missing_folder_and_foreign_mask(root: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="Expected the folder train/good"):
+    with pytest.raises(FileNotFoundError, match="Expected the folder test/good"):
         folder_data(root, "toy/none", 2, 0)
     masks = root / "toy" / "box" / "ground_truth" / "dent"
     (masks / "0_mask.png").rename(masks / "10_mask.png")

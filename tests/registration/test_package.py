@@ -51,7 +51,7 @@ def test_the_wheel_holds_the_package_and_three_hook_files(wheel: Path) -> None:
     information = {name for name in names if name.startswith(f"{RELEASE}.dist-info/")}
     assert set(names) - package - information == set(HOOK_FILES)
     assert package == package_files()
-    assert {Path(name).suffix for name in package} <= {".html", ".py", ".safetensors", ".typed"}
+    assert {Path(name).suffix for name in package} <= {".css", ".html", ".py", ".safetensors", ".typed"}
     assert {Path(name).name for name in information} == {"METADATA", "WHEEL", "RECORD", "LICENSE", "entry_points.txt"}
 
 
