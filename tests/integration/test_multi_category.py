@@ -19,7 +19,6 @@ import pytest
 import torch
 import yaml
 from anomalib.data import AnomalibDataModule
-from anomalib.data.datasets.base import image as image_dataset
 from anomalib.deploy import CompressionType, ExportType, OpenVINOInferencer
 from anomalib.engine import Engine
 from anomalib.metrics import AUPRO, AUROC, Evaluator
@@ -33,7 +32,7 @@ from sklearn.metrics import roc_auc_score
 from torchvision.transforms.v2 import Resize
 
 from anomalib_mkd import Dcam, MixedDistillation, Mkd
-from anomalib_mkd.data import CategoryPostProcessor, MultiCategory, Parts
+from anomalib_mkd.data import CategoryPostProcessor, MultiCategory, Parts, parts
 from anomalib_mkd.data.categories.post_processor import SoftCategoryPostProcessor
 from anomalib_mkd.deploy import Inferencer
 from anomalib_mkd.deploy.metadata import read
@@ -401,10 +400,8 @@ def test_8_bits_are_calibrated_on_all_categories(
     draw_category(tmp_path / "data" / "bolt", size=96)
     draw_category(tmp_path / "data" / "nut", size=48)
     read: list[Path] = []
-    original = image_dataset.read_image
-    monkeypatch.setattr(
-        image_dataset, "read_image", lambda path, **options: read.append(Path(path)) or original(path, **options)
-    )
+    original = parts.image_of
+    monkeypatch.setattr(parts, "image_of", lambda path: read.append(Path(path)) or original(path))
     model = dcam(evaluator=False, visualizer=False)
     path = engine(tmp_path).export(
         model,
@@ -572,7 +569,14 @@ def test_two_real_categories(tmp_path: Path) -> None:
     if missing:
         pytest.skip(f"needs data/{missing[0]} in {SHARED}; set ANOMALIB_MKD_SHARED to the folder that has it")
     torch.manual_seed(0)
-    data = multi(SHARED / "data", categories=categories, train_batch_size=16, eval_batch_size=16, balanced=True)
+    data = multi(
+        SHARED / "data",
+        categories=categories,
+        train_batch_size=16,
+        eval_batch_size=16,
+        balanced=True,
+        thresholds="global",
+    )
     model = mkd()
     (results,) = engine(tmp_path).train(model, datamodule=data)
     assert len(data.test_data) == 83 + 97
