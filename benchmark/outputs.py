@@ -75,12 +75,13 @@ class OutputCollector(Callback):
         del trainer, pl_module, outputs, batch_idx, dataloader_idx
         size = batch.anomaly_map.shape[-2:]
         count = len(batch.image_path)
+        masks = torch.zeros(count, *size) if batch.gt_mask is None else batch.gt_mask.detach().cpu()
         self.batches.append(
             Outputs(
                 batch.pred_score.detach().cpu().float().reshape(count),
                 batch.gt_label.detach().cpu().bool().reshape(count),
                 batch.anomaly_map.detach().cpu().float().reshape(count, 1, *size),
-                batch.gt_mask.detach().cpu().bool().reshape(count, *size),
+                masks.bool().reshape(count, *size),
                 [str(path) for path in batch.image_path],
             ),
         )
@@ -106,7 +107,7 @@ def measure(outputs: Outputs, protocol: str = "user", *, by_type: bool = False) 
 
     Returns:
         Value by (metric, subset): image AUROC, pixel AUROC and AUPRO (limit 0.3) of ``all``, and the image AUROC of
-        each defect type against all normal images.
+        each defect type against all normal images; the image AUROC alone if there are no masks.
     """
 
     def compute(metric: AUROC | AUPRO, outputs: Outputs) -> float:
@@ -120,20 +121,21 @@ def measure(outputs: Outputs, protocol: str = "user", *, by_type: bool = False) 
         return float(metric.compute())
 
     pixels = outputs.select(outputs.labels) if protocol == "paper" else outputs
-    values = {
-        ("image_AUROC", "all"): compute(AUROC(fields=["scores", "labels"]), outputs),
-        ("pixel_AUROC", "all"): compute(AUROC(fields=["maps", "masks"]), pixels),
-        ("AUPRO", "all"): compute(AUPRO(fields=["maps", "masks"], fpr_limit=0.3), outputs),
-    }
+    values = {("image_AUROC", "all"): compute(AUROC(fields=["scores", "labels"]), outputs)}
+    masked = bool(outputs.masks.any())
+    if masked:
+        values["pixel_AUROC", "all"] = compute(AUROC(fields=["maps", "masks"]), pixels)
+        values["AUPRO", "all"] = compute(AUPRO(fields=["maps", "masks"], fpr_limit=0.3), outputs)
     subsets = outputs.subsets
     defective = dict(zip(subsets, outputs.labels.tolist(), strict=True))
     for name in sorted(name for name, is_defect in defective.items() if is_defect):
         chosen = torch.tensor([subset == name for subset in subsets]) | ~outputs.labels
         part = outputs.select(chosen)
         values["image_AUROC", name] = compute(AUROC(fields=["scores", "labels"]), part)
-        if by_type:
+        if by_type and masked:
             values["pixel_AUROC", name] = compute(AUROC(fields=["maps", "masks"]), part)
             values["AUPRO", name] = compute(AUPRO(fields=["maps", "masks"], fpr_limit=0.3), part)
+        if by_type:
             threshold = torch.quantile(part.scores[~part.labels], 1 - FALSE_ALARMS)
             values["recall", name] = float((part.scores[part.labels] > threshold).float().mean())
     return values

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 import torch
 from scipy import ndimage
 
-from benchmark.outputs import Outputs, measure
+from benchmark.outputs import OutputCollector, Outputs, measure
 
 LIMIT = 0.3
 
@@ -52,3 +53,17 @@ def test_aupro_is_that_of_mvtec_3d(seed: int) -> None:
         [f"test/{'bad' if bad else 'good'}/{index}.png" for index, bad in enumerate(labels.tolist())],
     )
     assert measure(outputs)["AUPRO", "all"] == pytest.approx(official(maps, masks), abs=1e-4)
+
+
+def test_without_masks_there_are_no_pixel_metrics() -> None:
+    collector = OutputCollector()
+    for bad in (False, True):
+        batch = SimpleNamespace(
+            pred_score=torch.tensor([float(bad)]),
+            gt_label=torch.tensor([bad]),
+            anomaly_map=torch.rand(1, 1, 4, 4),
+            gt_mask=None,
+            image_path=[f"test/{'dent' if bad else 'good'}/0.png"],
+        )
+        collector.on_test_batch_end(None, None, None, batch, 0)
+    assert set(measure(collector.outputs())) == {("image_AUROC", "all"), ("image_AUROC", "dent")}
