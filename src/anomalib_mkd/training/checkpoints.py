@@ -11,6 +11,7 @@ from zipfile import is_zipfile
 import torch
 from anomalib.engine.plugins import AnomalibCheckpointIO
 from anomalib.pre_processing.utils._transform_registry import TRANSFORM_REGISTRY
+from anomalib.pre_processing.utils.spec import transform_to_spec
 from anomalib.pre_processing.utils.transform import get_exportable_transform
 from lightning.pytorch import LightningModule
 from torchvision.transforms import v2
@@ -27,6 +28,7 @@ for _kind in (v2.Identity, v2.Pad, v2.RGB):  # anomalib's list lacks them, and a
 MODEL_KEY = "anomalib_mkd_model"
 VERSION_KEY = "anomalib_mkd_version"
 COURSE_KEY = "anomalib_mkd_course"
+CONFIG_KEY = "anomalib_pre_processor_config"
 TRANSFORM_KEY = "anomalib_mkd_transform"
 """The pre-processor's transform in words, where a checkpoint cannot hold it."""
 
@@ -97,7 +99,7 @@ class CheckpointMixin(LightningModule):
         if self._course is not None:
             checkpoint[COURSE_KEY] = self._course.state()
         transform = getattr(self.pre_processor, "transform", None)
-        if transform is not None and checkpoint.get("anomalib_pre_processor_config", {}).get("transform") is None:
+        if transform is not None and checkpoint.get(CONFIG_KEY, {}).get("transform") is None:
             checkpoint[TRANSFORM_KEY] = repr(transform)
         checkpoint[MODEL_KEY] = type(self).__name__
         checkpoint[VERSION_KEY] = __version__
@@ -125,7 +127,7 @@ class CheckpointMixin(LightningModule):
                 raise ValueError(msg)
         own = getattr(self.pre_processor, "transform", None)
         super().on_load_checkpoint(checkpoint)
-        self._keep_transform(own, checkpoint.get(TRANSFORM_KEY))
+        self._keep_transform(own, checkpoint)
         trainer: Any = self._trainer
         if trainer is not None and trainer.state.fn == "fit":
             self._interrupted = checkpoint.get(COURSE_KEY)
@@ -139,18 +141,19 @@ class CheckpointMixin(LightningModule):
         if contradiction and trainer is not None:
             checkpoint["state_dict"] |= _without_thresholds(checkpoint["state_dict"])
 
-    def _keep_transform(self, own: Any, unsaved: str | None) -> None:
+    def _keep_transform(self, own: Any, checkpoint: dict[str, Any]) -> None:
         """Keep the transform of a pre-processor that was given: anomalib puts the checkpoint's in its place.
 
         Args:
             own: The transform before the checkpoint was read.
-            unsaved: That of the checkpoint's training in words, if the checkpoint could not hold it.
+            checkpoint: The checkpoint.
 
         Raises:
             ValueError: If the checkpoint's transform is lost, and another one was given, or none.
         """
         pre_processor: Any = self.pre_processor
-        if pre_processor is None:
+        config, unsaved = checkpoint.get(CONFIG_KEY), checkpoint.get(TRANSFORM_KEY)
+        if pre_processor is None or config is None:
             return
         if unsaved and repr(own) != unsaved:
             msg = (
@@ -158,7 +161,7 @@ class CheckpointMixin(LightningModule):
                 f"got {own}. Pass it to the model: pre_processor=PreProcessor(...)."
             )
             raise ValueError(msg)
-        if unsaved or (self._own_pre_processor and repr(own) != repr(pre_processor.transform)):
+        if unsaved or (self._own_pre_processor and _spec(own) != config.get("transform")):
             self._replaced = "" if unsaved else f"{pre_processor.transform}"
             pre_processor.transform, pre_processor.export_transform = own, get_exportable_transform(own)
 
@@ -252,6 +255,14 @@ def check_readable(path: str | Path | None) -> None:
             f"Expected a checkpoint, got '{file}', which is {what}. Name the .ckpt file of a training, or copy it anew."
         )
         raise ValueError(msg)
+
+
+def _spec(transform: Any) -> Any:
+    """Return a transform as a checkpoint holds it; words that equal none if it cannot."""
+    try:
+        return transform_to_spec(transform)
+    except ValueError:
+        return repr(transform)
 
 
 def _plain(value: Any) -> Any:

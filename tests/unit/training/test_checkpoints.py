@@ -139,5 +139,9 @@ def test_a_pre_processor_that_is_given_is_kept_without_the_thresholds_of_another
     loaded = MixedDistillation.load_from_checkpoint(path, pre_processor=PreProcessor(OTHER))
     assert loaded.pre_processor.transform is OTHER
     assert "whose thresholds hold for no other" in caplog.text
+    same = PreProcessor(Compose([Pad(3, fill=0.5), Resize([64, 64], antialias=True)]))
+    caplog.clear()
+    assert MixedDistillation.load_from_checkpoint(path, pre_processor=same).pre_processor is same
+    assert "thresholds" not in caplog.text
     pad, resize = MixedDistillation.load_from_checkpoint(path).pre_processor.transform.transforms
     assert (pad.padding, pad.fill, resize.size) == (3, 0.5, [64, 64])
