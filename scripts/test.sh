@@ -5,7 +5,8 @@
 # Sets up a virtual environment of its own (once), then checks and tests the project; a failure ends it.
 # Arguments go to pytest: `scripts/test.sh -m "not slow"`. Without any, two files are tested at a time, and the slow tests
 # of each in a process of their own: torch, OpenVINO and NNCF in one long process have ended it with a segmentation fault.
-# Large files come first, so that the last ones are short and neither core waits long for the other.
+# Large files come first, and two small ones that run for minutes, so that the last ones are short and neither core waits
+# long for the other.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . scripts/environment.sh
@@ -30,6 +31,9 @@ test_slowly() { # prints in one piece, since another file is under way
     return "$status"
 }
 export -f test_slowly
-grep --recursive --files-with-matches --fixed-strings --include '*.py' pytest.mark.slow tests |
-    xargs ls -S |
+{
+    printf '%s\n' tests/integration/test_notebooks.py tests/integration/test_blocks.py
+    grep --recursive --files-with-matches --fixed-strings --include '*.py' pytest.mark.slow tests | xargs ls -S
+} |
+    awk '!seen[$0]++' |
     xargs --max-procs=2 --replace=FILE bash -c 'test_slowly FILE'
