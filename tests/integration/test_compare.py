@@ -21,7 +21,10 @@ from anomalib_mkd.data import Recipe, make_dataset
 if TYPE_CHECKING:
     from pathlib import Path
 
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif("ANOMALIB_MKD_LONG" not in os.environ, reason="runs for six minutes: set ANOMALIB_MKD_LONG=1"),
+]
 
 WIDE = 3.0
 """Megabytes that the embedded teacher and its student stay below in 8 bits."""
