@@ -23,13 +23,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import openvino
 import torch
 from anomalib.callbacks import ModelCheckpoint
 from anomalib.deploy import CompressionType
 from anomalib.engine import Engine
 from lightning.pytorch import Callback, seed_everything
 
+from anomalib_mkd.deploy.graph import core
 from anomalib_mkd.training.precision import uses_bf16
 from benchmark.outputs import OutputCollector, Outputs, by_category, measure, save_heat_maps
 from benchmark.rows import INT8, JOINT, MEAN, Row, append_rows, commit, has_run
@@ -175,7 +175,7 @@ def openvino_outputs(file: Path, inputs: Iterable[Sequence[torch.Tensor]], outpu
         inputs: The model's inputs for each image of the test set, ``(C, H, W)`` each.
         outputs: Results of another model on the same images in the same order, for the ground truth.
     """
-    compiled = openvino.Core().compile_model(file, "CPU")
+    compiled = core().compile_model(file, "CPU")
     results = [compiled([value[None].numpy() for value in given]) for given in inputs]
     scores, maps = (
         torch.from_numpy(np.concatenate([r[name] for r in results])) for name in ("pred_score", "anomaly_map")

@@ -27,7 +27,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-import openvino
 import torch
 from anomalib.deploy import ExportType
 from anomalib.engine import Engine
@@ -43,6 +42,7 @@ from torchvision.transforms.v2 import Compose, Pad, Resize
 
 from anomalib_mkd import Dcam, MixedDistillation, Mkd, Mmrd
 from anomalib_mkd.data import Quickstart
+from anomalib_mkd.deploy.graph import core
 from benchmark.rows import BATTERY, Row, append_rows, has_run
 from benchmark.runs import Run, run_row
 
@@ -415,7 +415,7 @@ def export_parity(subject: Subject, folder: Path) -> None:
     module = subject.build()
     fit(module, folder, subject.data(folder))
     path = make_engine(folder).export(module, ExportType.OPENVINO, export_root=folder)
-    compiled = openvino.Core().compile_model(str(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    compiled = core().compile_model(str(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     for count in (1, 3):
         for size in SIZES:
             images = photos(count, *size)

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from anomalib_mkd.compare.turns import take_turns
+from anomalib_mkd.deploy.graph import core
 from anomalib_mkd.export.quantization import quantize
 from anomalib_mkd.networks.teacher import Teacher
 from anomalib_mkd.results.machine import machine
@@ -135,12 +136,10 @@ def inputs_of(graph: openvino.Model | openvino.CompiledModel, images: Tensor) ->
 
 def compile_graph(path: Path, threads: int) -> openvino.CompiledModel:
     """Load a graph for one image; everything not in 8 bits is computed in f32, even if the CPU has bf16."""
-    core = openvino.Core()
-    core.set_property({"ENABLE_MMAP": False})  # the file is later replaced by the one in 8 bits
     hints = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads}
-    model = core.read_model(path)
+    model = core().read_model(path)
     model.reshape({taken: [1, *list(taken.partial_shape)[1:]] for taken in model.inputs})
-    return core.compile_model(model, "CPU", hints)
+    return core().compile_model(model, "CPU", hints)
 
 
 def speed(seconds: Sequence[float], reference: Sequence[float]) -> dict[str, float]:

@@ -22,7 +22,7 @@ NO_MKDOCS_2_WARNING=1 mkdocs build --strict # not --quiet: it hides the warnings
 if (($#)); then
     exec pytest "$@"
 fi
-pytest --numprocesses 2 --dist loadfile -m "not slow"
+pytest --numprocesses 2 --dist loadfile --max-worker-restart 0 -m "not slow" # a restarted worker may wait for ever
 
 test_slowly() { # prints in one piece, since another file is under way
     local output status=0

@@ -27,6 +27,7 @@ from torch import Tensor
 
 from anomalib_mkd import Dcam, MixedDistillation
 from anomalib_mkd.deploy import Inferencer
+from anomalib_mkd.deploy.graph import core
 from anomalib_mkd.deploy.metadata import read
 from anomalib_mkd.thresholds import threshold_from_good
 from tests.life import NOISE, make_data, make_engine
@@ -109,7 +110,7 @@ def life(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 
 def compiled(file: Path) -> Callable[[NDArray[np.float32]], Any]:
-    return openvino.Core().compile_model(file, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    return core().compile_model(file, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
 
 
 def expect_agreement(predict: Callable[[NDArray[np.float32]], Any], raw: Any, images: Tensor) -> None:
@@ -308,7 +309,7 @@ def test_8_bits_keep_the_auroc(
     )
     assert len(set(read)) == 16
     assert all("/train/good/" in Path(path).as_posix() for path in read)
-    types = Counter(operator.get_type_name() for operator in openvino.Core().read_model(file).get_ops())
+    types = Counter(operator.get_type_name() for operator in core().read_model(file).get_ops())
     assert types["FakeQuantize"] > 10
     if input_size:
         images = torch.nn.functional.interpolate(images, input_size, mode="bilinear")
@@ -328,7 +329,7 @@ def test_the_command_line_exports_8_bits(life: Life, tmp_path: Path) -> None:
     kind = ["--export_type", "openvino", "--compression_type", "INT8_PTQ", "--export_root", str(tmp_path)]
     AnomalibCLI(["export", *model, *data, *kind])
     (file,) = tmp_path.rglob("*.xml")
-    types = Counter(operator.get_type_name() for operator in openvino.Core().read_model(file).get_ops())
+    types = Counter(operator.get_type_name() for operator in core().read_model(file).get_ops())
     assert types["FakeQuantize"] > 10
 
 
@@ -346,14 +347,14 @@ def test_8_bits_compile_in_every_precision(
         datamodule=make_data(tmp_path / "pictures"),
     )
     for hints in ({}, {"INFERENCE_PRECISION_HINT": "f32"}, {"INFERENCE_PRECISION_HINT": "bf16"}):
-        result = openvino.Core().compile_model(file, "CPU", hints)(pictures(2, 64).numpy())
+        result = core().compile_model(file, "CPU", hints)(pictures(2, 64).numpy())
         assert np.isfinite(result["anomaly_map"]).all()
     expect_distances_in_f32(file)
 
 
 def expect_distances_in_f32(file: Path) -> None:
     """bf16 and 8 bits apply up to the last operator of a few kinds; 1 - cosine must come after them all."""
-    operators = openvino.Core().read_model(file).get_ops()
+    operators = core().read_model(file).get_ops()
     pending, behind = [operator for operator in operators if operator.get_type_name() == "ReduceL2"], {}
     assert len(pending) == 6  # norms of teacher and student, at three levels
     while pending:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import onnx
-import openvino
 import pytest
 import timm
 import torch
@@ -26,6 +25,7 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from anomalib_mkd import Mkd
+from anomalib_mkd.deploy.graph import core
 from tests.life import NOISE, make_data, make_engine
 from tests.networks import pictures
 
@@ -247,7 +247,7 @@ Predict: TypeAlias = "Callable[[NDArray[np.float32]], tuple[NDArray[np.float32],
 def openvino_predict(file: Path, precision: str | None = "f32") -> Predict:
     """Predict with OpenVINO, which reads its own files and ONNX's; ``None`` is the precision that it chooses itself."""
     hints = {"INFERENCE_PRECISION_HINT": precision} if precision else {}
-    compiled = openvino.Core().compile_model(file, "CPU", hints)
+    compiled = core().compile_model(file, "CPU", hints)
 
     def predict(images: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         result = compiled(images)
@@ -320,10 +320,9 @@ def test_auroc_in_f32(request: pytest.FixtureRequest, raw: Mkd, pictured: Tensor
 
 
 def test_auroc_and_scores_in_openvinos_own_precision(openvino_file: Path, raw: Mkd, pictured: Tensor) -> None:
-    core = openvino.Core()
-    precision = core.compile_model(openvino_file, "CPU").get_property("INFERENCE_PRECISION_HINT").get_type_name()
+    precision = core().compile_model(openvino_file, "CPU").get_property("INFERENCE_PRECISION_HINT").get_type_name()
     if precision == "f32":
-        pytest.skip(f"OpenVINO's default precision on {core.get_property('CPU', 'FULL_DEVICE_NAME')} is f32")
+        pytest.skip(f"OpenVINO's default precision on {core().get_property('CPU', 'FULL_DEVICE_NAME')} is f32")
     predict = openvino_predict(openvino_file, precision=None)
     expect_auroc(predict, raw, pictured, tolerance=0.005)
     with torch.inference_mode():
@@ -341,7 +340,7 @@ def test_operators_that_openvino_computes_wrongly_or_coarsely_are_not_in_the_gra
     assert operators["Conv"] > 0
     assert operators["ConvTranspose"] == 0
     assert (operators["MatMul"], operators["Gemm"], operators["Einsum"]) == (2, 0, 0)  # the resizing, before all else
-    operators = Counter(node.get_type_name() for node in openvino.Core().read_model(openvino_file).get_ops())
+    operators = Counter(node.get_type_name() for node in core().read_model(openvino_file).get_ops())
     assert operators["Convolution"] > 0
     assert (operators["MatMul"], operators["Einsum"]) == (2, 0)
     assert not any("Backprop" in name for name in operators)

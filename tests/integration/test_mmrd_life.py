@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
-import openvino
 import pytest
 import torch
 from anomalib.cli.cli import AnomalibCLI
@@ -24,6 +23,7 @@ from anomalib_mkd import Mmrd
 from anomalib_mkd.data import DepthFolder, DepthPredictDataset, Recipe, make_dataset
 from anomalib_mkd.data.normal_images import normal_batches
 from anomalib_mkd.deploy import DepthInferencer
+from anomalib_mkd.deploy.graph import core
 from anomalib_mkd.export.quantization import calibration_items, quantize
 from anomalib_mkd.models.mmrd import DepthTorchInferencer
 from anomalib_mkd.models.mmrd.depth_pre_processor import CONSTANTS, DepthPreProcessor, default_transform
@@ -187,13 +187,13 @@ def test_an_export_takes_pairs_of_any_size_and_predicts_as_the_model(
     trained: tuple[Mmrd, DepthFolder, Path], exported: Path
 ) -> None:
     model, data, _ = trained
-    graph = openvino.Core().read_model(exported)
+    graph = core().read_model(exported)
     sources = {
         operator.get_friendly_name(): {i.get_source_output().get_node().get_type_name() for i in operator.inputs()}
         for operator in graph.get_ops()
     }
     assert "Constant" not in {"/".join(kinds) for kinds in sources.values()}  # what no input reaches is computed
-    compiled = openvino.Core().compile_model(graph, "CPU", F32)
+    compiled = core().compile_model(graph, "CPU", F32)
     for size in (None, (96, 64)):
         check_predictions(model, compiled, data, size)
 
@@ -259,7 +259,7 @@ def test_8_bits_are_calibrated_with_both_inputs(
     assert small.with_suffix(".bin").stat().st_size < 0.5 * exported.with_suffix(".bin").stat().st_size
     photos, depths = (part.numpy() for part in raw_pairs(data, 4))
     maps = [
-        openvino.Core().compile_model(file, "CPU")({"image": photos, "depth": depths})["anomaly_map"].ravel()
+        core().compile_model(file, "CPU")({"image": photos, "depth": depths})["anomaly_map"].ravel()
         for file in (small, exported)
     ]
     assert np.corrcoef(*maps)[0, 1] > 0.9
@@ -306,7 +306,7 @@ def test_normals_of_points_are_computed_in_a_graph_of_fixed_size(parts: Path, tm
     weights = {initializer.name for initializer in onnx.load(file).graph.initializer}
     assert any(name.startswith("model.student.") for name in weights)
     assert not any(name.startswith(("model.loss.", "model.teacher.teacher.ready")) for name in weights)
-    compiled = openvino.Core().compile_model(file, "CPU", F32)
+    compiled = core().compile_model(file, "CPU", F32)
     shapes = [[side.max_length for side in taken.partial_shape][1:] for taken in compiled.inputs]
     assert shapes == [[3, *size], [3, *size]]
     check_predictions(model, compiled, data, size)

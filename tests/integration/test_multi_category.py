@@ -13,7 +13,6 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import openvino
 import pandas as pd
 import pytest
 import torch
@@ -35,6 +34,7 @@ from anomalib_mkd import Dcam, MixedDistillation, Mkd
 from anomalib_mkd.data import CategoryPostProcessor, MultiCategory, Parts, parts
 from anomalib_mkd.data.categories.post_processor import SoftCategoryPostProcessor
 from anomalib_mkd.deploy import Inferencer
+from anomalib_mkd.deploy.graph import core
 from anomalib_mkd.deploy.metadata import read
 from tests.category_folders import draw_category
 from tests.life import make_engine
@@ -413,7 +413,7 @@ def test_8_bits_are_calibrated_on_all_categories(
     )
     assert {image.parents[2].name for image in read} == {"bolt", "nut"}
     assert all(image.parent == image.parents[2] / "train" / "good" for image in read)
-    assert "FakeQuantize" in {each.get_type_name() for each in openvino.Core().read_model(path).get_ops()}
+    assert "FakeQuantize" in {each.get_type_name() for each in core().read_model(path).get_ops()}
 
 
 # ------------------------------------------------------------------------------------------ categories that lack things

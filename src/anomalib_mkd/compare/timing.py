@@ -22,6 +22,7 @@ import openvino
 from PIL import Image
 
 from anomalib_mkd.compare.turns import take_turns
+from anomalib_mkd.deploy.graph import core
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -127,7 +128,7 @@ def _output(*words: str) -> str:
 
 def read_single(path: str) -> openvino.Model:
     """Read a graph and fix its batch at one picture."""
-    graph = openvino.Core().read_model(path)
+    graph = core().read_model(path)
     graph.reshape({taken: [1, *list(taken.partial_shape)[1:]] for taken in graph.inputs})
     return graph
 
@@ -146,7 +147,7 @@ def first(path: str, picture: str) -> None:
     with Image.open(picture) as opened:
         small = np.asarray(opened.convert("RGB").resize((width, height)), np.float32)
     inputs[0] = small.transpose(2, 0, 1)[None] / 255
-    compiled = openvino.Core().compile_model(graph, "CPU", {"PERFORMANCE_HINT": "LATENCY", **EXACT})
+    compiled = core().compile_model(graph, "CPU", {"PERFORMANCE_HINT": "LATENCY", **EXACT})
     sys.stdout.write(f"{np.ravel(compiled(inputs)['pred_score'])[0]}\n")
     sys.stdout.flush()
 
@@ -161,9 +162,9 @@ def turns(paths: Mapping[str, str]) -> None:
             graph = read_single(path)
             inputs = inputs_of(graph)
             latency = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": THREADS, **EXACT}
-            alone = openvino.Core().compile_model(graph, "CPU", latency)
+            alone = core().compile_model(graph, "CPU", latency)
             many = {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_NUM_THREADS": os.cpu_count() or 1, **EXACT}
-            queue = openvino.AsyncInferQueue(openvino.Core().compile_model(graph, "CPU", many))
+            queue = openvino.AsyncInferQueue(core().compile_model(graph, "CPU", many))
             single[name] = lambda alone=alone, inputs=inputs: alone(inputs)  # type: ignore[misc]
             burst[name] = lambda queue=queue, inputs=inputs: _burst(queue, inputs)  # type: ignore[misc]
             single[name]()

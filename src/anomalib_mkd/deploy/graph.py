@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,19 @@ import openvino
 from openvino import opset13 as operators
 
 from anomalib_mkd.deploy.metadata import RT_INFO, Metadata, read
+
+
+@cache
+def core() -> openvino.Core:
+    """Return the only one of this process.
+
+    Each ``Core`` gives the thread a stack for its signals. If several are freed out of turn, OpenVINO 2026.4 leaves the
+    thread with a stack that is gone, and the next signal, such as Ctrl+C or the end of a loader's worker, is a
+    segmentation fault.
+    """
+    made = openvino.Core()
+    made.set_property({"ENABLE_MMAP": False})  # the files of a graph may be replaced while it is in use
+    return made
 
 
 def load(path: Path | str) -> tuple[openvino.Model, Metadata]:
@@ -45,10 +59,8 @@ def load(path: Path | str) -> tuple[openvino.Model, Metadata]:
 
 
 def read_graph(path: Path | str) -> openvino.Model:
-    """Read a graph whose files may be replaced while it is in use."""
-    core = openvino.Core()
-    core.set_property({"ENABLE_MMAP": False})
-    return core.read_model(path)
+    """Read a graph, not compiled."""
+    return core().read_model(path)
 
 
 def set_thresholds(model: openvino.Model, metadata: Metadata) -> None:
@@ -72,7 +84,7 @@ def compile_graph(
         config: OpenVINO's configuration, which goes before the model's own.
     """
     own = {"INFERENCE_PRECISION_HINT": metadata.inference_precision} if metadata.inference_precision else {}
-    return openvino.Core().compile_model(model, device, {"PERFORMANCE_HINT": "LATENCY", **own, **(config or {})})
+    return core().compile_model(model, device, {"PERFORMANCE_HINT": "LATENCY", **own, **(config or {})})
 
 
 def _values(metadata: Metadata) -> dict[str, float]:

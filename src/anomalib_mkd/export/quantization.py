@@ -22,7 +22,7 @@ from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2.functional import resize
 
 from anomalib_mkd.data.normal_images import normal_items
-from anomalib_mkd.deploy.graph import read_graph
+from anomalib_mkd.deploy.graph import core, read_graph
 from anomalib_mkd.functional import evenly_spaced, mean_of_largest
 from anomalib_mkd.terminal.quiet import quiet_exporters
 from anomalib_mkd.thresholds import PEAK_SHARE
@@ -136,7 +136,7 @@ def raw_results(path: Path, inputs: Iterable[Sequence[Tensor]]) -> Tensor:
         Score, mean of the highest 0.5 % and median of the map of each image, ``(N, 3)``.
     """
     model = read_graph(path)
-    compiled = openvino.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    compiled = core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     rows = []
     for arrays in fitted_arrays(model, inputs):
         found = compiled(arrays)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
+import signal
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
@@ -49,6 +50,22 @@ heavy = {"torch", "anomalib", "lightning", "pandas", "cv2", "tifffile", "yaml", 
 sys.exit(" ".join(heavy & {*sys.modules}) or 0)
 """
     subprocess.run([sys.executable, "-c", code], check=True)  # noqa: S603
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="this system has no such signal")
+def test_a_signal_is_survived_after_inferencers_were_freed_in_any_order(export: Path) -> None:
+    code = """
+import os, signal, sys
+from anomalib_mkd.deploy import Inferencer
+first, second, third = (Inferencer(sys.argv[1]) for _ in range(3))
+del first
+del second
+del third
+signal.signal(signal.SIGUSR1, lambda *_: print("survived"))
+os.kill(os.getpid(), signal.SIGUSR1)
+"""
+    ended = subprocess.run([sys.executable, "-c", code, export], check=True, capture_output=True, text=True)  # noqa: S603
+    assert ended.stdout.strip() == "survived"
 
 
 def test_a_defect_is_bad_and_boxed(export: Path) -> None:

@@ -14,6 +14,7 @@ import torch
 from anomalib.data import InferenceBatch
 from torch import Tensor, nn
 
+from anomalib_mkd.deploy.graph import core
 from anomalib_mkd.export.tail import OUTPUTS, Raw, Tail, add_tail
 from anomalib_mkd.post_processor import SoftPostProcessor
 from anomalib_mkd.thresholds import Scale
@@ -39,7 +40,7 @@ def raw_graph() -> openvino.Model:
 
 
 def predicted(graph: openvino.Model, images: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
-    compiled = openvino.Core().compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    compiled = core().compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     return {output.any_name: value for output, value in compiled({"image": images}).to_dict().items()}
 
 
