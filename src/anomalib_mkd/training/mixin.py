@@ -10,31 +10,23 @@ import torch
 from anomalib import LearningType
 from anomalib.data.utils import ValSplitMode
 from anomalib.engine.plugins import AnomalibCheckpointIO
-from anomalib.metrics import Evaluator
-from anomalib.models.components import AnomalibModule
-from lightning.pytorch import Callback
 from lightning.pytorch.utilities.types import STEP_OUTPUT, OptimizerLRScheduler
 from torch.optim import Optimizer
 from typing_extensions import Self
 
-from anomalib_mkd.data.normal_images import check_enough, normal_batches
+from anomalib_mkd.data.normal_images import check_enough
 from anomalib_mkd.data.reading import warn_of_pictures
 from anomalib_mkd.export.mixin import DistillationExport
-from anomalib_mkd.post_processor import SoftPostProcessor
-from anomalib_mkd.results.callback import Results
-from anomalib_mkd.results.heat_maps import LABELS, HeatMapVisualizer
-from anomalib_mkd.results.pixel_auroc import AUROC
-from anomalib_mkd.terminal.progress import RunProgress
 from anomalib_mkd.terminal.quiet import quiet
-from anomalib_mkd.thresholds import LEARNT
-from anomalib_mkd.training.batch_norm import refresh_batch_norm
 from anomalib_mkd.training.caching import TrainingCache, rounded
+from anomalib_mkd.training.calibration import Calibration
 from anomalib_mkd.training.checkpoints import CheckpointMixin, SafeCheckpointIO
+from anomalib_mkd.training.components import DefaultComponents
 from anomalib_mkd.training.optimizers import build_optimizer
 from anomalib_mkd.training.painting import paint_over
 from anomalib_mkd.training.precision import student_autocast
 from anomalib_mkd.training.resume import Course, stop_if_stopped
-from anomalib_mkd.training.schedule import limit_training, may_be_last_epoch, one_cycle
+from anomalib_mkd.training.schedule import limit_training, one_cycle
 from anomalib_mkd.types import Pyramid
 
 
@@ -42,7 +34,7 @@ class DivergedError(RuntimeError):
     """The training loss is not finite."""
 
 
-class DistillationMixin(CheckpointMixin, DistillationExport):
+class DistillationMixin(DefaultComponents, Calibration, CheckpointMixin, DistillationExport):
     """Training, prediction and checkpoints of a :class:`TeacherStudent`; goes before ``AnomalibModule`` in the bases.
 
     It has no ``__init__``, so that hyper-parameters are collected from the model's own signature; it reads
@@ -52,8 +44,6 @@ class DistillationMixin(CheckpointMixin, DistillationExport):
 
     _cache: TrainingCache | None = None
     _autocast: AbstractContextManager[object] = nullcontext()
-    _calibrated_step: int | None = None
-    _results: Results | None = None  # one for all runs: a test's page shows the training's pictures
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Leave out misleading messages, before the constructors say anything."""
@@ -72,34 +62,6 @@ class DistillationMixin(CheckpointMixin, DistillationExport):
     def trainer_arguments(self) -> dict[str, Any]:
         """Override only what would break: a sanity check would test an untrained student."""
         return {"num_sanity_val_steps": 0}
-
-    def configure_post_processor(self) -> SoftPostProcessor:
-        """Return the default post-processor."""
-        return SoftPostProcessor(self.hparams["false_alarms"])
-
-    @property
-    def _from_good_parts(self) -> SoftPostProcessor | None:
-        """The post-processor, if its thresholds come from good parts alone."""
-        own = self.post_processor
-        return own if isinstance(own, SoftPostProcessor) and own.false_alarms is not None else None
-
-    @staticmethod
-    def configure_evaluator() -> Evaluator:
-        """Return anomalib's evaluator, with an AUROC of pixels that takes any number of pictures."""
-        metrics: Any = AnomalibModule.configure_evaluator().test_metrics
-        large = AUROC(fields=["anomaly_map", "gt_mask"], prefix="pixel_", strict=False)
-        return Evaluator(test_metrics=[large if metric.name == large.name else metric for metric in metrics])
-
-    @classmethod
-    def configure_visualizer(cls) -> HeatMapVisualizer:
-        """Return the default visualizer."""
-        return HeatMapVisualizer(text_config=LABELS)
-
-    def configure_callbacks(self) -> list[Callback]:
-        """Add to anomalib's callbacks a bar over the whole run, and what it found, which needs the labels before it."""
-        callbacks: Any = super().configure_callbacks()
-        self._results = self._results or Results(report=self.visualizer is not None)
-        return [*callbacks, RunProgress(), self._results]
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Configure the chosen optimiser for all trainable parameters."""
@@ -213,34 +175,6 @@ class DistillationMixin(CheckpointMixin, DistillationExport):
             self.log(f"train_{name}", value, on_step=False, on_epoch=True, batch_size=size)
         return loss
 
-    def on_train_epoch_end(self) -> None:
-        """Calibrate at the end of a training without validation, before the last checkpoint is written.
-
-        Checkpoints by steps or by time are not calibrated: they serve only to resume training.
-        """
-        if may_be_last_epoch(self.trainer):
-            self._end_without_validation()
-
-    def _end_without_validation(self) -> None:
-        self._calibrate_once()
-        if (own := self._from_good_parts) is not None and not self.trainer.enable_validation:
-            own.on_validation_epoch_end(self.trainer, self)  # with what was learnt
-
-    @torch.no_grad()
-    def _calibrate_once(self) -> None:
-        if self._calibrated_step != self.global_step:
-            training = self.model.training
-            self.model.eval()
-            self.calibrate()
-            if (own := self._from_good_parts) is not None:
-                own.learn(self.trainer, map(self.validation_step, normal_batches(self, LEARNT)))
-            self.model.train(training)
-            self._calibrated_step = self.global_step
-
-    def calibrate(self) -> None:
-        """Set what depends on the trained student and on normal images: after few steps, BatchNorm statistics."""
-        refresh_batch_norm(self)
-
     # ------------------------------------------------------------------------------------------------- prediction
 
     def validation_step(self, batch: Any, *args: Any, **kwargs: Any) -> STEP_OUTPUT:
@@ -250,12 +184,6 @@ class DistillationMixin(CheckpointMixin, DistillationExport):
         return updated
 
     test_step = predict_step = validation_step  # anomalib's own pass images only
-
-    def on_validation_start(self) -> None:
-        """Calibrate before anomalib derives thresholds from the scores and maps of the validation images."""
-        self.model.teacher.prepare()
-        if self.trainer.state.fn == "fit" and not self.trainer.sanity_checking:
-            self._calibrate_once()
 
     def on_test_start(self) -> None:
         """Load the teacher, if neither training nor a checkpoint did."""
