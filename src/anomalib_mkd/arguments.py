@@ -1,17 +1,41 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Argument checks: allowed choices, and number ranges that hold wherever an argument has that name."""
+"""Argument checks: a name has the same range or type wherever an argument has it."""
 
-import inspect
 import math
 import operator
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Collection, Mapping
 from numbers import Integral, Real
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from pathlib import Path
+from typing import Any, get_args
+
+COUNTS = {
+    # models
+    "num_prototypes": ">= 1",
+    "training_steps": ">= 1",
+    # data
+    "train_batch_size": ">= 1",
+    "eval_batch_size": ">= 1",
+    "num_workers": ">= 0",
+    "seed": ">= 0 and < 4294967296",
+    "data_seed": ">= 0 and < 4294967296",
+    "picture_size": ">= 64",
+    "train_images": ">= 2",
+    "test_good": ">= 1",
+    "per_defect": ">= 1",
+    "version": ">= 1",
+    # depth
+    "fill_iterations": ">= 0",
+    # exported models, and the first run
+    "smallest_area": ">= 0",
+    "steps": ">= 1",
+    "batch_size": ">= 1",
+}
+"""Argument to the range of its whole numbers."""
 
 RANGES = {
+    **COUNTS,
     # models
     "student_width": "> 0 and <= 1",
     "skip_weight": ">= 0",
@@ -21,112 +45,101 @@ RANGES = {
     "raw_weight": ">= 0",
     "direction_weight": ">= 0",
     "value_weight": ">= 0",
-    "num_prototypes": ">= 1",
     "sigma": ">= 0 and <= 256",  # pixels of a map; a kernel of larger ones does not fit in memory
     "score_share": ">= 0 and <= 1",
     "hard_share": "> 0 and <= 1",
     "painted_share": ">= 0 and <= 1",
     "learning_rate": "> 0",
     "weight_decay": ">= 0",
-    "training_steps": ">= 1",
     "cache_gigabytes": ">= 0",
     "false_alarms": "> 0 and < 0.5",
     # data
-    "train_batch_size": ">= 1",
-    "eval_batch_size": ">= 1",
-    "num_workers": ">= 0",
     "test_split_ratio": "> 0 and < 1",
     "val_split_ratio": "> 0 and < 1",
-    "seed": ">= 0 and < 4294967296",
-    "data_seed": ">= 0 and < 4294967296",
-    "picture_size": ">= 64",
-    "train_images": ">= 2",
-    "test_good": ">= 1",
-    "per_defect": ">= 1",
-    "version": ">= 1",
     # depth
     "scale": "> 0",
     "depth_scale": "> 0",
     "focal_length": "> 0",
     "inlier_distance": "> 0",
     "removal_distance": ">= 0",
-    "fill_iterations": ">= 0",
-    # exported models, and the first run
+    # exported models
     "threshold": "> 0 and < 1",
-    "smallest_area": ">= 0",
-    "steps": ">= 1",
-    "batch_size": ">= 1",
 }
-"""Argument to the range of its numbers; whether they are whole, and None is allowed, its annotation says."""
+"""Argument to the range of its numbers."""
+
+TYPES: dict[str, tuple[tuple[type, ...], str]] = {
+    "backbone": ((str,), "a name of timm's"),
+    "pre_trained": ((bool,), "true or false"),
+    "weights": ((str, Path, type(None)), "a file, a name or None"),
+    "opening": ((bool,), "true or false"),
+    "detach_teacher": ((bool,), "true or false"),
+    "balanced": ((bool,), "true or false"),
+    "leave_out_suspects": ((bool,), "true or false"),
+}
+"""Argument to its types, and how to say them."""
+
+LISTS = {"layers", "score_layers"}
+"""Arguments that are lists of names, or None."""
 
 COMPARED = {">": operator.gt, ">=": operator.ge, "<": operator.lt, "<=": operator.le}
 
 
-def check_choices(function: Callable[..., Any], arguments: Mapping[str, Any]) -> None:
-    """Reject a value that is not among its argument's choices; the command line checks this itself, Python does not.
+def check_arguments(arguments: Mapping[str, Any], *, optional: Collection[str] = (), **choices: Any) -> None:
+    """Reject values that an argument cannot have: out of range, not finite, of another type, or not among its choices.
+
+    The command line checks types and choices itself; Python does not.
 
     Args:
-        function: Its annotations ``Literal[...]`` and ``Literal[...] | None`` define the choices.
-        arguments: Value of each argument that has choices.
+        arguments: Values by name, such as ``locals()`` at the start of a function. Names without an entry in the
+            tables above and without choices are ignored.
+        optional: Numbers and choices that may be None.
+        **choices: The ``Literal`` of each argument that has one; a number may be one of its words instead.
 
     Raises:
-        ValueError: If a value is not among its argument's choices.
+        ValueError: If a value is rejected.
 
     Example:
-        >>> def paint(colour: Literal["red", "blue"], coats: int) -> None: ...
-        >>> check_choices(paint, {"colour": "green"})
+        >>> from typing import Literal
+        >>> check_arguments({"sigma": 0.5, "seed": None}, optional=["seed"])
+        >>> check_arguments({"sigma": float("nan")})
+        Traceback (most recent call last):
+        ValueError: Expected sigma >= 0 and <= 256, got nan. Set sigma within that range.
+        >>> check_arguments({"seed": 0.5}, optional=["seed"])
+        Traceback (most recent call last):
+        ValueError: Expected seed >= 0 and < 4294967296 as a whole number or None, got 0.5. Set seed within that range.
+        >>> check_arguments({"colour": "green"}, colour=Literal["red", "blue"])
         Traceback (most recent call last):
         ValueError: Expected colour to be 'red' or 'blue', got 'green'. Choose one of them.
     """
-    for name, annotation in get_type_hints(function).items():
-        parts = get_args(annotation) if get_origin(annotation) is Union else (annotation,)
-        words_only = all(get_origin(part) is Literal or part is type(None) for part in parts)
-        choices = [choice for part in parts for choice in get_args(part)] if words_only else []
-        if choices and arguments[name] not in [*choices, *([None] if type(None) in parts else [])]:
-            words = " or ".join(map(repr, choices))
-            msg = f"Expected {name} to be {words}, got {arguments[name]!r}. Choose one of them."
+    for name, value in arguments.items():
+        words = get_args(choices.get(name))
+        if (value is None and name in optional) or (isinstance(value, str) and value in words):
+            continue
+        others = " or None" * (name in optional)
+        if name in RANGES:
+            kind = Integral if name in COUNTS else Real
+            is_number = isinstance(value, kind) and not isinstance(value, bool)
+            if not (is_number and in_range(name, value)):
+                bounds = RANGES[name] + " and finite" * (name not in COUNTS and "<" not in RANGES[name])
+                others = " as a whole number" * (name in COUNTS) + others + "".join(f" or {word!r}" for word in words)
+                msg = f"Expected {name} {bounds}{others}, got {value!r}. Set {name} within that range."
+                raise ValueError(msg)
+        elif words:
+            msg = f"Expected {name} to be {' or '.join(map(repr, words))}{others}, got {value!r}. Choose one of them."
+            raise ValueError(msg)
+        elif name in TYPES and not isinstance(value, TYPES[name][0]):
+            msg = f"Expected {name} to be {TYPES[name][1]}, got {value!r}. Set {name} to one."
+            raise ValueError(msg)
+        elif name in LISTS and not (value is None or _is_list_of_names(value)):
+            msg = f"Expected {name} to be a list of names or None, got {value!r}. Set {name} to one."
             raise ValueError(msg)
 
 
-def check_ranges(function: Callable[..., Any], arguments: Mapping[str, Any]) -> None:
-    """Reject numbers that are out of range or not finite, and what is no number: words, booleans, floats for a count.
-
-    Args:
-        function: A function or class, whose annotations say which arguments are whole numbers, or may be None or a
-            word.
-        arguments: Values by name; those without an entry in ``RANGES`` are ignored.
-
-    Raises:
-        ValueError: If a number is out of range.
-
-    Example:
-        >>> def paint(sigma: float, seed: int | None) -> None: ...
-        >>> check_ranges(paint, {"sigma": 0.5, "seed": None})
-        >>> check_ranges(paint, {"sigma": float("nan")})
-        Traceback (most recent call last):
-        ValueError: Expected sigma >= 0 and <= 256, got nan. Set sigma within that range.
-        >>> check_ranges(paint, {"seed": 0.5})
-        Traceback (most recent call last):
-        ValueError: Expected seed >= 0 and < 4294967296 as a whole number or None, got 0.5. Set seed within that range.
-    """
-    for name, parameter in inspect.signature(function).parameters.items():
-        if name not in RANGES or name not in arguments:
-            continue
-        annotation = parameter.annotation
-        text = annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
-        kinds, words = set(re.findall(r"\w+", text)), re.findall(r"['\"](\w+)['\"]", text)
-        value, whole, optional = arguments[name], "float" not in kinds, bool(kinds & {"None", "Optional"})
-        if (value is None and optional) or (isinstance(value, str) and value in words):
-            continue
-        right = isinstance(value, Integral if whole else Real) and not isinstance(value, bool)
-        if not (right and in_range(name, value)):
-            bounds = RANGES[name] + (" and finite" if not whole and "<" not in RANGES[name] else "")
-            others = " as a whole number" * whole + " or None" * optional + "".join(f" or {word!r}" for word in words)
-            msg = f"Expected {name} {bounds}{others}, got {value!r}. Set {name} within that range."
-            raise ValueError(msg)
+def _is_list_of_names(value: object) -> bool:
+    return isinstance(value, list | tuple) and all(isinstance(name, str) for name in value)
 
 
-def in_range(name: str, value: float) -> bool:
+def in_range(name: str, value: Any) -> bool:
     """Return whether a number is finite and lies in the range of an argument.
 
     Example:

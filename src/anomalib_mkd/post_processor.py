@@ -16,7 +16,7 @@ from einops import rearrange
 from torch import Tensor
 from torchmetrics import CatMetric
 
-from anomalib_mkd.arguments import check_ranges
+from anomalib_mkd.arguments import check_arguments
 from anomalib_mkd.functional import linear_scale, mean_of_largest, soft_normalize
 from anomalib_mkd.thresholds import (
     FALSE_ALARMS,
@@ -81,7 +81,7 @@ class SoftPostProcessor(PostProcessor):
         self, false_alarms: float | None = FALSE_ALARMS, leave_out_suspects: bool = False, **arguments: Any
     ) -> None:
         super().__init__(**arguments)
-        check_ranges(SoftPostProcessor, {"false_alarms": false_alarms})
+        check_arguments(locals(), optional=["false_alarms"])
         self.false_alarms = false_alarms
         self.leave_out_suspects = leave_out_suspects
         self.good_scores: list[float] = []

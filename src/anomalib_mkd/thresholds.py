@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from anomalib_mkd.arguments import check_ranges
+from anomalib_mkd.arguments import check_arguments
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -155,7 +155,7 @@ def threshold_from_good(scores: ArrayLike, false_alarms: float = FALSE_ALARMS) -
         >>> round(threshold_from_good([1.0, 2.0, 3.0, 4.0, 5.0], 0.05), 2)
         7.64
     """
-    check_ranges(threshold_from_good, {"false_alarms": false_alarms})
+    check_arguments({"false_alarms": false_alarms})
     values = np.asarray(scores, dtype=np.float64).ravel()
     if len(values) < LEAST_GOOD:
         msg = f"Expected the scores of at least {LEAST_GOOD} good parts, got {len(values)}. Add good parts."

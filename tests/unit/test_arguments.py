@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from anomalib_mkd import data, deploy, depth, models
-from anomalib_mkd.arguments import RANGES, check_ranges, in_range
+from anomalib_mkd.arguments import COUNTS, RANGES, check_arguments, in_range
 from anomalib_mkd.post_processor import SoftPostProcessor
 from anomalib_mkd.quickstart.__main__ import quickstart
 from anomalib_mkd.thresholds import threshold_from_good
@@ -97,12 +97,51 @@ def test_what_is_no_number_of_its_range_is_refused_by_name(name: str, argument: 
 
 
 def test_numbers_of_numpy_are_numbers() -> None:
-    check_ranges(data.Parts, {"val_split_ratio": np.float32(0.5), "seed": np.int64(3), "num_workers": np.uint8(2)})
+    check_arguments({"val_split_ratio": np.float32(0.5), "seed": np.int64(3), "num_workers": np.uint8(2)})
+
+
+@pytest.mark.parametrize("name", sorted(RANGES))
+def test_the_limits_themselves_are_numbers_of_a_range(name: str) -> None:
+    for limit in re.findall(r"[<>]= (\S+)", RANGES[name]):
+        check_arguments({name: (int if name in COUNTS else float)(limit)})
+
+
+@pytest.mark.parametrize(
+    ("argument", "value"),
+    [
+        ("pre_trained", "yes"),
+        ("pre_trained", 1),
+        ("weights", 3),
+        ("weights", True),
+        ("backbone", None),
+        ("backbone", 18),
+        ("layers", "layer1"),
+        ("layers", [1, 2]),
+        ("schedule", "cosine"),
+        ("schedule", None),
+        ("student_precision", 16),
+    ],
+)
+@pytest.mark.parametrize("name", models.__all__)
+def test_what_is_of_another_type_is_refused_by_name(name: str, argument: str, value: object) -> None:
+    model = getattr(models, name)
+    if argument not in inspect.signature(model).parameters:
+        pytest.skip(f"{name} has no {argument}")
+    with pytest.raises(ValueError, match=rf"^Expected {argument} to be .*, got .*\. (Set|Choose) "):
+        model(**{argument: value})
+
+
+@pytest.mark.parametrize("argument", ["opening", "detach_teacher"])
+def test_a_switch_is_true_or_false(argument: str) -> None:
+    with pytest.raises(ValueError, match=rf"^Expected {argument} to be true or false, got 'no'"):
+        models.Mkd(**{argument: "no"})
 
 
 @pytest.mark.parametrize("name", models.__all__)
-def test_the_limits_themselves_are_numbers_of_a_range(name: str) -> None:
+def test_each_choice_of_a_model_is_checked(name: str) -> None:
     model = getattr(models, name)
-    for argument, kinds in numbers(model).items():
-        for limit in re.findall(r"[<>]= (\S+)", RANGES[argument]):
-            check_ranges(model, {argument: float(limit) if "float" in kinds else int(limit)})
+    found = {name for name, parameter in inspect.signature(model).parameters.items() if "Literal" in str(parameter)}
+    assert found
+    for argument in found - set(RANGES):
+        with pytest.raises(ValueError, match=rf"^Expected {argument} to be '.*, got 'nothing'\. Choose one of them"):
+            model(**{argument: "nothing"}, pre_trained=False)

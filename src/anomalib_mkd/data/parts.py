@@ -17,7 +17,7 @@ from anomalib.data import AnomalibDataModule, ImageItem
 from anomalib.data.utils import LabelName, Split, TestSplitMode, ValSplitMode
 from torchvision.transforms.v2 import Transform  # noqa: TC002 (jsonargparse resolves the signature)
 
-from anomalib_mkd.arguments import check_ranges
+from anomalib_mkd.arguments import check_arguments
 from anomalib_mkd.check import check_folder, find_layout
 from anomalib_mkd.data.reading import UprightDataset, image_of, mask_of
 
@@ -111,7 +111,7 @@ class Parts(AnomalibDataModule):
         val_split_ratio: float = 0.2,
         seed: int | None = 0,
     ) -> None:
-        check_ranges(Parts, locals())
+        check_arguments(locals(), optional=["seed"])
         super().__init__(
             train_batch_size=train_batch_size,
             eval_batch_size=eval_batch_size,

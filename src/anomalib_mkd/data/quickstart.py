@@ -12,7 +12,7 @@ from anomalib.data import AnomalibDataModule, MVTecADDataset
 from anomalib.data.utils import Split, TestSplitMode, ValSplitMode
 from torchvision.transforms.v2 import Transform  # noqa: TC002 (jsonargparse resolves the signature)
 
-from anomalib_mkd.arguments import check_ranges
+from anomalib_mkd.arguments import check_arguments
 from anomalib_mkd.data.synthetic import Recipe, make_dataset
 
 
@@ -73,7 +73,7 @@ class Quickstart(AnomalibDataModule):
         test_good: int = 12,
         per_defect: int = 8,
     ) -> None:
-        check_ranges(Quickstart, locals())
+        check_arguments(locals(), optional=["seed"])
         super().__init__(
             train_batch_size=train_batch_size,
             eval_batch_size=eval_batch_size,

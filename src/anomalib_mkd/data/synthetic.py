@@ -16,7 +16,7 @@ import os
 import shutil
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Literal
 from zlib import crc32
 
 import numpy as np
@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm  # type: ignore[import-untyped]
 
-from anomalib_mkd.arguments import check_ranges
+from anomalib_mkd.arguments import check_arguments
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -450,10 +450,7 @@ class Recipe:
         if self.category not in SURFACES:
             msg = f"Expected category to be {' or '.join(CATEGORIES)}, got {self.category!r}. Choose one of them."
             raise ValueError(msg)
-        if self.layout not in get_args(Layout):
-            msg = f"Expected layout to be {' or '.join(get_args(Layout))}, got {self.layout!r}. Choose one of them."
-            raise ValueError(msg)
-        check_ranges(Recipe, vars(self))
+        check_arguments(vars(self), layout=Layout)
 
     @property
     def defects(self) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from anomalib_mkd.arguments import check_ranges
+from anomalib_mkd.arguments import check_arguments
 from anomalib_mkd.deploy.graph import compile_graph, load, set_thresholds
 from anomalib_mkd.deploy.metadata import Metadata, Region
 from anomalib_mkd.deploy.pictures import is_many, photo, photo_with_depth, read_region
@@ -51,7 +51,7 @@ class _Compiled:
         region: Path | str | NDArray[Any] | None = None,
         smallest_area: int | None = None,
     ) -> None:
-        check_ranges(_Compiled, locals())
+        check_arguments(locals(), optional=("threshold", "false_alarms", "smallest_area"))
         model, metadata = load(path)
         if category is not None:
             metadata = metadata.of_category(category)

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import openvino
 
-from anomalib_mkd.arguments import check_ranges
+from anomalib_mkd.arguments import check_arguments
 from anomalib_mkd.thresholds import FALSE_ALARMS, Fitted, Scale, scale_from_good
 
 if TYPE_CHECKING:
@@ -236,7 +236,7 @@ class Metadata:
         Raises:
             ValueError: If a value is out of range, two exclude each other, or the model has no region to give.
         """
-        check_ranges(Metadata.adjusted, locals())
+        check_arguments(locals(), optional=("threshold", "false_alarms", "smallest_area"))
         changes: dict[str, Any] = {}
         if threshold is not None and (false_alarms is not None or good_scores is not None):
             msg = "Expected one rule for the threshold, got threshold and false_alarms. Set one of them."

@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias
 
 import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from anomalib_mkd.arguments import check_ranges
+from anomalib_mkd.arguments import check_arguments
 from anomalib_mkd.depth.reading import FloatArray, find_valid
 
 BoolArray: TypeAlias = NDArray[np.bool_]
@@ -100,8 +100,7 @@ def prepare_depth(
         >>> bool(prepared.plane_accepted), round(float(prepared.height[30, 30]), 3), float(prepared.height[5, 5])
         (True, 0.05, 0.0)
     """
-    check_ranges(prepare_depth, locals())
-    check_plane(plane)
+    check_arguments(locals(), plane=Plane)
     scan = _checked(points)
     valid = find_valid(scan)
     if not valid.any():
@@ -134,17 +133,6 @@ def _checked(points: ArrayLike) -> Points:
         msg = f"Expected depth (H, W) or points (H, W, 3), got the shape {scan.shape}. Pass one frame, channels last."
         raise ValueError(msg)
     return scan
-
-
-def check_plane(plane: str) -> None:
-    """Reject a word that names no way to find the plane.
-
-    Raises:
-        ValueError: If it does not.
-    """
-    if plane not in get_args(Plane):
-        msg = f"Expected plane to be {' or '.join(get_args(Plane))}, got {plane!r}. Choose one of them."
-        raise ValueError(msg)
 
 
 def _with_pixels(depth: Points) -> Points:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from anomalib_mkd.arguments import check_ranges
+from anomalib_mkd.arguments import check_arguments
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,7 +61,8 @@ def read_depth(path: Path | str, scale: float | tuple[float, float] | None = Non
     Raises:
         ValueError: If the file cannot be read, has another shape or 8 bits, or if the scale is missing or does not fit.
     """
-    check_ranges(read_depth, {"scale": None if isinstance(scale, tuple) else scale})
+    if not isinstance(scale, tuple):
+        check_arguments({"scale": scale}, optional=["scale"])
     path = Path(path)
     values = _load(path)
     if values.ndim == 3 and values.shape[-1] == 1:

@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal
 from zipfile import BadZipFile
 
 import numpy as np
 from tqdm import tqdm  # type: ignore[import-untyped]
 
-from anomalib_mkd.arguments import check_ranges
-from anomalib_mkd.depth.preparation import DepthMap, Plane, check_plane, prepare_depth
+from anomalib_mkd.arguments import check_arguments
+from anomalib_mkd.depth.preparation import DepthMap, Plane, prepare_depth
 from anomalib_mkd.depth.reading import FloatArray, eyecandies_range, read_depth, unproject
 from anomalib_mkd.files import whole
 
@@ -63,14 +63,12 @@ class DepthSource:
 
     def __post_init__(self) -> None:
         """Reject arguments that are out of range or exclude each other."""
-        if self.serve not in get_args(Serve):
-            msg = f"Expected depth to be {' or '.join(get_args(Serve))}, got {self.serve!r}. Choose one of them."
-            raise ValueError(msg)
-        check_ranges(DepthSource, vars(self))
+        check_arguments(
+            vars(self), optional=("scale", "focal_length"), serve=Serve, scale=Literal["eyecandies"], plane=Plane
+        )
         if self.serve == "points" and self.cache_dir is not None:
             msg = "Expected no cache_dir with depth='points', got one. Remove cache_dir: points are not prepared."
             raise ValueError(msg)
-        check_plane(self.plane)
 
     def __call__(self, path: Path | str) -> FloatArray:
         """Read a scan and return its heights or points."""

@@ -4,13 +4,15 @@
 """Anomaly maps: the teacher-student distance at each position, fused over levels."""
 
 from functools import reduce
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
 from anomalib_mkd.functional import enlarge, gaussian_blur, position_cosine_map
 from anomalib_mkd.types import Pyramid
+
+LevelFusion: TypeAlias = Literal["sum", "product"]
 
 
 class AnomalyMapGenerator(nn.Module):
@@ -31,9 +33,7 @@ class AnomalyMapGenerator(nn.Module):
         torch.Size([1, 1, 64, 64])
     """
 
-    def __init__(
-        self, level_fusion: Literal["sum", "product"], sigma: float = 0.0, *, align_corners: bool = False
-    ) -> None:
+    def __init__(self, level_fusion: LevelFusion, sigma: float = 0.0, *, align_corners: bool = False) -> None:
         super().__init__()
         self.align_corners = align_corners
         self.level_fusion = level_fusion

@@ -5,13 +5,15 @@
 
 import logging
 import math
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import Checkpoint, EarlyStopping
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
+
+Schedule: TypeAlias = Literal["one_cycle", "constant"]
 
 logger = logging.getLogger(__name__)
 

@@ -133,7 +133,7 @@ def test_a_faster_process_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         ({"test_good": 0}, "test_good"),
         ({"per_defect": 1.5}, "per_defect"),
         ({"seed": -1}, "seed"),
-        ({"layout": "coco"}, "mvtec or mvtec3d, got 'coco'"),
+        ({"layout": "coco"}, "'mvtec' or 'mvtec3d', got 'coco'"),
     ],
 )
 def test_wrong_recipes_are_refused(wrong: dict[str, object], message: str) -> None:

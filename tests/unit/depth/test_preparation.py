@@ -215,7 +215,7 @@ def test_a_constant_frame_has_no_plane_to_remove(plane: Any, points: Array) -> N
         ((48, 48, 2), {}, r"Expected depth \(H, W\) or points \(H, W, 3\), got the shape \(48, 48, 2\)"),
         ((3, 48, 48), {}, r"channels last"),
         ((0, 48), {}, r"got the shape \(0, 48\)"),
-        ((8, 8), {"plane": "table"}, "Expected plane to be ransac or corners or none, got 'table'"),
+        ((8, 8), {"plane": "table"}, "Expected plane to be 'ransac' or 'corners' or 'none', got 'table'"),
         ((8, 8), {"inlier_distance": 0}, "Expected inlier_distance > 0"),
         ((8, 8), {"removal_distance": -1}, "removal_distance"),
         ((8, 8), {"fill_iterations": -1}, "fill_iterations"),

@@ -149,7 +149,7 @@ def test_a_folder_that_cannot_be_written_is_reported(path: Path, tmp_path: Path)
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"serve": "normals"}, "Expected depth to be height or points, got 'normals'"),
+        ({"serve": "normals"}, "Expected serve to be 'height' or 'points', got 'normals'"),
         ({"scale": 0}, "Expected scale > 0 and finite or None or 'eyecandies', got 0"),
         ({"scale": "mm"}, "Expected scale > 0 .*, got 'mm'"),
         ({"focal_length": -1}, "Expected focal_length > 0"),

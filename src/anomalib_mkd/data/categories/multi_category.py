@@ -17,7 +17,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch.utils.data import DataLoader, SequentialSampler, WeightedRandomSampler
 from torchvision.transforms.v2 import Transform  # noqa: TC002
 
-from anomalib_mkd.arguments import check_ranges
+from anomalib_mkd.arguments import check_arguments
 from anomalib_mkd.data.categories.datamodules import build_datamodules, name_datamodules
 from anomalib_mkd.data.categories.joined import CategoryBatchSampler, JoinedDataset
 from anomalib_mkd.data.categories.post_processor import SoftCategoryPostProcessor, by_category
@@ -104,11 +104,12 @@ class MultiCategory(AnomalibDataModule):
         balanced: bool = False,
         thresholds: Literal["global", "category"] | None = None,
     ) -> None:
-        check_ranges(MultiCategory, locals())
+        check_arguments(
+            locals(),
+            optional=("test_split_ratio", "val_split_ratio", "seed", "thresholds"),
+            thresholds=Literal["global", "category"],
+        )
         super().__init__(train_batch_size, eval_batch_size, num_workers)
-        if thresholds not in {"global", "category", None}:
-            msg = f"Expected thresholds='global' or 'category', got {thresholds!r}. Choose one of them."
-            raise ValueError(msg)
         shared = {
             "train_augmentations": train_augmentations,
             "val_augmentations": val_augmentations,

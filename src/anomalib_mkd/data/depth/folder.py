@@ -6,13 +6,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import get_args
 
 from anomalib.data import AnomalibDataModule
 from anomalib.data.utils import Split, TestSplitMode, ValSplitMode
 from torchvision.transforms.v2 import Transform  # noqa: TC002 (jsonargparse resolves the signature)
 
-from anomalib_mkd.arguments import check_ranges
+from anomalib_mkd.arguments import check_arguments
 from anomalib_mkd.data.depth.dataset import DepthDataset
 from anomalib_mkd.data.depth.layouts import DepthLayout, list_samples
 from anomalib_mkd.depth.preparation import Plane  # noqa: TC001 (jsonargparse resolves the signature)
@@ -94,16 +93,13 @@ class DepthFolder(AnomalibDataModule):
         test_augmentations: Transform | None = None,
         augmentations: Transform | None = None,
     ) -> None:
-        check_ranges(DepthFolder, locals())
+        check_arguments(locals(), optional=("depth_scale", "focal_length", "seed"), layout=DepthLayout, depth=Serve)
         given = (train_augmentations, val_augmentations, test_augmentations, augmentations)
         if any(each is not None for each in given):
             msg = (
                 "Expected no augmentations for a datamodule with depth, got some, which would not change the depth. "
                 "Use the augmentations of DepthPreProcessor."
             )
-            raise ValueError(msg)
-        if layout not in get_args(DepthLayout):
-            msg = f"Expected layout to be {' or '.join(get_args(DepthLayout))}, got {layout!r}. Choose one of them."
             raise ValueError(msg)
         eyecandies = layout == "eyecandies"
         if eyecandies and depth_scale is not None:

@@ -5,7 +5,6 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 from anomalib.metrics import Evaluator
 from anomalib.models.components import AnomalibModule
@@ -13,13 +12,18 @@ from anomalib.post_processing import PostProcessor
 from anomalib.pre_processing import PreProcessor
 from anomalib.visualization import Visualizer
 
-from anomalib_mkd.arguments import check_choices, check_ranges
+from anomalib_mkd.arguments import check_arguments
+from anomalib_mkd.distillation.anomaly_map import LevelFusion
+from anomalib_mkd.models.dcam.attention import AttentionKind
 from anomalib_mkd.models.dcam.torch_model import DcamModel
 from anomalib_mkd.networks.backbone import RESNET18
 from anomalib_mkd.networks.inputs import suited_pre_processor
 from anomalib_mkd.networks.teacher import Teacher
 from anomalib_mkd.thresholds import FALSE_ALARMS
 from anomalib_mkd.training.mixin import DistillationMixin
+from anomalib_mkd.training.optimizers import OptimizerName
+from anomalib_mkd.training.precision import StudentPrecision
+from anomalib_mkd.training.schedule import Schedule
 
 
 class Dcam(DistillationMixin, AnomalibModule):
@@ -66,22 +70,22 @@ class Dcam(DistillationMixin, AnomalibModule):
         backbone: str = RESNET18,
         layers: Sequence[str] | None = None,
         student_width: float = 0.5,
-        attention: Literal["channel", "spatial", "both", "none"] = "channel",
+        attention: AttentionKind = "channel",
         cosine_weight: float = 1.0,
         kl_weight: float = 1.0,
         raw_weight: float = 1.0,
         hard_share: float = 0.1,
-        level_fusion: Literal["sum", "product"] = "sum",
+        level_fusion: LevelFusion = "sum",
         sigma: float = 0.0,
         score_share: float = 0.005,
         painted_share: float = 0.5,
-        optimizer: Literal["muon", "adamw", "sgd"] = "muon",
+        optimizer: OptimizerName = "muon",
         learning_rate: float | None = None,
         weight_decay: float | None = None,
-        schedule: Literal["one_cycle", "constant"] = "one_cycle",
+        schedule: Schedule = "one_cycle",
         training_steps: int | None = 300,
         cache_gigabytes: float = 4.0,
-        student_precision: Literal["auto", "f32", "bf16"] = "auto",
+        student_precision: StudentPrecision = "auto",
         false_alarms: float | None = FALSE_ALARMS,
         pre_trained: bool = True,
         weights: str | Path | None = None,
@@ -90,9 +94,16 @@ class Dcam(DistillationMixin, AnomalibModule):
         evaluator: Evaluator | bool = True,
         visualizer: Visualizer | bool = True,
     ) -> None:
+        check_arguments(
+            locals(),
+            optional=("learning_rate", "weight_decay", "training_steps", "false_alarms"),
+            attention=AttentionKind,
+            level_fusion=LevelFusion,
+            optimizer=OptimizerName,
+            schedule=Schedule,
+            student_precision=StudentPrecision,
+        )
         super().__init__(suited_pre_processor(pre_processor, backbone, weights), post_processor, evaluator, visualizer)
-        check_choices(Dcam.__init__, self.hparams)
-        check_ranges(Dcam, self.hparams)
         self.model = DcamModel(
             Teacher(backbone, layers, pre_trained=pre_trained, weights=weights),
             student_width=student_width,

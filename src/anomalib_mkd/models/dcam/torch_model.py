@@ -8,11 +8,10 @@ Source: Jena et al., "Attend, Distill, Detect: Attention-aware Entropy Distillat
 """
 
 from functools import partial
-from typing import Literal
 
 from torch import Tensor, nn
 
-from anomalib_mkd.distillation.anomaly_map import AnomalyMapGenerator
+from anomalib_mkd.distillation.anomaly_map import AnomalyMapGenerator, LevelFusion
 from anomalib_mkd.distillation.losses import PyramidLoss, Term
 from anomalib_mkd.distillation.teacher_student import LevelwiseTeacherStudent
 from anomalib_mkd.functional import position_cosine_distance, spatial_kl_divergence
@@ -39,7 +38,7 @@ class DcamModel(LevelwiseTeacherStudent):
         kl_weight: float,
         raw_weight: float,
         hard_share: float,
-        level_fusion: Literal["sum", "product"],
+        level_fusion: LevelFusion,
         sigma: float,
         score_share: float,
     ) -> None:

@@ -7,11 +7,10 @@ Source: Cai and Xia, "Mixed Distillation for Unsupervised Anomaly Detection", MV
 """
 
 from functools import partial
-from typing import Literal
 
 from torch import Tensor, nn
 
-from anomalib_mkd.distillation.anomaly_map import AnomalyMapGenerator
+from anomalib_mkd.distillation.anomaly_map import AnomalyMapGenerator, LevelFusion
 from anomalib_mkd.distillation.losses import PyramidLoss, Term
 from anomalib_mkd.distillation.teacher_student import LevelwiseTeacherStudent
 from anomalib_mkd.functional import position_cosine_distance
@@ -35,7 +34,7 @@ class MixedDistillationModel(LevelwiseTeacherStudent):
         skip_weight: float,
         symmetric_weight: float,
         hard_share: float,
-        level_fusion: Literal["sum", "product"],
+        level_fusion: LevelFusion,
         sigma: float,
         score_share: float,
     ) -> None:

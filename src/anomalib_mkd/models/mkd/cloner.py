@@ -4,14 +4,16 @@
 """The student of MKD, which the paper calls the cloner."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from anomalib_mkd.networks.chain import Block, Chain, build_chain
+
+StudentSize: TypeAlias = Literal["smaller", "equal"]
 
 NARROW = 16
 
 
-def build_cloner(blocks: Sequence[Block], student: Literal["smaller", "equal"], *, signed: bool = False) -> Chain:
+def build_cloner(blocks: Sequence[Block], student: StudentSize, *, signed: bool = False) -> Chain:
     """Build a student whose taps have the teacher's shapes.
 
     Source: MKD (Salehi et al., CVPR 2021), Sec. 3.2 and 4; the authors' ``make_layers``. No convolution has a bias, and

@@ -5,7 +5,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import torch
 from anomalib.data import AnomalibDataModule
@@ -19,13 +19,19 @@ from anomalib.visualization import Visualizer
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torchvision.transforms.v2 import Compose, Normalize, Resize
 
-from anomalib_mkd.arguments import check_choices, check_ranges
+from anomalib_mkd.arguments import check_arguments
 from anomalib_mkd.data.normal_images import normal_batches
-from anomalib_mkd.models.mkd.torch_model import MkdModel
+from anomalib_mkd.models.mkd.cloner import StudentSize
+from anomalib_mkd.models.mkd.localization import Localization
+from anomalib_mkd.models.mkd.torch_model import MapScaling, MkdModel
 from anomalib_mkd.networks.backbone import MIN_SIZE, VGG16, is_chain, resolve_backbone
 from anomalib_mkd.networks.teacher import Teacher
 from anomalib_mkd.thresholds import FALSE_ALARMS
 from anomalib_mkd.training.mixin import DistillationMixin
+from anomalib_mkd.training.precision import StudentPrecision
+from anomalib_mkd.training.schedule import Schedule
+
+Auto: TypeAlias = Literal["auto"]
 
 
 class Mkd(DistillationMixin, AnomalibModule):
@@ -90,19 +96,19 @@ class Mkd(DistillationMixin, AnomalibModule):
         backbone: str = VGG16,
         layers: Sequence[str] | None = None,
         score_layers: Sequence[str] | None = None,
-        student: Literal["smaller", "equal"] = "smaller",
+        student: StudentSize = "smaller",
         direction_weight: float = 1.0,
-        value_weight: float | Literal["auto"] = "auto",
-        localization: Literal["gradients", "guided", "smooth_grad"] = "gradients",
+        value_weight: float | Auto = "auto",
+        localization: Localization = "gradients",
         detach_teacher: bool = True,
-        map_scaling: Literal["train_quantile", "none", "per_image_p99"] = "train_quantile",
+        map_scaling: MapScaling = "train_quantile",
         sigma: float = 4.0,
         opening: bool = True,
         learning_rate: float = 3e-3,
-        schedule: Literal["one_cycle", "constant"] = "one_cycle",
+        schedule: Schedule = "one_cycle",
         training_steps: int | None = 300,
         cache_gigabytes: float = 4.0,
-        student_precision: Literal["auto", "f32", "bf16"] = "auto",
+        student_precision: StudentPrecision = "auto",
         false_alarms: float | None = FALSE_ALARMS,
         pre_trained: bool = True,
         weights: str | Path | None = None,
@@ -111,6 +117,16 @@ class Mkd(DistillationMixin, AnomalibModule):
         evaluator: Evaluator | bool = True,
         visualizer: Visualizer | bool = True,
     ) -> None:
+        check_arguments(
+            locals(),
+            optional=("training_steps", "false_alarms"),
+            student=StudentSize,
+            value_weight=Auto,
+            localization=Localization,
+            map_scaling=MapScaling,
+            schedule=Schedule,
+            student_precision=StudentPrecision,
+        )
         paper_input = is_chain(resolve_backbone(backbone, weights))
         super().__init__(
             pre_processor=self.configure_pre_processor(imagenet=not paper_input)
@@ -120,8 +136,6 @@ class Mkd(DistillationMixin, AnomalibModule):
             evaluator=evaluator,
             visualizer=visualizer,
         )
-        check_choices(Mkd.__init__, self.hparams)
-        check_ranges(Mkd, self.hparams)
         _check_weights(direction_weight, value_weight)
         self.model = MkdModel(
             Teacher(backbone, layers, pre_trained=pre_trained, weights=weights),

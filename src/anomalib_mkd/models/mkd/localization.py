@@ -8,6 +8,8 @@ OpenVINO have no autograd; but the backward pass of a plain chain is short: each
 the chain.
 """
 
+from typing import Literal, TypeAlias
+
 import torch
 from einops import rearrange
 from torch import Tensor, nn
@@ -16,6 +18,8 @@ from torch.nn import functional as F  # noqa: N812
 from anomalib_mkd.functional import EPSILON
 from anomalib_mkd.networks.chain import Chain
 from anomalib_mkd.types import Pyramid
+
+Localization: TypeAlias = Literal["gradients", "guided", "smooth_grad"]
 
 
 def discrepancy_gradient(teacher: Tensor, student: Tensor, weights: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ Source: Salehi et al., "Multiresolution Knowledge Distillation for Anomaly Detec
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Literal, cast
+from typing import Literal, TypeAlias, cast
 
 import torch
 from anomalib.data import InferenceBatch
@@ -22,11 +22,13 @@ from anomalib_mkd.functional import (
     stretch_to_percentile,
     value_distance,
 )
-from anomalib_mkd.models.mkd.cloner import build_cloner
-from anomalib_mkd.models.mkd.localization import discrepancy_gradient, input_gradient, kept_steps
+from anomalib_mkd.models.mkd.cloner import StudentSize, build_cloner
+from anomalib_mkd.models.mkd.localization import Localization, discrepancy_gradient, input_gradient, kept_steps
 from anomalib_mkd.networks.chain import Chain
 from anomalib_mkd.networks.teacher import Teacher
 from anomalib_mkd.types import Pyramid
+
+MapScaling: TypeAlias = Literal["train_quantile", "none", "per_image_p99"]
 
 SMOOTH_GRAD_COPIES = 50
 MAP_QUANTILE = 0.999
@@ -64,12 +66,12 @@ class MkdModel(TeacherStudent):
         teacher: Teacher,
         *,
         score_layers: Sequence[str] | None,
-        student: Literal["smaller", "equal"],
+        student: StudentSize,
         direction_weight: float,
         value_weight: float,
-        localization: Literal["gradients", "guided", "smooth_grad"],
+        localization: Localization,
         detach_teacher: bool,
-        map_scaling: Literal["train_quantile", "none", "per_image_p99"],
+        map_scaling: MapScaling,
         sigma: float,
         opening: bool,
     ) -> None:

@@ -5,7 +5,7 @@
 
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from anomalib.metrics import Evaluator
@@ -16,7 +16,7 @@ from anomalib.visualization import Visualizer
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
-from anomalib_mkd.arguments import check_choices, check_ranges
+from anomalib_mkd.arguments import check_arguments
 from anomalib_mkd.data.normal_images import held_out, normal_batches, normal_items
 from anomalib_mkd.models.mmrd.depth_pre_processor import Aux, DepthPreProcessor, default_transform
 from anomalib_mkd.models.mmrd.depth_visualizer import DepthVisualizer
@@ -30,6 +30,8 @@ from anomalib_mkd.networks.teacher import Teacher
 from anomalib_mkd.results.heat_maps import LABELS
 from anomalib_mkd.thresholds import FALSE_ALARMS
 from anomalib_mkd.training.mixin import DistillationMixin
+from anomalib_mkd.training.precision import StudentPrecision
+from anomalib_mkd.training.schedule import Schedule
 
 BETAS = (0.5, 0.999)
 """Adam's betas, as in RD4AD's code; the second is 0.99 in anomalib's Reverse Distillation."""
@@ -90,10 +92,10 @@ class Mmrd(PairedExport, DistillationMixin, AnomalibModule):
         sigma: float = 4.0,
         learning_rate: float = 5e-3,
         weight_decay: float = 0.0,
-        schedule: Literal["one_cycle", "constant"] = "one_cycle",
+        schedule: Schedule = "one_cycle",
         training_steps: int | None = 300,
         cache_gigabytes: float = 4.0,
-        student_precision: Literal["auto", "f32", "bf16"] = "auto",
+        student_precision: StudentPrecision = "auto",
         false_alarms: float | None = FALSE_ALARMS,
         pre_trained: bool = True,
         weights: str | Path | None = None,
@@ -102,11 +104,21 @@ class Mmrd(PairedExport, DistillationMixin, AnomalibModule):
         evaluator: Evaluator | bool = True,
         visualizer: Visualizer | bool = True,
     ) -> None:
+        check_arguments(
+            locals(),
+            optional=("modality_fusion", "training_steps", "false_alarms"),
+            branches=Branches,
+            aux=Aux,
+            target_fusion=TargetFusion,
+            modality_fusion=ModalityFusion,
+            interaction=InteractionKind,
+            loss=LossName,
+            schedule=Schedule,
+            student_precision=StudentPrecision,
+        )
         if pre_processor is True:
             pre_processor = DepthPreProcessor(default_transform(), aux)
         super().__init__(pre_processor, post_processor, evaluator, visualizer)
-        check_choices(Mmrd.__init__, self.hparams)
-        check_ranges(Mmrd, self.hparams)
         check_pre_processor(self.pre_processor, branches, aux)
         self.model = MmrdModel(
             Teacher(backbone, pre_trained=pre_trained, weights=weights),

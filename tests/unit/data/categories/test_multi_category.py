@@ -258,7 +258,7 @@ def test_arguments_that_exclude_each_other(root: Path) -> None:
     one = Parts(root, "nut")
     with pytest.raises(ValueError, match="no seed, root with datamodules"):
         MultiCategory(datamodules=[one], seed=3, root=root)
-    with pytest.raises(ValueError, match="thresholds='global' or 'category', got 'both'"):
+    with pytest.raises(ValueError, match="thresholds to be 'global' or 'category' or None, got 'both'"):
         MultiCategory(datamodules=[one], thresholds="both")
 
 

@@ -247,7 +247,7 @@ def test_incomplete_folders_are_reported(
 
 
 def test_another_layout_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="Expected layout to be mvtec3d or eyecandies or folder, got 'coco'"):
+    with pytest.raises(ValueError, match="Expected layout to be 'mvtec3d' or 'eyecandies' or 'folder', got 'coco'"):
         DepthFolder(tmp_path, "part", layout="coco")
 
 

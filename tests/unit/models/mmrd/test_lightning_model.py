@@ -30,7 +30,7 @@ def build(**arguments: Any) -> Mmrd:
     [
         ({"branches": "both"}, "Expected branches to be 'mmrd' or 'rgb' or 'aux' or 'two_branch', got 'both'"),
         ({"target_fusion": "max"}, "Expected target_fusion to be 'concat' or 'modulation' or 'mean', got 'max'"),
-        ({"modality_fusion": "sum"}, "Expected modality_fusion to be 'zmax' or 'rss', got 'sum'"),
+        ({"modality_fusion": "sum"}, "Expected modality_fusion to be 'zmax' or 'rss' or None, got 'sum'"),
         ({"loss": "flat+flat"}, "Expected loss to be"),
         ({"num_prototypes": 0}, "Expected num_prototypes >= 1 as a whole number, got 0"),
         ({"pre_processor": PreProcessor(default_transform())}, "Expected a DepthPreProcessor for branches='mmrd'"),
