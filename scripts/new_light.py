@@ -7,7 +7,7 @@ usage: python scripts/new_light.py [washer|metal|fabric]
 
 Draws 60 good training images in the old light, and 24 others of the same parts in a brighter and warmer one. Trains
 MixedDistillation (embedded teacher, 300 steps of 8, seed 0) in the old light, and then applies each remedy. Tests have
-12 good and 24 defective parts in either light. The threshold is the highest score of the good images set aside.
+12 good and 24 defective parts in either light. The model sets its threshold by good images set aside.
 """
 
 from __future__ import annotations
