@@ -16,6 +16,7 @@ from anomalib_mkd.deploy.graph import compile_graph, load, set_thresholds
 from anomalib_mkd.deploy.metadata import Metadata, Region
 from anomalib_mkd.deploy.pictures import is_many, photo, photo_with_depth, read_region
 from anomalib_mkd.deploy.prediction import Prediction, decide
+from anomalib_mkd.depth.checks import warn_of_unit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -210,6 +211,7 @@ class DepthInferencer(_Compiled):
             image: As for :meth:`Inferencer.predict`.
             depth: File, which ``source`` prepares; or floats ``(H, W)``, ``(H, W, 3)`` or ``(C, H, W)`` in the unit of
                 training, NaN where missing, prepared as in training: see :func:`anomalib_mkd.depth.prepare_depth`.
+                A warning names depth that seems to be in another unit.
 
         Returns:
             A :class:`Prediction`, or a list of them.
@@ -232,4 +234,6 @@ class DepthInferencer(_Compiled):
 
     def _pair(self, image: Any, depth: Any) -> Inputs:
         photos, depths = photo_with_depth(image, depth, self.source)
+        if (usual := self.metadata.inputs["depth"].range) is not None:
+            warn_of_unit(depths[:, -1], usual, str(depth) if isinstance(depth, str | Path) else "a depth map")
         return {"image": photos, "depth": depths}

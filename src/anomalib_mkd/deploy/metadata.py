@@ -114,7 +114,7 @@ class Input:
         channels: 3 for a photo or points, 1 for heights.
         size: Height and width, None for any.
         colours: Order of a photo's channels.
-        range: Values of black and white of a photo.
+        range: Values of black and white of a photo; lowest and highest depth in training, None if unknown.
         layout: Order of the axes.
     """
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from anomalib_mkd.depth.aspect import check_aspect
+from anomalib_mkd.depth.checks import check_aspect
 from anomalib_mkd.pictures import as_rgb, read_picture, refuse_turned
 
 if TYPE_CHECKING:

@@ -142,7 +142,8 @@ def finish(
     for taken, size in zip(model.inputs, input_sizes(model), strict=True):
         channels = taken.partial_shape[1].get_length()
         photo = taken.any_name == "image"
-        inputs[taken.any_name] = Input(channels, size, "RGB", (0.0, 1.0)) if photo else Input(channels, size)
+        depth = getattr(module.pre_processor, "usual_depth", None)
+        inputs[taken.any_name] = Input(channels, size, *(("RGB", (0.0, 1.0)) if photo else (None, depth)))
     metadata = Metadata(
         model=type(module).__name__,
         arguments={name: str(value) if isinstance(value, Path) else value for name, value in module.hparams.items()},

@@ -290,6 +290,15 @@ def test_pairs_are_predicted(pairs: Path, tmp_path: Path) -> None:
         inferencer.predict(GOOD, np.zeros((40, 60, 3), np.float32))
 
 
+def test_depth_in_another_unit_than_in_training_is_named(tmp_path: Path) -> None:
+    inputs = METADATA.inputs | {"depth": Input(1, range=(0.0, 0.6))}
+    inferencer = DepthInferencer(write_export(tmp_path, inputs=inputs))
+    depth = np.full((40, 60), 0.5, np.float32)
+    inferencer.predict(GOOD, depth)
+    with pytest.warns(RuntimeWarning, match=r"^Expected depths up to about 0.6, .* in a depth map, got 500"):
+        inferencer.predict(GOOD, depth * 1000)
+
+
 def test_the_models_own_precision_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
     original = __import__("openvino").Core.compile_model

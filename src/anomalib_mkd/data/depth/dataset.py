@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 
 from anomalib_mkd.data.depth.layouts import files_by_name
 from anomalib_mkd.data.reading import UprightDataset, image_of, mask_of
-from anomalib_mkd.depth.aspect import check_aspect
+from anomalib_mkd.depth.checks import check_aspect
 from anomalib_mkd.depth.reading import READERS
 from anomalib_mkd.depth.source import DepthSource
 from anomalib_mkd.pictures import refuse_turned

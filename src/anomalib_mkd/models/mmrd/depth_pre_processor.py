@@ -6,7 +6,7 @@
 anomalib's pre-processor transforms only photo and mask, and its data sets never augment the depth.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 import torch
@@ -17,6 +17,7 @@ from torch.nn import functional as F  # noqa: N812
 from torchvision import tv_tensors
 from torchvision.transforms.v2 import Transform
 
+from anomalib_mkd.depth.checks import warn_of_unit
 from anomalib_mkd.export.resize import AntialiasedResize, exportable
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -86,6 +87,11 @@ class DepthPreProcessor(PreProcessor):
         self.register_buffer("depth_pitch", torch.tensor(1.0), persistent=False)
         self.depth_channels: int | None = None
 
+    @property
+    def usual_depth(self) -> tuple[float, float] | None:
+        """Lowest and highest depth in training; ``None`` before."""
+        return None if self.depth_channels is None else (self.depth_low.item(), self.depth_high.item())
+
     def checkpoint_config(self) -> dict[str, Any]:
         """Add the constants of the training set to anomalib's configuration of a pre-processor.
 
@@ -123,11 +129,19 @@ class DepthPreProcessor(PreProcessor):
         if self.transform:
             batch.image, batch.gt_mask = self.transform(batch.image, batch.gt_mask)
         depth = getattr(batch, "depth_map", None)
+        if depth is not None and not augment:
+            self._warn_of_units(with_channels(depth)[:, -1], batch.image_path)
         values = None if depth is None else self.resized(with_channels(depth), batch.image.shape[-2:])
         if augment and self.augmentation is not None:
             batch.image, batch.gt_mask, values = augmented(self.augmentation, batch.image, batch.gt_mask, values)
         if values is not None:
             batch.depth_map = self.depth_image(values)
+
+    def _warn_of_units(self, depths: Tensor, paths: Sequence[str] | None) -> None:
+        if self.usual_depth is not None:
+            for index, depth in enumerate(depths):
+                place = f"the depth of {paths[index]}" if paths else "a depth map"
+                warn_of_unit(depth.cpu(), self.usual_depth, place)
 
     # ------------------------------------------------------------------------------------------------------ in graphs
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -197,6 +198,29 @@ def test_depth_of_another_kind_than_in_training_is_refused() -> None:
         pre_processor.on_test_batch_start(None, None, batch, 0)
     with pytest.raises(ValueError, match="got 3"):
         pre_processor.calibrate([torch.rand(1, 40, 40), torch.rand(3, 40, 40)], SIZE)
+
+
+@pytest.mark.parametrize("factor", [1000, 1 / 1000])
+def test_depth_in_another_unit_than_in_training_is_named(factor: float) -> None:
+    pre_processor = DepthPreProcessor(Resize((16, 16), antialias=True))
+    depth = torch.linspace(0.0, 0.05, 1024).view(1, 1, 32, 32)
+    batch = SimpleNamespace(
+        image=torch.rand(1, 3, 32, 32), gt_mask=None, depth_map=depth * factor, image_path=["a.png"]
+    )
+    pre_processor.calibrate(depth, (16, 16))
+    with pytest.warns(
+        RuntimeWarning, match=r"^Expected depths up to about 0.0\d+, as in training, in the depth of a.png"
+    ):
+        pre_processor.on_predict_batch_start(None, None, batch, 0)
+
+
+def test_a_missing_part_is_in_no_other_unit() -> None:
+    pre_processor = DepthPreProcessor(Resize((16, 16), antialias=True))
+    depth = torch.linspace(0.0, 0.05, 1024).view(1, 1, 32, 32)
+    pre_processor.calibrate(depth, (16, 16))
+    for heights in (depth, depth * 3, depth * 0, depth * torch.nan):
+        batch = SimpleNamespace(image=torch.rand(1, 3, 32, 32), gt_mask=None, depth_map=heights, image_path=None)
+        pre_processor.on_test_batch_start(None, None, batch, 0)
 
 
 def test_refuses_training_without_any_depth() -> None:
