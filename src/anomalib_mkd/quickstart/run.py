@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
-from anomalib.data.utils import read_image
 from anomalib.deploy import ExportType, OpenVINOInferencer
 from anomalib.engine import Engine
 from anomalib.metrics import AUPRO, AUROC, Evaluator
@@ -24,6 +23,7 @@ from lightning.pytorch import seed_everything
 from anomalib_mkd import models
 from anomalib_mkd.check import check_layout
 from anomalib_mkd.data import Parts, Quickstart
+from anomalib_mkd.data.reading import image_of
 from anomalib_mkd.data.synthetic import CATEGORIES
 from anomalib_mkd.quickstart.advice import Outcome, advice
 from anomalib_mkd.quickstart.progress import Plan, Stages
@@ -149,7 +149,7 @@ def compare(model: AnomalibModule, inferencer: OpenVINOInferencer, paths: Sequen
     """
     scores, maps, torch_times, openvino_times = [], [], [], []
     for path in (paths[0], *paths):  # the first one warms up
-        picture = torch.as_tensor(read_image(path, as_tensor=True))[None]
+        picture = image_of(path)[None]
         start = time.perf_counter()
         with torch.inference_mode():
             ours = model(picture)
