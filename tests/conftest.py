@@ -18,6 +18,27 @@ if TYPE_CHECKING:
 REPOSITORY = Path(__file__).parents[1]
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_internet() -> Iterator[None]:
+    """Fail if any test or fixture, however wide its scope, tries to reach another machine; tests of that block it."""
+    attempts: list[str] = []
+    connect = socket.socket.connect
+
+    def refuse_far(own: socket.socket, address: object) -> None:
+        host = str(address[0]) if isinstance(address, tuple) else ""
+        if own.family == socket.AF_UNIX or host.startswith("127.") or host in {"localhost", "::1"}:
+            connect(own, address)  # type: ignore[arg-type]  # as it came
+            return
+        attempts.append(repr(address))
+        msg = f"the network is blocked in tests, and something wants to reach {address}"
+        raise OSError(msg)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket.socket, "connect", refuse_far)
+        yield
+    assert attempts == []
+
+
 @pytest.fixture
 def blocked_network(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Let every attempt to reach a network fail; the attempts are listed."""
