@@ -410,7 +410,7 @@ TABLES: dict[str, Table] = {
         (),
         {"Seeds": seeds, **{title: score([metric], CATEGORIES[:1]) for metric, title in METRICS.items()}},
         answers={"distilled from ResNet-18": ["default"], "random weights": ["random_teacher"]},
-        title="Quick-start network",
+        title="Embedded teacher",
     ),
     "stability": stability("Mkd"),
     "joint": joint(),

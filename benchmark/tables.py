@@ -154,7 +154,7 @@ def extent(group: Group) -> str:
 
 def teacher(group: Group) -> str:
     """Return the teacher's name in tables."""
-    name = "quick-start" if group[0].weights == "quickstart" else f"`{group[0].weights}`"
+    name = "embedded" if group[0].weights == "quickstart" else f"`{group[0].weights}`"
     return f"{name} form, random weights" if group[0].variant == "random_teacher" else name
 
 

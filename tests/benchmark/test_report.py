@@ -64,7 +64,7 @@ def test_accuracy_table_by_hand() -> None:
         lines[0] == "| Model, protocol | Teacher | Steps x batch | Seeds | bottle | screw | metal_plate | mt | mean |"
     )
     assert lines[2] == (
-        "| Mkd, user | quick-start | 300 x 16 | 3 | 91.0±1.0 | 71.0±1.0 | 81.0±1.0 | 61.0±1.0 | 76.0±1.0 |"
+        "| Mkd, user | embedded | 300 x 16 | 3 | 91.0±1.0 | 71.0±1.0 | 81.0±1.0 | 61.0±1.0 | 76.0±1.0 |"
     )
     assert TABLES["pixel"].markdown(four_categories()) == EMPTY
 
@@ -114,7 +114,7 @@ def test_study_by_hand() -> None:
     ]
     rows.append(dataclasses.replace(rows[0], value=0.1, precision="int8"))
     rows += [dataclasses.replace(rows[0], value=0.1, protocol="painted6"), dataclasses.replace(rows[0], model="Mkd")]
-    alone = "| quick-start | each | 300 x 16 | 2 "
+    alone = "| embedded | each | 300 x 16 | 2 "
     cells = [f"| {mean}±1.4 / 50.0±0.0 " for mean in ("91.0", "81.0", "71.0", "41.0", "71.0")]
     header, _, *lines = TABLES["gates-dcam"].markdown(rows).splitlines()
     assert header.endswith("| Seeds | bottle | screw | metal_plate | mt (texture) | mean |")
@@ -169,7 +169,7 @@ def test_8_bits_stand_beside_their_own_runs() -> None:
 
 def test_missing_categories_leave_blanks_and_no_mean() -> None:
     line = TABLES["image"].markdown([make_row(0.9)]).splitlines()[2]
-    assert line == "| Mkd, user | quick-start | 300 x 16 | 1 | 90.0 |  |  |  |  |"
+    assert line == "| Mkd, user | embedded | 300 x 16 | 1 | 90.0 |  |  |  |  |"
 
 
 def test_stability_puts_checkpoints_beside_what_is_delivered() -> None:
@@ -230,7 +230,7 @@ def test_short_runs_by_hand() -> None:
     rows = [
         make_row(float(seed == 3), seed=seed, model="Dcam", metric="collapsed", protocol="short") for seed in range(10)
     ]
-    assert lines_of("short_runs", rows) == ["| Dcam, default | quick-start | bottle | 300 x 16 | 10 | 1 |"]
+    assert lines_of("short_runs", rows) == ["| Dcam, default | embedded | bottle | 300 x 16 | 10 | 1 |"]
 
 
 def test_quickstart_against_random() -> None:

@@ -55,7 +55,7 @@ class Quickstart(AnomalibDataModule):
         self,
         root: Path | str = "./datasets/quickstart",
         category: Literal["fabric", "metal", "washer"] = "washer",
-        train_batch_size: int = 32,
+        train_batch_size: int = 8,
         eval_batch_size: int = 32,
         num_workers: int = 0,
         train_augmentations: Transform | None = None,

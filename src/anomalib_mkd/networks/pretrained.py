@@ -41,7 +41,7 @@ def pretrained_state(backbone: str, layers: Sequence[str], weights: str | None) 
     """
     if backbone == QUICKSTART:
         state = load_file(str(resources.files("anomalib_mkd") / "weights" / "quickstart_teacher.safetensors"))
-        logger.info("Teacher: the embedded quick-start network.")
+        logger.info("Teacher: the embedded one.")
     else:
         file = weights or _hub_file(backbone)
         state = _timm_state(backbone, layers, file)

@@ -46,7 +46,7 @@ class MultiCategory(AnomalibDataModule):
         root: Root of that class. Default: its own.
         datamodules: Whole datamodules instead, of any classes.
         options: Further arguments of that class, the same for every category.
-        train_batch_size: Training batch size; batches mix all categories.
+        train_batch_size: Training batch size; batches mix all categories. The default is that of the published figures.
         eval_batch_size: Validation and test batch size; each batch holds one category.
         num_workers: Worker processes of the loaders. With none, images are read once and kept; more pay off where they
             do not fit in memory.
@@ -89,7 +89,7 @@ class MultiCategory(AnomalibDataModule):
         root: Path | str | None = None,
         datamodules: Sequence[AnomalibDataModule] | None = None,
         options: dict[str, Any] | None = None,
-        train_batch_size: int = 32,
+        train_batch_size: int = 8,
         eval_batch_size: int = 32,
         num_workers: int = 0,
         train_augmentations: Transform | None = None,

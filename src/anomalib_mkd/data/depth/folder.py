@@ -46,7 +46,7 @@ class DepthFolder(AnomalibDataModule):
         root: Folder of all categories.
         category: Folder of this category under ``root``.
         layout: ``mvtec3d``, ``eyecandies`` or ``folder``.
-        train_batch_size: Training batch size.
+        train_batch_size: Training batch size. The default is that of the published figures.
         eval_batch_size: Validation and test batch size.
         num_workers: Worker processes of the loaders. With none, images are read once and kept; more pay off where they
             do not fit in memory.
@@ -75,7 +75,7 @@ class DepthFolder(AnomalibDataModule):
         root: Path | str,
         category: str,
         layout: DepthLayout = "mvtec3d",
-        train_batch_size: int = 32,
+        train_batch_size: int = 8,
         eval_batch_size: int = 32,
         num_workers: int = 0,
         depth: Serve = "height",

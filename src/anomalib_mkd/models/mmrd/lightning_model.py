@@ -93,7 +93,7 @@ class Mmrd(PairedExport, DistillationMixin, AnomalibModule):
         learning_rate: float = 5e-3,
         weight_decay: float = 0.0,
         schedule: Schedule = "one_cycle",
-        training_steps: int | None = 300,
+        training_steps: int | None = 150,
         cache_gigabytes: float = 4.0,
         student_precision: StudentPrecision = "auto",
         false_alarms: float | None = FALSE_ALARMS,
