@@ -19,9 +19,11 @@ from anomalib.deploy import CompressionType
 from lightning.pytorch import seed_everything
 
 from anomalib_mkd.deploy import DepthInferencer, Inferencer
-from anomalib_mkd.post_processor import SoftPostProcessor
-from benchmark.accuracy import build_engine, train
-from benchmark.good_scores import parts
+from anomalib_mkd.functional import evenly_spaced, mean_of_largest
+from anomalib_mkd.post_processor import SoftPostProcessor, group_number
+from anomalib_mkd.thresholds import LEARNT, PEAK_SHARE
+from benchmark.accuracy import train
+from benchmark.good_scores import outputs_of, parts
 from benchmark.outputs import Outputs, measure
 from benchmark.rows import INT8, Key, Row, append_rows, commit, has_run
 from benchmark.runs import Run, build_model, depth_data, has_depth, run_row
@@ -48,7 +50,8 @@ def measure_eight_bits(run: Run, *, kept: Path, results: Path, data_root: Path) 
     Returns:
         The new rows: image AUROC and AUPRO, and the shares of bad parts caught and of good ones called bad.
     """
-    if has_run(results, Key(*run.key[:3], int8=True)):
+    missing = [name for name in COMPRESSIONS if not has_run(results, Key(*run.key[:3], int8=name == INT8))]
+    if not missing:
         logger.info("%s: already measured, skipped", run.name)
         return []
     seed_everything(run.seed, verbose=False)
@@ -64,9 +67,10 @@ def measure_eight_bits(run: Run, *, kept: Path, results: Path, data_root: Path) 
         model.post_processor = SoftPostProcessor()
         model.model.teacher.prepare()
         model.load_state_dict(torch.load(weights, weights_only=True), strict=False)
-        build_engine(Path(folder), [], validates=True).validate(model=model, datamodule=data, verbose=False)
-        for precision, compression in COMPRESSIONS.items():
+        fit_thresholds(model, data, Path(folder))
+        for precision in missing:
             data = held_out_data(data_root, run)  # one that no engine has told to resize
+            compression = COMPRESSIONS[precision]
             path = model.to_openvino(Path(folder) / precision, compression_type=compression, datamodule=data)
             values = dict(verdicts(path, data))
             rows += [
@@ -76,6 +80,20 @@ def measure_eight_bits(run: Run, *, kept: Path, results: Path, data_root: Path) 
             logger.info("%s %s: %s", run.name, precision, {name: round(value, 4) for name, value in values.items()})
     append_rows(results, rows)
     return rows
+
+
+def fit_thresholds(model: Any, data: Parts | DepthFolder, work: Path) -> None:
+    """Set a model's thresholds as the end of its training does, by the good parts held out and some that it learnt."""
+    held_out, learnt = (_good(outputs_of(model, data, split, work)) for split in ("held_out", "train"))
+    image, pixel, scores = model.post_processor.fitted(held_out, learnt[evenly_spaced(len(learnt), LEARNT)])
+    model.post_processor.good_scores = list(scores)
+    model.post_processor.scale(image, pixel)
+
+
+def _good(outputs: Outputs) -> torch.Tensor:
+    """Return score, highest part and median of the map of good parts, and no category, ``(N, 4)``."""
+    peaks, medians = mean_of_largest(outputs.maps, PEAK_SHARE), outputs.maps.flatten(1).median(dim=1).values
+    return torch.stack([outputs.scores, peaks, medians, torch.full_like(peaks, group_number(None))], dim=1)
 
 
 def held_out_data(data_root: Path, run: Run) -> Parts | DepthFolder:

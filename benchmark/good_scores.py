@@ -29,6 +29,7 @@ from benchmark.runs import Run, build_model
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from anomalib_mkd.data import DepthFolder
     from benchmark.outputs import Outputs
 
 logger = logging.getLogger(__name__)
@@ -87,12 +88,12 @@ def parts(data_root: Path, run: Run) -> Parts:
     return data
 
 
-def dataset_of(data: Parts, split: str) -> Any:
+def dataset_of(data: Parts | DepthFolder, split: str) -> Any:
     """Return the pictures of a split: ``train``, ``held_out`` or ``test``."""
     return {"train": data.train_data, "held_out": data.val_data, "test": data.test_data}[split]
 
 
-def outputs_of(model: Any, data: Parts, split: str, work: Path) -> Outputs:
+def outputs_of(model: Any, data: Parts | DepthFolder, split: str, work: Path) -> Outputs:
     """Return raw scores and maps of a split, in its order."""
     chosen = copy(data)
     chosen.test_data = dataset_of(data, split)
