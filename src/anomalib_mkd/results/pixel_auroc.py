@@ -23,9 +23,12 @@ BINS = (127 << (KEPT_BITS - 9)) + 1
 
 
 class LargeAUROC(BinaryAUROC):
-    """torchmetrics' exact AUROC, and from :data:`MOST_EXACT` values on that of a histogram.
+    """torchmetrics' exact AUROC, and from a number of values on that of a histogram.
 
     Both agree within 0.001; values in one bin count as equal.
+
+    Attributes:
+        most_exact: That number. Several metrics at a time should share it.
 
     Example:
         >>> metric = LargeAUROC()
@@ -42,6 +45,7 @@ class LargeAUROC(BinaryAUROC):
         super().__init__(**arguments)
         self.add_state("histogram", torch.zeros(2, BINS, dtype=torch.int64), dist_reduce_fx="sum")
         self._kept = 0
+        self.most_exact = MOST_EXACT
 
     def update(self, preds: Tensor, target: Tensor) -> None:
         """Take in values in 0..1, or logits, of any shape and their truth."""
@@ -50,8 +54,8 @@ class LargeAUROC(BinaryAUROC):
             self._bin()
             return
         self._kept += preds.numel()
-        if self._kept > MOST_EXACT:
-            logger.info("More than %d pixels: their AUROC is computed in bins, to within 0.001.", MOST_EXACT)
+        if self._kept > self.most_exact:
+            logger.info("More than %d pixels: their AUROC is computed in bins, to within 0.001.", self.most_exact)
             self._bin()
             self._kept = -1
 

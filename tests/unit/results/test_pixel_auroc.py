@@ -52,13 +52,14 @@ def test_bins_agree_with_the_exact_value(monkeypatch: pytest.MonkeyPatch, scale:
     assert metric.name == "pixel_AUROC"
 
 
-def test_few_pictures_are_exact_and_a_metric_can_be_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_few_pictures_are_exact_and_a_metric_can_be_used_again() -> None:
     given = batches(3)
     metric, exact = AUROC(fields=FIELDS), value(ExactAUROC(fields=FIELDS), given)
-    with monkeypatch.context() as patch:
-        patch.setattr(pixel_auroc, "MOST_EXACT", 100)
-        value(metric, given)
+    metric.most_exact = 100
+    value(metric, given)
+    assert metric.preds == []
     metric.reset()
+    metric.most_exact = pixel_auroc.MOST_EXACT
     assert value(metric, given) == exact
 
 

@@ -81,6 +81,8 @@ class CategoryMetrics:
         self.metrics: dict[str | None, list[Any]] = {category: copy.deepcopy([*metrics]) for category in categories}
         for metric in chain(*self.metrics.values()):
             metric.reset()
+            if hasattr(metric, "most_exact"):  # our AUROC of pixels: all categories share the memory of one
+                metric.most_exact //= len(self.metrics)
         # number of batches with normal and with defective truth, per metric; on the device, to avoid synchronisation
         self._seen = {
             category: torch.zeros(len(metrics), 2, dtype=torch.int64, device=device)

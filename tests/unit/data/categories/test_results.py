@@ -13,6 +13,7 @@ from rich.console import Console
 from torchmetrics import MeanMetric
 
 from anomalib_mkd.data.categories.results import CategoryMetrics, results_table, split_batch
+from anomalib_mkd.results import pixel_auroc
 
 IMAGE = AUROC(fields=["pred_score", "gt_label"], prefix="image_")
 F1 = F1Score(fields=["pred_label", "gt_label"], prefix="image_")
@@ -138,3 +139,9 @@ def test_the_table_has_a_row_per_category_and_the_mean() -> None:
     assert ["a", "0.5000", "-"] in rows
     assert ["b", "1.0000", "0.2500"] in rows
     assert ["mean", "0.7500", "0.2500"] in rows
+
+
+def test_categories_share_the_memory_of_one_metric_of_pixels() -> None:
+    metrics = CategoryMetrics([pixel_auroc.AUROC(fields=["anomaly_map", "gt_mask"])], ["a", "b"])
+    limits = [metric.most_exact for (metric,) in metrics.metrics.values()]
+    assert limits == [pixel_auroc.MOST_EXACT // 2] * 2
