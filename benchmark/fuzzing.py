@@ -400,6 +400,8 @@ def inferencer_door(inferencer: Inferencer) -> Door:
 
     def door(array: Array) -> None:
         given = array.build()
+        if isinstance(given, list) and not given:
+            raise RejectedError  # no picture at all
         answer = inferencer.predict(given)
         prediction = answer[0] if isinstance(answer, list) else answer
         what = f"{array.dtype} as {array.form}, {array.spoilt}"
