@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
+from copy import copy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -84,8 +85,12 @@ def measure_eight_bits(run: Run, *, kept: Path, results: Path, data_root: Path) 
 
 def fit_thresholds(model: Any, data: Parts | DepthFolder, work: Path) -> None:
     """Set a model's thresholds as the end of its training does, by the good parts held out and some that it learnt."""
-    held_out, learnt = (_good(outputs_of(model, data, split, work)) for split in ("held_out", "train"))
-    image, pixel, scores = model.post_processor.fitted(held_out, learnt[evenly_spaced(len(learnt), LEARNT)])
+    few = copy(data)
+    few.train_data = copy(data.train_data)
+    chosen = evenly_spaced(len(data.train_data), LEARNT)
+    few.train_data.samples = data.train_data.samples.iloc[chosen].reset_index(drop=True)
+    held_out, learnt = (_good(outputs_of(model, few, split, work)) for split in ("held_out", "train"))
+    image, pixel, scores = model.post_processor.fitted(held_out, learnt)
     model.post_processor.good_scores = list(scores)
     model.post_processor.scale(image, pixel)
 
