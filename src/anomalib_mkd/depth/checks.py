@@ -36,7 +36,8 @@ def check_aspect(image: tuple[int, ...], depth: tuple[int, ...], place: str = "t
 def warn_of_unit(depth: ArrayLike, usual: tuple[float, float], place: str = "a depth map") -> None:
     """Warn of depth that seems to be in another unit than that of training.
 
-    Not an error: where a part is missing, depth can be that small.
+    Or that was not prepared alike: where no plane was found, a map holds depths instead of heights. This is no error:
+    where a part is missing, heights can be that small.
 
     Args:
         depth: Depths or heights of one scan, of any shape; NaN or infinite where missing.
@@ -48,14 +49,15 @@ def warn_of_unit(depth: ArrayLike, usual: tuple[float, float], place: str = "a d
         ...     warnings.simplefilter("always")
         ...     warn_of_unit([[40.0, 45.0]], (0.0, 0.05))
         >>> print(caught[0].message)
-        Expected depths up to about 0.05, as in training, in a depth map, got 45. Use the unit of training.
+        Expected depths up to about 0.05, as in training, in a depth map, got 45. Use the unit
+        and the preparation of training.
     """
     values = np.abs(np.asarray(depth, np.float64))
     values = values[np.isfinite(values)]
     largest, known = float(np.quantile(values, 0.99)) if values.size else 0.0, max(map(abs, usual))
     if known and largest and not 1 / UNIT_TOLERANCE < largest / known < UNIT_TOLERANCE:
         msg = (
-            f"Expected depths up to about {known:.3g}, as in training, in {place}, got {largest:.3g}. Use the unit of "
-            "training."
+            f"Expected depths up to about {known:.3g}, as in training, in {place}, got {largest:.3g}. Use the unit and "
+            "the preparation of training."
         )
         warnings.warn(msg, RuntimeWarning, stacklevel=2)
