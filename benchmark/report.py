@@ -202,18 +202,25 @@ def pixel_levels() -> Table:
 
 
 def in_8_bits() -> Table:
-    """Compare exports in f32 and 8 bits at thresholds of their own, by data set."""
+    """Compare f32 and exports in 8 bits at thresholds of their own, by data set.
+
+    Where ``eight_bits`` did not take the verdicts of f32, they are those of ``thresholds``: same weights, same rule.
+    """
 
     def both(metric: str) -> Cell:
         def cell(group: Group) -> str:
-            texts = [mean(metric)([row for row in group if row.precision == name]) for name in ("f32", INT8)]
+            rows = [row for row in group if row.metric == metric and row.subset == "all"]
+            in_8 = [row for row in rows if row.precision == INT8]
+            of_seed = {row.seed: row for row in rows if row.precision != INT8 and row.variant == "delivered"}
+            of_seed |= {row.seed: row for row in rows if row.precision != INT8 and row.variant == "default"}
+            texts = [mean(metric)(kind) for kind in (list(of_seed.values()), in_8)]
             return " / ".join(texts) if all(texts) else ""
 
         return cell
 
     names = {"image_AUROC": "image AUROC", "AUPRO": "AUPRO", "caught": "caught", "false_alarms": "false alarms"}
     return Table(
-        lambda row: row.protocol == "held_out" and row.variant == "default",
+        lambda row: row.protocol == "held_out" and row.variant in {"default", "delivered"} and row.metric in names,
         ("model", "data"),
         {
             "f32 / 8 bits": "{row.model}, {row.category}",
