@@ -315,7 +315,9 @@ def int8() -> Table:
         return cell
 
     return Table(
-        lambda row: row.subset == "all" and row.metric in METRICS and row.category != MEAN,
+        lambda row: (
+            row.subset == "all" and row.metric in METRICS and row.category != MEAN and row.protocol != "held_out"
+        ),
         ("model", "variant", "is_joint"),
         {
             "torch / 8 bits": "{row.model}, {row.variant}",
