@@ -67,7 +67,7 @@ def _hub_file(backbone: str) -> str | None:
             f"Expected the ImageNet weights of {backbone!r} in the Hugging Face cache or on the hub, got neither: "
             f"'model.safetensors' of '{repository}' is not cached and the hub cannot be reached ({reason}). Set "
             "HF_HOME to a cache that holds it, pass a file with weights='PATH', or use the embedded teacher with "
-            f"weights='{QUICKSTART}'."
+            f"weights='{QUICKSTART}' (on the command line --model.weights)."
         )
         raise RuntimeError(msg)
     return cached

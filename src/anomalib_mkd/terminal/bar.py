@@ -20,6 +20,8 @@ LINES = 10
 """Greatest number of lines, after the first, that a bar becomes where it cannot be drawn, as in a file."""
 LINE_SECONDS = 2.0
 """Shortest time between two of these lines."""
+SILENT_SECONDS = 30.0
+"""Longest time without a line while something is done, whatever its share."""
 REDRAW_SECONDS = 0.2
 """Shortest time between two updates of a bar that is drawn."""
 
@@ -144,7 +146,8 @@ class Bar:
                 self.close()  # at once: what is printed next would tear a bar that is still drawn
             return
         share = 0.0 if math.isinf(self.total) else done / self.total
-        due = int(LINES * share) > int(LINES * self.written_share) and now - self.written_at >= LINE_SECONDS
+        silent = now - self.written_at
+        due = silent >= (LINE_SECONDS if int(LINES * share) > int(LINES * self.written_share) else SILENT_SECONDS)
         first = self.written_at == -math.inf
         if (first or due or changed or ended) and self.written_share < 1:
             self.written_at, self.written_share = now, share

@@ -52,7 +52,8 @@ def limit_training(trainer: Any, training_steps: int | None) -> None:
     if validates and trainer.check_val_every_n_epoch == 1 and not any(map(watches_metric, trainer.callbacks)):
         trainer.check_val_every_n_epoch = loop.max_epochs
     logger.info(
-        "Training for %d epochs (training_steps=%d, categories: %d). Set max_epochs to choose another length.",
+        "Training for %d steps, in %d whole epochs (training_steps=%d, categories: %d).",
+        loop.max_epochs * steps_per_epoch,
         loop.max_epochs,
         training_steps,
         categories,

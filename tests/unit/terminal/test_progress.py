@@ -60,6 +60,15 @@ def test_a_file_gets_a_few_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "\x1b" not in console.file.getvalue()  # type: ignore[attr-defined]
 
 
+def test_slow_steps_are_not_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bars, "SILENT_SECONDS", 0)
+    console = Console(file=io.StringIO())
+    bar = Bar("Training", 500, "steps", console)
+    for step in range(1, 4):
+        bar.update(step)
+    assert len(text_of(console).splitlines()) == 3
+
+
 def test_lines_do_not_follow_each_other_closely() -> None:
     console = Console(file=io.StringIO())
     bar = Bar("Testing", 10, "batches", console)
