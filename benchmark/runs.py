@@ -29,9 +29,9 @@ QUICKSTART = "quickstart"
 """Names of teachers: timm's, and that of the embedded one."""
 
 OWN_STEPS = 300
-"""Default ``training_steps`` of our models, per category."""
-BASELINE_STEPS = {"Stfpm": 100, "Patchcore": 0}
-"""Default steps of anomalib's models; PatchCore never takes any."""
+"""Default ``training_steps`` of most of our models, per category."""
+OTHER_STEPS = {"Mmrd": 150, "Stfpm": 100, "Patchcore": 0}
+"""Those of other models; PatchCore never takes any."""
 
 
 @dataclass(frozen=True)
@@ -265,9 +265,9 @@ def usual_steps(model: str, data: str, steps: int | None) -> int:
         data: Folder under the data root, or a name in ``JOINT``.
         steps: The requested number; ``None`` for the model's own.
     """
-    if BASELINE_STEPS.get(model) == 0:
+    if OTHER_STEPS.get(model) == 0:
         return 0
-    return steps or BASELINE_STEPS.get(model) or OWN_STEPS * len(JOINT.get(data, [data]))
+    return steps or OTHER_STEPS.get(model) or OWN_STEPS * len(JOINT.get(data, [data]))
 
 
 def plan(

@@ -24,7 +24,7 @@ from benchmark import accuracy
 from benchmark.accuracy import measure_run
 from benchmark.outputs import Outputs, measure
 from benchmark.rows import DATA, read_rows
-from benchmark.runs import OWN_STEPS, Run, folder_data, model_arguments, plan
+from benchmark.runs import Run, folder_data, model_arguments, plan, usual_steps
 from benchmark.stability import late_steps, measure_stability
 from tests.category_folders import draw_category
 
@@ -243,7 +243,7 @@ def test_anomalibs_models_have_one_variant_and_the_hubs_weights(changed: dict[st
 @pytest.mark.parametrize("model", ["Mkd", "MixedDistillation", "Dcam", "Mmrd"])
 def test_own_steps_are_the_models_default(model: str) -> None:
     constructor = getattr(anomalib_mkd, model).__init__
-    assert inspect.signature(constructor).parameters["training_steps"].default == OWN_STEPS
+    assert inspect.signature(constructor).parameters["training_steps"].default == usual_steps(model, "x/y", None)
 
 
 def test_late_steps_end_with_the_last() -> None:

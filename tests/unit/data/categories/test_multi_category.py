@@ -52,7 +52,7 @@ def test_anomalib_lists_it() -> None:
 
 
 def test_folders_of_any_format(root: Path) -> None:
-    data = ready(categories=["bolt", "nut"], root=root)
+    data = ready(categories=["bolt", "nut"], root=root, train_batch_size=12)
     assert (data.name, data.category, data.task) == ("MultiCategory", "", "segmentation")
     assert sizes(data) == {
         "train": {"bolt": 8, "nut": 4},
@@ -160,7 +160,9 @@ def test_the_models_resize_is_one_object(root: Path) -> None:
         pre_processor = torch.nn.Module()
 
     Model.pre_processor.transform = Resize((32, 32))
-    data = MultiCategory(categories=["bolt", "nut"], root=root, train_augmentations=Resize((40, 40)), num_workers=0)
+    data = MultiCategory(
+        categories=["bolt", "nut"], root=root, train_batch_size=12, train_augmentations=Resize((40, 40))
+    )
     data.trainer = type("Trainer", (), {"model": Model()})()
     data.setup("fit")
     assert isinstance(data.train_data.augmentations, Resize)
