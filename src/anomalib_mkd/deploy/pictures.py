@@ -51,7 +51,8 @@ def photo(picture: Picture) -> FloatArray:
         array = np.asarray(picture)
     if array.ndim == 4 and len(array) == 1:
         array = array[0]
-    if array.ndim != 3 or not array.size or 3 not in {array.shape[0], array.shape[-1]}:
+    other = array.ndim == 3 and array.shape[-1] in {1, 2, 4}  # grey, or with an opacity, and 3 pixels high
+    if array.ndim != 3 or not array.size or 3 not in {array.shape[0], array.shape[-1]} or other:
         msg = f"Expected an RGB photo (H, W, 3) or (3, H, W), got the shape {array.shape}. Convert it to RGB."
         raise ValueError(msg)
     if array.shape[-1] == 3:

@@ -46,6 +46,12 @@ def test_photos_in_any_form_are_one(given: Any) -> None:
     np.testing.assert_allclose(found, SCALED, atol=1e-7)
 
 
+@pytest.mark.parametrize("channels", [1, 2, 4])
+def test_other_channels_of_3_rows_are_no_photo_channels_first(channels: int) -> None:
+    with pytest.raises(ValueError, match=rf"^Expected an RGB photo .*, got the shape \(3, 30, {channels}\)"):
+        photo(np.zeros((3, 30, channels), np.uint8))
+
+
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr"])
 def test_files_of_8_bits_are_read(tmp_path: Path, mode: str) -> None:
     suffix = "jpg" if mode in {"CMYK", "YCbCr"} else "png"
