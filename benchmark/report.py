@@ -214,7 +214,7 @@ def in_8_bits() -> Table:
             of_seed = {row.seed: row for row in rows if row.precision != INT8 and row.variant == "delivered"}
             of_seed |= {row.seed: row for row in rows if row.precision != INT8 and row.variant == "default"}
             texts = [mean(metric)(kind) for kind in (list(of_seed.values()), in_8)]
-            return " / ".join(texts) if all(texts) else ""
+            return "/".join(texts) if all(texts) else ""
 
         return cell
 
