@@ -234,6 +234,8 @@ class DepthInferencer(_Compiled):
 
     def _pair(self, image: Any, depth: Any) -> Inputs:
         photos, depths = photo_with_depth(image, depth, self.source)
+        inputs = {"image": photos, "depth": depths}
+        self._check(inputs)  # what does not fit is refused, not warned of
         if (usual := self.metadata.inputs["depth"].range) is not None:
             warn_of_unit(depths[:, -1], usual, str(depth) if isinstance(depth, str | Path) else "a depth map")
-        return {"image": photos, "depth": depths}
+        return inputs
