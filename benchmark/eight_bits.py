@@ -13,6 +13,7 @@ import logging
 import tempfile
 from copy import copy
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,9 +21,9 @@ from anomalib.deploy import CompressionType
 from lightning.pytorch import seed_everything
 
 from anomalib_mkd.deploy import DepthInferencer, Inferencer
-from anomalib_mkd.functional import evenly_spaced, mean_of_largest
-from anomalib_mkd.post_processor import SoftPostProcessor, group_number
-from anomalib_mkd.thresholds import LEARNT, PEAK_SHARE
+from anomalib_mkd.functional import evenly_spaced
+from anomalib_mkd.post_processor import SoftPostProcessor, good_parts
+from anomalib_mkd.thresholds import LEARNT
 from benchmark.accuracy import train
 from benchmark.good_scores import outputs_of, parts
 from benchmark.outputs import Outputs, measure
@@ -96,9 +97,11 @@ def fit_thresholds(model: Any, data: Parts | DepthFolder, work: Path) -> None:
 
 
 def _good(outputs: Outputs) -> torch.Tensor:
-    """Return score, highest part and median of the map of good parts, and no category, ``(N, 4)``."""
-    peaks, medians = mean_of_largest(outputs.maps, PEAK_SHARE), outputs.maps.flatten(1).median(dim=1).values
-    return torch.stack([outputs.scores, peaks, medians, torch.full_like(peaks, group_number(None))], dim=1)
+    """Return good parts as the post-processor lists them, of no category."""
+    batch = SimpleNamespace(
+        pred_score=outputs.scores, anomaly_map=outputs.maps, gt_label=outputs.labels, image_path=outputs.paths
+    )
+    return good_parts(batch, [None] * len(outputs.scores))
 
 
 def held_out_data(data_root: Path, run: Run) -> Parts | DepthFolder:
