@@ -3,6 +3,7 @@
 
 """Whether depth can belong to its image, and to the depth of training."""
 
+import math
 import warnings
 
 import numpy as np
@@ -52,9 +53,10 @@ def warn_of_unit(depth: ArrayLike, usual: tuple[float, float], place: str = "a d
         Expected depths up to about 0.05, as in training, in a depth map, got 45. Use the unit
         and the preparation of training.
     """
-    values = np.abs(np.asarray(depth, np.float64))
+    values = np.abs(np.asarray(depth))
     values = values[np.isfinite(values)]
-    largest, known = float(np.quantile(values, 0.99)) if values.size else 0.0, max(map(abs, usual))
+    rank, known = math.ceil(0.99 * (values.size - 1)), max(map(abs, usual))
+    largest = float(np.partition(values, rank)[rank]) if values.size else 0.0  # np.quantile takes five times as long
     if known and largest and not 1 / UNIT_TOLERANCE < largest / known < UNIT_TOLERANCE:
         msg = (
             f"Expected depths up to about {known:.3g}, as in training, in {place}, got {largest:.3g}. Use the unit and "

@@ -138,10 +138,10 @@ class DepthPreProcessor(PreProcessor):
             batch.depth_map = self.depth_image(values)
 
     def _warn_of_units(self, depths: Tensor, paths: Sequence[str] | None) -> None:
-        if self.usual_depth is not None:
+        if (usual := self.usual_depth) is not None:
             for index, depth in enumerate(depths):
                 place = f"the depth of {paths[index]}" if paths else "a depth map"
-                warn_of_unit(depth.cpu(), self.usual_depth, place)
+                warn_of_unit(depth.cpu(), usual, place)
 
     # ------------------------------------------------------------------------------------------------------ in graphs
 
