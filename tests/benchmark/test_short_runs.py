@@ -43,7 +43,7 @@ def short_run(**arguments: Any) -> Run:
 
 @pytest.mark.parametrize(
     ("learning_rate", "collapsed", "message"),
-    [(4e-3, 0, "no sign of a collapse"), (1e30, 1, "Expected a finite loss")],
+    [(4e-3, 0, "no sign of a collapse"), (1000.0, 1, "Expected a finite loss")],
 )
 def test_one_row_per_run(
     options: dict[str, Any], learning_rate: float, collapsed: int, message: str, caplog: pytest.LogCaptureFixture
