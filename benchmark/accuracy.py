@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import logging
+import operator
 import os
 import statistics
 import sys
@@ -195,14 +196,19 @@ def outputs_otherwise(
         work: Folder for the engine's files.
     """
     found = {}
-    for variant, (path, value) in PREDICTED_OTHERWISE.get(run.model, {}).items() if run.variant == "default" else ():
-        *parts, name = path.split(".")
-        owner = functools.reduce(getattr, parts, model.model)
-        before = getattr(owner, name)
-        setattr(owner, name, value)
+    for variant, attributes in PREDICTED_OTHERWISE.get(run.model, {}).items() if run.variant == "default" else ():
+        before = {path: operator.attrgetter(path)(model.model) for path in attributes}
+        _assign(model.model, attributes)
         found[variant] = test_outputs(model, datamodule, work)
-        setattr(owner, name, before)
+        _assign(model.model, before)
     return found
+
+
+def _assign(model: Any, attributes: Mapping[str, Any]) -> None:
+    """Set attributes of a model, or of its parts, by dotted names."""
+    for path, value in attributes.items():
+        *parts, name = path.split(".")
+        setattr(functools.reduce(getattr, parts, model), name, value)
 
 
 def run_rows(

@@ -36,6 +36,7 @@ NAMED: dict[str, dict[str, dict[str, Any]]] = {
             "learning_rate": 1e-3,
             "schedule": "constant",
             "value_weight": 0.5,  # Salehi et al. 2021, authors' config for MVTec AD
+            "relative_value": False,
             "map_scaling": "per_image_p99",
             "opening": True,
             "sigma": 4.0,
@@ -43,6 +44,11 @@ NAMED: dict[str, dict[str, dict[str, Any]]] = {
         },
         "random_teacher": {"pre_trained": False},
         "direction": {"value_weight": 0.0},
+        "absolute": {"relative_value": False},
+        "pool3": {"score_layers": ("pool3",)},
+        "pools34": {"score_layers": ("pool3", "pool4")},
+        "guided": {"localization": "guided"},
+        "both_networks": {"detach_teacher": False},
     },
     "MixedDistillation": {
         "default": {},
@@ -91,18 +97,25 @@ COMMON: dict[str, dict[str, Any]] = {
 }
 """Presets of every model above; the last two are those of the stability runs."""
 
-_OTHER_MAPS: dict[str, tuple[str, Any]] = {
-    "product": ("anomaly_map.level_fusion", "product"),
-    "sigma4": ("anomaly_map.sigma", 4.0),
-    "peak": ("score_share", 0.0),
+_OTHER_MAPS: dict[str, dict[str, Any]] = {
+    "product": {"anomaly_map.level_fusion": "product"},
+    "sigma4": {"anomaly_map.sigma": 4.0},
+    "peak": {"score_share": 0.0},
 }
-PREDICTED_OTHERWISE: dict[str, dict[str, tuple[str, Any]]] = {
+PREDICTED_OTHERWISE: dict[str, dict[str, dict[str, Any]]] = {
+    "Mkd": {
+        "pool3": {"score_layers": ("pool3",)},
+        "pools34": {"score_layers": ("pool3", "pool4")},
+        "both_networks": {"detach_teacher": False},
+        "guided": {"localization": "guided"},
+        "guided+both_networks": {"localization": "guided", "detach_teacher": False},
+    },
     "MixedDistillation": _OTHER_MAPS,
     "Dcam": _OTHER_MAPS,
-    "Mmrd": {"map_rss": ("modality_fusion", "rss")},
+    "Mmrd": {"map_rss": {"modality_fusion": "rss"}},
 }
-"""Model to variants that are the trained default with another map or score: an attribute of its torch model and its
-value."""
+"""Model to variants that are the trained default with another map or score: attributes of its torch model and their
+values."""
 
 NARROWED = ("MixedDistillation", "Dcam")
 """Models whose student may be narrower than its teacher."""

@@ -73,6 +73,7 @@ TYPES: dict[str, tuple[tuple[type, ...], str]] = {
     "weights": ((str, Path, type(None)), "a file, a name or None"),
     "opening": ((bool,), "true or false"),
     "detach_teacher": ((bool,), "true or false"),
+    "relative_value": ((bool,), "true or false"),
     "balanced": ((bool,), "true or false"),
     "leave_out_suspects": ((bool,), "true or false"),
 }

@@ -42,6 +42,24 @@ def value_distance(teacher: Tensor, student: Tensor) -> Tensor:
     return reduce((_at_least_float32(student) - _at_least_float32(teacher)).square(), "n c h w -> n", "mean")
 
 
+def root_mean_square(features: Tensor) -> Tensor:
+    """Strength of each image's level.
+
+    Args:
+        features: ``(N, C, H, W)``.
+
+    Returns:
+        ``(N, 1, 1, 1)``, above 0: 1 where a level is all zero.
+
+    Example:
+        >>> import torch
+        >>> root_mean_square(torch.tensor([[3.0, -3.0], [0.0, 0.0]]).view(2, 2, 1, 1)).flatten()
+        tensor([3., 1.])
+    """
+    size = _at_least_float32(features).square().mean(dim=(1, 2, 3), keepdim=True).sqrt()
+    return torch.where(size > EPSILON, size, 1.0)
+
+
 def flat_cosine_distance(teacher: Tensor, student: Tensor) -> Tensor:
     """One minus the cosine of the two levels, each flattened to one vector per image.
 

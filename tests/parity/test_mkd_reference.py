@@ -146,7 +146,7 @@ def trained(**arguments: Any) -> Mkd:
     """A model as after a training, in float64, with a random teacher."""
     torch.manual_seed(0)
     off = {"pre_processor": False, "post_processor": False, "evaluator": False, "visualizer": False}
-    model = Mkd(pre_trained=False, value_weight=VALUE_WEIGHT, **off, **arguments)
+    model = Mkd(pre_trained=False, value_weight=VALUE_WEIGHT, relative_value=False, **off, **arguments)
     settle(model.model.student)
     return model.double().eval()
 

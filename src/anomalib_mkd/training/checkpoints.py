@@ -65,6 +65,8 @@ RETIRED: dict[str, dict[str, Any]] = {
 }
 """Model to arguments that it had before 0.1.0 (commit 0a145f3), and to the only value that is left of each."""
 
+ADDED: dict[str, dict[str, Any]] = {"Mkd": {"relative_value": False}}
+"""Model to arguments that older checkpoints do not name, and to what they meant."""
 
 TRAINING_ONLY = {
     *("hard_share", "painted_share", "cosine_weight", "kl_weight", "raw_weight", "loss"),
@@ -117,7 +119,7 @@ class CheckpointMixin(LightningModule):
         if owner != model:
             msg = f"Expected a checkpoint of {model}, got one of {owner}. Load it with the class that wrote it."
             raise ValueError(msg)
-        given = checkpoint.get("hyper_parameters", {})
+        given = ADDED.get(model, {}) | checkpoint.get("hyper_parameters", {})
         for name, value in RETIRED.get(model, {}).items():
             if name in given and given[name] != value:
                 msg = (
@@ -218,17 +220,19 @@ class CheckpointMixin(LightningModule):
             FileNotFoundError: If there is no such file.
         """
         check_readable(checkpoint_path)
+        given = torch.load(checkpoint_path, map_location="cpu", weights_only=True, mmap=True)
+        given = given.get("hyper_parameters", {})
+        added = {name: value for name, value in ADDED.get(cls.__name__, {}).items() if name not in given}
         try:
-            loaded: Self = super().load_from_checkpoint(checkpoint_path, *args, **kwargs)
+            loaded: Self = super().load_from_checkpoint(checkpoint_path, *args, **{**added, **kwargs})
         except ValueError as error:
             msg = f"Expected a checkpoint that anomalib_mkd {__version__} can load, got '{checkpoint_path}': {error}"
             raise ValueError(msg) from error
         scored = kwargs.keys() & loaded.hparams.keys() - TRAINING_ONLY
-        if scored or loaded._replaced:  # Lightning has put them in place of the checkpoint's
-            given = torch.load(checkpoint_path, map_location="cpu", weights_only=True)["hyper_parameters"]
-            if contradiction := loaded._contradiction(given):
-                logger.warning("%s Until its next validation the model has no thresholds.", contradiction)
-                loaded.load_state_dict(_without_thresholds(loaded.state_dict()), strict=False)
+        # Lightning has put them in place of the checkpoint's
+        if (scored or loaded._replaced) and (contradiction := loaded._contradiction(added | given)):
+            logger.warning("%s Until its next validation the model has no thresholds.", contradiction)
+            loaded.load_state_dict(_without_thresholds(loaded.state_dict()), strict=False)
         return loaded
 
 

@@ -50,6 +50,8 @@ class Mkd(DistillationMixin, AnomalibModule):
         value_weight: Weight of the value term; 0 leaves it out. The authors use 0.5 for MVTec AD and 0.01 for small
             images; "auto" makes both terms equal on the untrained student (the paper's idea) and is saved in the
             checkpoint.
+        relative_value: Whether the value term is divided by the mean square of the teacher's features at each level, so
+            that it does not depend on the scale of the teacher's weights; False is the paper's.
         localization: How the map's gradient is computed: "gradients", "guided" (guided backpropagation through the
             student) or "smooth_grad" (mean over 50 noisy copies; cannot be exported).
         detach_teacher: Whether the gradient passes through the student only (the paper's text) or through both networks
@@ -99,6 +101,7 @@ class Mkd(DistillationMixin, AnomalibModule):
         student: StudentSize = "smaller",
         direction_weight: float = 1.0,
         value_weight: float | Auto = "auto",
+        relative_value: bool = True,
         localization: Localization = "gradients",
         detach_teacher: bool = True,
         map_scaling: MapScaling = "train_quantile",
@@ -143,6 +146,7 @@ class Mkd(DistillationMixin, AnomalibModule):
             student=student,
             direction_weight=direction_weight,
             value_weight=1.0 if value_weight == "auto" else value_weight,
+            relative_value=relative_value,
             localization=localization,
             detach_teacher=detach_teacher,
             map_scaling=map_scaling,

@@ -19,6 +19,7 @@ from anomalib_mkd.functional import (
     flat_cosine_distance,
     gaussian_blur,
     grey_opening,
+    root_mean_square,
     stretch_to_percentile,
     value_distance,
 )
@@ -44,6 +45,7 @@ class MkdModel(TeacherStudent):
         student: ``"smaller"`` or ``"equal"``.
         direction_weight: Weight of the direction term.
         value_weight: Weight of the value term.
+        relative_value: Whether features are compared in units of the teacher's root mean square at their level.
         localization: How the gradient is computed.
         detach_teacher: Whether the gradient passes through the student only, or through both networks.
         map_scaling: What a map is divided by.
@@ -69,6 +71,7 @@ class MkdModel(TeacherStudent):
         student: StudentSize,
         direction_weight: float,
         value_weight: float,
+        relative_value: bool,
         localization: Localization,
         detach_teacher: bool,
         map_scaling: MapScaling,
@@ -87,6 +90,7 @@ class MkdModel(TeacherStudent):
             raise ValueError(msg)
         if not isinstance(teacher.net, Chain):  # it rounds odd sizes differently from the student
             self.side_multiple = max(teacher.strides.values())
+        self.relative_value = relative_value
         self.localization = localization
         self.detach_teacher = detach_teacher
         self.map_scaling = map_scaling
@@ -105,6 +109,21 @@ class MkdModel(TeacherStudent):
             anomaly_map = grey_opening(anomaly_map)
         return InferenceBatch(pred_score=score, anomaly_map=anomaly_map / self.map_scale)
 
+    def compared(self, images: Tensor, teacher: Pyramid) -> tuple[Pyramid, Pyramid]:
+        """Compute the pyramids that the loss compares, in units of the teacher's level."""
+        units = self._units(teacher)
+        return _in_units(teacher, units), _in_units(self.student(images), units)
+
+    def _units(self, teacher: Pyramid) -> Pyramid:
+        """Return what features are measured in: the teacher's strength at each level, or 1.
+
+        The value term is a square, so a level that is ten times as strong would weigh a hundred times as much; and how
+        strong a level is depends on who wrote the file of weights.
+        """
+        if self.relative_value:
+            return {name: root_mean_square(features).detach() for name, features in teacher.items()}
+        return {name: features.new_ones(()) for name, features in teacher.items()}
+
     def score_and_gradient(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Compute the discrepancy over the score layers, ``(N,)``, and its gradient at the image, ``(N, 3, H, W)``."""
         student, student_outputs = _trace(self.student, images)
@@ -112,15 +131,24 @@ class MkdModel(TeacherStudent):
             teacher = self.teacher(images)
         else:
             teacher, teacher_outputs = _trace(cast("Chain", self.teacher.net), images)
+        units = self._units(teacher)
+        teacher, student = _in_units(teacher, units), _in_units(student, units)
         score = self.loss.per_image(teacher, student, self.score_layers)
 
-        weights = self.loss.weights
-        arriving = {name: discrepancy_gradient(teacher[name], student[name], weights) for name in self.score_layers}
+        arriving = self._arriving(teacher, student, units)
         gradient = input_gradient(self.student, student_outputs, arriving, guided=self.localization == "guided")
         if not self.detach_teacher:
-            arriving = {name: discrepancy_gradient(student[name], teacher[name], weights) for name in self.score_layers}
+            arriving = self._arriving(student, teacher, units)
             gradient = gradient + input_gradient(cast("Chain", self.teacher.net), teacher_outputs, arriving)
         return score, gradient
+
+    def _arriving(self, constant: Pyramid, changing: Pyramid, units: Pyramid) -> Pyramid:
+        """Differentiate the score with respect to the features, before division by their units, of one network."""
+        weights = self.loss.weights
+        return {
+            name: discrepancy_gradient(constant[name], changing[name], weights) / units[name]
+            for name in self.score_layers
+        }
 
     def _strength(self, gradient: Tensor) -> Tensor:
         """Reduce a gradient to the effect of each pixel, ``(N, 3, H, W)`` to ``(N, 1, H, W)``."""
@@ -176,6 +204,10 @@ def _score_layers(layers: Sequence[str], score_layers: Sequence[str] | None) -> 
         msg = f"Expected score_layers among the layers, got {list(score_layers)}. Choose from {list(layers)}."
         raise ValueError(msg)
     return tuple(name for name in layers if name in score_layers)
+
+
+def _in_units(features: Pyramid, units: Pyramid) -> Pyramid:
+    return {name: level / units[name] for name, level in features.items()}
 
 
 def _trace(chain: Chain, images: Tensor) -> tuple[Pyramid, dict[int, Tensor]]:

@@ -119,6 +119,27 @@ def test_the_guided_rule_holds_in_the_student_only(detach: bool) -> None:
     assert relative_error(actual, by_autograd(teacher, student, images, detach=detach)) < 1e-12
 
 
+@pytest.mark.parametrize(("feature", "scale", "seen"), [(1.5, 1.0, True), (0.5, 1.0, False), (1.5, -1.0, False)])
+def test_the_guided_rule_is_blind_where_the_student_falls_short(feature: float, scale: float, seen: bool) -> None:
+    """The gradient of a squared difference is negative where the teacher answers more strongly, as it may at a defect.
+
+    The rule was made for the gradient of one activation, which is 1. A BatchNorm of negative scale turns the sign, too.
+    """
+    chain = build_chain((Block((1, 1, 1), "pool1"),), bias=False, batch_norm=True).eval()
+    for step in chain.steps:
+        if isinstance(step, nn.Conv2d):
+            nn.init.dirac_(step.weight)
+    second = [step for step in chain.steps if isinstance(step, nn.BatchNorm2d)][1]
+    nn.init.constant_(second.weight, scale)
+    nn.init.constant_(second.bias, 0.0 if scale > 0 else 2 * feature)
+    images = torch.full((1, 3, 2, 2), feature)
+    student = chain(images)["pool1"].detach()
+    assert student.item() == pytest.approx(feature, rel=1e-4)
+    arriving = {"pool1": discrepancy_gradient(torch.ones_like(student), student, torch.tensor([0.0, 1.0]))}
+    assert walk(chain, images, arriving).any()
+    assert walk(chain, images, arriving, guided=True).any() == seen
+
+
 @pytest.mark.parametrize("level", [0.25, 1.0])
 @pytest.mark.parametrize("detach", [True, False])
 def test_true_ties_are_broken_as_autograd_breaks_them(level: float, detach: bool) -> None:
