@@ -10,9 +10,9 @@ from anomalib.models.components import AnomalibModule
 from lightning.pytorch import Callback, LightningModule
 
 from anomalib_mkd.post_processor import SoftPostProcessor
+from anomalib_mkd.results.auroc import AUROC
 from anomalib_mkd.results.callback import Results
 from anomalib_mkd.results.heat_maps import LABELS, HeatMapVisualizer
-from anomalib_mkd.results.pixel_auroc import AUROC
 from anomalib_mkd.terminal.progress import RunProgress
 
 
@@ -29,10 +29,12 @@ class DefaultComponents(LightningModule):
 
     @staticmethod
     def configure_evaluator() -> Evaluator:
-        """Return anomalib's evaluator, with an AUROC of pixels that takes any number of pictures."""
+        """Return anomalib's evaluator, with an AUROC that takes any number of pictures."""
         metrics: Any = AnomalibModule.configure_evaluator().test_metrics
-        large = AUROC(fields=["anomaly_map", "gt_mask"], prefix="pixel_", strict=False)
-        return Evaluator(test_metrics=[large if metric.name == large.name else metric for metric in metrics])
+        images = AUROC(fields=["pred_score", "gt_label"], prefix="image_")
+        pixels = AUROC(fields=["anomaly_map", "gt_mask"], prefix="pixel_", strict=False)
+        ours = {metric.name: metric for metric in (images, pixels)}
+        return Evaluator(test_metrics=[ours.get(metric.name, metric) for metric in metrics])
 
     @classmethod
     def configure_visualizer(cls) -> HeatMapVisualizer:

@@ -13,7 +13,7 @@ from rich.console import Console
 from torchmetrics import MeanMetric
 
 from anomalib_mkd.data.categories.results import CategoryMetrics, results_table, split_batch
-from anomalib_mkd.results import pixel_auroc
+from anomalib_mkd.results import auroc
 
 IMAGE = AUROC(fields=["pred_score", "gt_label"], prefix="image_")
 F1 = F1Score(fields=["pred_label", "gt_label"], prefix="image_")
@@ -142,6 +142,6 @@ def test_the_table_has_a_row_per_category_and_the_mean() -> None:
 
 
 def test_categories_share_the_memory_of_one_metric_of_pixels() -> None:
-    metrics = CategoryMetrics([pixel_auroc.AUROC(fields=["anomaly_map", "gt_mask"])], ["a", "b"])
+    metrics = CategoryMetrics([auroc.AUROC(fields=["anomaly_map", "gt_mask"])], ["a", "b"])
     limits = [metric.most_exact for (metric,) in metrics.metrics.values()]
-    assert limits == [pixel_auroc.MOST_EXACT // 2] * 2
+    assert limits == [auroc.MOST_EXACT // 2] * 2
