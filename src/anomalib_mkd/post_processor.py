@@ -64,6 +64,8 @@ class SoftPostProcessor(PostProcessor):
 
     Attributes:
         good_scores: Raw scores of the good parts that set the threshold, in ascending order.
+        learnt: Rows of :func:`good_parts` of some that the model has learnt, kept in the checkpoint, so that a later
+            validation sets the thresholds as the end of the training did.
         table: Category to its own thresholds, from a training on several categories, for tests and exports that know
             the category of an image: see :class:`anomalib_mkd.data.categories.post_processor.ByCategory`.
 
@@ -86,8 +88,8 @@ class SoftPostProcessor(PostProcessor):
         self.leave_out_suspects = leave_out_suspects
         self.good_scores: list[float] = []
         self.table: dict[str, dict[str, Any]] = {}
+        self.learnt: list[list[float]] = []
         self._held_out = CatMetric()  # rows of good_parts(); a metric, because it joins those of all processes
-        self._learnt: list[Tensor] = []
 
     @property
     def state_key(self) -> str:
@@ -96,7 +98,14 @@ class SoftPostProcessor(PostProcessor):
 
     @property
     def _checkpoint_config_keys(self) -> tuple[str, ...]:
-        return (*super()._checkpoint_config_keys, "false_alarms", "leave_out_suspects", "good_scores", "table")
+        return (
+            *super()._checkpoint_config_keys,
+            "false_alarms",
+            "leave_out_suspects",
+            "good_scores",
+            "learnt",
+            "table",
+        )
 
     # ------------------------------------------------------------------------------------------------ fitting
 
@@ -117,7 +126,7 @@ class SoftPostProcessor(PostProcessor):
             return
         held_out = self._held_out.compute().reshape(-1, 4).cpu() if self._held_out.update_called else torch.empty(0, 4)
         self._held_out.reset()
-        count = len(held_out) + sum(map(len, self._learnt))
+        count = len(held_out) + len(self.learnt)
         if count < LEAST_GOOD and self.scales is not None:
             logger.warning("Only %d good parts were validated, fewer than %d: the thresholds stay.", count, LEAST_GOOD)
             return
@@ -131,12 +140,11 @@ class SoftPostProcessor(PostProcessor):
             trainer: The trainer of the model.
             batches: Batches with the model's raw scores and maps.
         """
-        self._learnt = [good_parts(batch, categories_of(trainer, batch)) for batch in batches]
+        self.learnt = [row for batch in batches for row in good_parts(batch, categories_of(trainer, batch)).tolist()]
 
     def fit(self, held_out: Tensor) -> None:
         """Estimate thresholds and scales; arguments and errors as for :func:`fit_good`."""
-        learnt = torch.cat([torch.empty(0, 4), *self._learnt])
-        image, pixel, scores = self.fitted(held_out, learnt)
+        image, pixel, scores = self.fitted(held_out, torch.tensor(self.learnt).reshape(-1, 4))
         self.good_scores = list(scores)
         self.scale(image, pixel)
 
@@ -164,7 +172,7 @@ class SoftPostProcessor(PostProcessor):
             return ""
         if self.false_alarms is None:
             return "best F1 in validation"
-        return f"{100 * self.false_alarms:g} % of good parts expected above, from {len(self.good_scores)} good pictures"
+        return f"meant to call {100 * self.false_alarms:g} % of good parts bad, from {len(self.good_scores)} of them"
 
     @property
     def scales(self) -> tuple[Scale, Scale] | None:

@@ -201,7 +201,7 @@ def test_a_share_that_no_threshold_has_is_refused(share: float) -> None:
 
 def test_the_rule_is_said_in_words() -> None:
     assert SoftPostProcessor().rule == ""
-    assert validated(batch(GOOD)).rule == "1 % of good parts expected above, from 40 good pictures"
+    assert validated(batch(GOOD)).rule == "meant to call 1 % of good parts bad, from 40 of them"
     scores, bad = torch.tensor([0.0, 1.0, 2.0]), torch.tensor([False, False, True])
     by_f1 = validated(batch(scores, bad), false_alarms=None)
     by_f1._pixel_threshold.fill_(1.0)  # no masks, so that anomalib has none

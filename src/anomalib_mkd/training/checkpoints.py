@@ -18,6 +18,7 @@ from torchvision.transforms import v2
 from typing_extensions import Self
 
 from anomalib_mkd._version import __version__
+from anomalib_mkd.post_processor import SoftPostProcessor
 from anomalib_mkd.training.resume import Course, end_epoch
 
 logger = logging.getLogger(__name__)
@@ -142,6 +143,7 @@ class CheckpointMixin(LightningModule):
         self._check_network(checkpoint["state_dict"], given)
         if contradiction and trainer is not None:
             checkpoint["state_dict"] |= _without_thresholds(checkpoint["state_dict"])
+            self._forget_learnt()
 
     def _keep_transform(self, own: Any, checkpoint: dict[str, Any]) -> None:
         """Keep the transform of a pre-processor that was given: anomalib puts the checkpoint's in its place.
@@ -209,6 +211,11 @@ class CheckpointMixin(LightningModule):
             )
         return ""
 
+    def _forget_learnt(self) -> None:
+        """Forget the scores of good parts that the checkpoint's settings gave."""
+        if isinstance(self.post_processor, SoftPostProcessor):
+            self.post_processor.learnt = []
+
     @classmethod
     def load_from_checkpoint(  # type: ignore[override]  # more is passed on
         cls, checkpoint_path: str | Path, *args: Any, **kwargs: Any
@@ -233,6 +240,7 @@ class CheckpointMixin(LightningModule):
         if (scored or loaded._replaced) and (contradiction := loaded._contradiction(added | given)):
             logger.warning("%s Until its next validation the model has no thresholds.", contradiction)
             loaded.load_state_dict(_without_thresholds(loaded.state_dict()), strict=False)
+            loaded._forget_learnt()
         return loaded
 
 

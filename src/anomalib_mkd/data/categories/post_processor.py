@@ -13,7 +13,7 @@ from anomalib.post_processing import PostProcessor
 from torch import Tensor
 
 from anomalib_mkd.data.categories.results import split_batch
-from anomalib_mkd.post_processor import SoftPostProcessor, statistics
+from anomalib_mkd.post_processor import SoftPostProcessor, group_number, statistics
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -139,18 +139,18 @@ class SoftCategoryPostProcessor(ByCategory, SoftPostProcessor):
         """Return what the table keeps of a category."""
         return {**super()._row(part), "good_scores": part.good_scores}
 
+    def _part(self, category: str) -> Any:
+        """Return the post-processor that fits a category, with what was learnt of it."""
+        part: Any = super()._part(category)
+        part.learnt = [row for row in self.learnt if row[-1] == group_number(category)]
+        return part
+
     def learn(self, trainer: Trainer, batches: Iterable[Any]) -> None:
         """Remember good parts that the model has learnt, of each category and of all."""
         batches = list(batches)
         super().learn(trainer, batches)
-        learnt: dict[str, list[Any]] = {}
-        for batch in batches:
-            for category, part in split_batch(batch, _categories(trainer, batch)):
-                if category is not None:
-                    learnt.setdefault(category, []).append(part)
-        for category, parts in learnt.items():
-            fitted: Any = self._part(category)
-            fitted.learn(trainer, parts)
+        for category in filter(None, {name for batch in batches for name in _categories(trainer, batch)}):
+            self._part(category)
 
 
 def by_category(post_processor: Any) -> ByCategory:

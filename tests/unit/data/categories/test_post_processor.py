@@ -43,11 +43,15 @@ def predictions(category: str, level: float, seed: int, maps: bool = True) -> Im
 def trainer(*known: str) -> Any:
     """A trainer whose datamodule knows some categories."""
 
-    def threshold_categories(batch: Any) -> list[str | None]:
-        names = [path.split("/")[0] for path in batch.image_path]
-        return [name if name in known else None for name in names]
+    def categories_of(batch: Any) -> list[str]:
+        return [path.split("/")[0] for path in batch.image_path]
 
-    return SimpleNamespace(datamodule=SimpleNamespace(threshold_categories=threshold_categories))
+    def threshold_categories(batch: Any) -> list[str | None]:
+        return [name if name in known else None for name in categories_of(batch)]
+
+    return SimpleNamespace(
+        datamodule=SimpleNamespace(categories_of=categories_of, threshold_categories=threshold_categories)
+    )
 
 
 def validated(post_processor: PostProcessor, where: Any, *batches: ImageBatch) -> PostProcessor:
@@ -111,6 +115,10 @@ def test_a_category_of_few_learnt_parts_keeps_the_global_thresholds(caplog: pyte
     alone.learn(None, [mixed(low[0], low[2])])
     validated(alone, None, low[1])
     assert made.table["low"]["image_threshold"] == float(alone.image_threshold)
+    loaded = by_category(SoftPostProcessor())
+    loaded.load_checkpoint_config(made.checkpoint_config())
+    validated(loaded, where, low[1], *high)
+    assert {name: loaded.table[name] for name in made.table} == made.table
 
 
 def test_global_statistics_stay_anomalibs(made: CategoryPostProcessor) -> None:
