@@ -14,6 +14,7 @@ import pytest
 import torch
 from anomalib.data import PredictDataset
 from anomalib.models import Patchcore
+from lightning.pytorch import Callback
 from PIL import Image
 
 from anomalib_mkd import MixedDistillation
@@ -21,7 +22,7 @@ from anomalib_mkd.data import MultiCategory, Parts
 from anomalib_mkd.results import callback
 from anomalib_mkd.results.callback import PAGE, TABLE, Results
 from anomalib_mkd.results.heat_maps import STRIP
-from anomalib_mkd.results.report.page import SUSPICIOUS
+from anomalib_mkd.results.report.page import SUSPICIOUS, command_of
 from anomalib_mkd.thresholds import SUSPECT
 from tests.life import NOISE, make_data, make_engine
 
@@ -89,6 +90,36 @@ def test_the_page_shows_the_test_and_the_training(trained: Engine) -> None:
     assert Path(results.training[0].file).name in page
     distances = [distance for _, distance in results.suspicious]
     assert distances == sorted(distances, reverse=True)
+
+
+def test_a_test_keeps_the_report_of_the_training(tmp_path: Path) -> None:
+    """Only that one shows the suspicious training pictures."""
+    engine = make_engine(tmp_path)
+    engine.train(model(), datamodule=make_data(tmp_path))
+    where, checkpoint = folder(engine), engine.best_model_path
+    written = {name: (where / name).read_text(encoding="utf-8") for name in (TABLE, PAGE)}
+    for _ in range(2):
+        make_engine(tmp_path).test(model(), datamodule=make_data(tmp_path), ckpt_path=checkpoint)
+        assert {name: (where / f"train_{name}").read_text(encoding="utf-8") for name in written} == written
+        assert command_of(where / PAGE) == "test"
+
+
+class Failing(Callback):
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        del trainer, pl_module
+        raise RuntimeError
+
+
+def test_latest_is_not_a_training_that_failed(tmp_path: Path) -> None:
+    engine = make_engine(tmp_path)
+    engine.fit(model(), datamodule=make_data(tmp_path))
+    latest = folder(engine).parent / "latest"
+    before = latest.resolve()
+    engine = make_engine(tmp_path, callbacks=[Failing()])
+    with pytest.raises(RuntimeError):
+        engine.fit(model(), datamodule=make_data(tmp_path))
+    assert folder(engine).resolve() != before
+    assert latest.resolve() == before
 
 
 def test_pictures_are_captioned(trained: Engine) -> None:

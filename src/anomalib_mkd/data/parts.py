@@ -133,6 +133,9 @@ class Parts(AnomalibDataModule):
     @cached_property
     def _layout(self) -> Layout:
         """The checked layout; errors as for the class."""
+        if not self._given.exists():
+            msg = f"Expected a folder of parts, got root='{self._given}', which is not there. Check its path."
+            raise FileNotFoundError(msg)
         if not self.root.is_dir() or find_layout(self.root).kind != "parts":
             there = find_layout(self._given).categories if self._given.is_dir() else ()
             msg = (

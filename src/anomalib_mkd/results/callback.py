@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import time
+from contextlib import suppress
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -21,9 +22,10 @@ from rich.console import Console
 
 from anomalib_mkd.data.normal_images import held_out, normal_batches
 from anomalib_mkd.post_processor import categories_of
+from anomalib_mkd.results.latest import forget_failed_run
 from anomalib_mkd.results.machine import machine
 from anomalib_mkd.results.predictions import predictions_of, thresholds, write_csv
-from anomalib_mkd.results.report import Gallery, Run, write_report
+from anomalib_mkd.results.report import Gallery, Run, command_of, write_report
 from anomalib_mkd.results.report.gallery import TRAINED
 from anomalib_mkd.results.report.outliers import most_suspicious
 from anomalib_mkd.results.verdicts import group_table, prediction_table, sentence
@@ -60,7 +62,7 @@ class Results(Callback):
     """Collect the predictions of a test or a prediction, print them, and write a table and a report page.
 
     Files go to the run's folder, where anomalib puts the heat maps. Each run overwrites those of the run before in the
-    same folder. Our models bring this callback along. For another of anomalib's, pass it to the engine:
+    same folder, but a test or a prediction keeps those of a training under names with ``train_``. Our models bring this callback along. For another of anomalib's, pass it to the engine:
     ``Engine(callbacks=[Results()])``.
 
     Args:
@@ -177,6 +179,12 @@ class Results(Callback):
         for part, training in modes.items():
             part.training = training
 
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Let ``latest`` not point to a training that failed before it had a checkpoint."""
+        del pl_module, exception
+        if trainer.state.fn == "fit" and trainer.is_global_zero:
+            forget_failed_run(Path(trainer.default_root_dir))
+
     # --------------------------------------------------------------------------------------------------- presenting
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -201,6 +209,8 @@ class Results(Callback):
             return
         folder = Path(trainer.default_root_dir)
         folder.mkdir(parents=True, exist_ok=True)
+        if command != "train":
+            _keep_training(folder)
         write_csv(folder / TABLE, self.predictions)
         if self.report:
             run = Run(
@@ -220,6 +230,16 @@ class Results(Callback):
                 rule=getattr(module.post_processor, "rule", ""),
             )
             write_report(folder / PAGE, run, self.predictions, self._gallery, self.suspicious, self._exhibits)
+
+
+def _keep_training(folder: Path) -> None:
+    """Rename the files of a training, which alone show its suspicious pictures, before others take their names."""
+    page = folder / PAGE
+    if page.is_file() and command_of(page) == "train":
+        for name in (TABLE, PAGE):  # the page last: it is what is asked for
+            with suppress(FileNotFoundError):
+                (folder / name).replace(folder / f"train_{name}")
+        logger.info("The report of the training is now %s.", folder / f"train_{PAGE}")
 
 
 def _rows(trainer: Trainer, module: Any, batch: Any) -> list[Prediction]:

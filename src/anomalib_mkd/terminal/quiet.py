@@ -76,6 +76,16 @@ RECORDS = (
         r"(Missing|Unexpected) keys \(",
         "Layers behind the teacher's last one may be missing or left over; networks/pretrained.py refuses others.",
     ),
+    Record(
+        ("timm.models._helpers",),
+        r"Loaded  from checkpoint ",
+        "It comes twice and names no part; networks/pretrained.py says which teacher was loaded.",
+    ),
+    Record(
+        ("anomalib.callbacks.timer",),
+        r"Testing took ",
+        "The images a second below it count reading, metrics and pages, and look like the speed of the model.",
+    ),
     Record(RANK_ZERO, r"\S+ Tip: For seamless cloud ", "An advertisement."),
 )
 
@@ -99,6 +109,11 @@ WARNED = (
         PossibleUserWarning,
         r"You're resuming from a checkpoint that ended before the epoch ended and your dataloader is not resumable\.",
         "The rest of the epoch is read in its own order: training/resume.py.",
+    ),
+    Warned(
+        UserWarning,
+        r"The dirpath has changed from ",
+        "A test or a prediction writes elsewhere than its checkpoint's training did, and needs no list of checkpoints.",
     ),
     Warned(
         FutureWarning,

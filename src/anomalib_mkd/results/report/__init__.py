@@ -4,6 +4,6 @@
 """One self-contained page on what a model predicted: counts, curves, pictures and the circumstances of the run."""
 
 from anomalib_mkd.results.report.gallery import Gallery
-from anomalib_mkd.results.report.page import Run, write_report
+from anomalib_mkd.results.report.page import Run, command_of, write_report
 
-__all__ = ["Gallery", "Run", "write_report"]
+__all__ = ["Gallery", "Run", "command_of", "write_report"]

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -36,6 +37,9 @@ MULTIPLES = 12
 
 UNKNOWN = "pictures"
 """Name of those whose truth is unknown, where others are called good and bad."""
+
+HEAD = 1000
+"""Characters of a page in which its command is named."""
 
 SUSPICIOUS = 12
 """Most training pictures that are shown."""
@@ -129,6 +133,13 @@ def write_report(
     html = environment().get_template("template.html").render(content, run=run)
     with whole(path) as unfinished:
         unfinished.write_bytes(html.encode("utf-8", "backslashreplace"))  # names of files need not be Unicode
+
+
+def command_of(path: Path) -> str:
+    """Return the command that wrote a page: ``train``, ``test`` or ``predict``; empty for another file."""
+    with path.open(encoding="utf-8", errors="replace") as file:
+        found = re.search(r'<meta name="command" content="(\w+)">', file.read(HEAD))
+    return found[1] if found else ""
 
 
 def environment(*packages: str) -> Environment:
