@@ -111,7 +111,7 @@ def test_missing_folders_name_what_is_there(tmp_path: Path) -> None:
         ready(tmp_path, "all")
     with pytest.raises(FileNotFoundError, match=r"train/good in .*, got none.*part, piece"):
         Parts(root=tmp_path).setup()
-    with pytest.raises(FileNotFoundError, match=r"Expected a folder of parts, got root='.*nowhere', which is not there"):
+    with pytest.raises(FileNotFoundError, match=r"root='.*nowhere', which is not there"):
         ready(tmp_path / "nowhere")
 
 
