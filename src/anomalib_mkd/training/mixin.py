@@ -17,6 +17,7 @@ from typing_extensions import Self
 from anomalib_mkd.data.normal_images import check_enough
 from anomalib_mkd.data.reading import warn_of_pictures
 from anomalib_mkd.export.mixin import DistillationExport
+from anomalib_mkd.terminal.errors import be_brief
 from anomalib_mkd.terminal.quiet import quiet
 from anomalib_mkd.training.caching import TrainingCache, rounded
 from anomalib_mkd.training.calibration import Calibration
@@ -46,9 +47,10 @@ class DistillationMixin(DefaultComponents, Calibration, CheckpointMixin, Distill
     _autocast: AbstractContextManager[object] = nullcontext()
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
-        """Leave out misleading messages, before the constructors say anything."""
+        """Leave out misleading messages, and code around an error, before the constructors say anything."""
         del args
         quiet()
+        be_brief()
         made = super().__new__(cls)
         made._own_pre_processor = not isinstance(kwargs.get("pre_processor", True), bool)
         return made
