@@ -651,10 +651,10 @@ def run_check(check: Check, subject: Subject, folder: Path) -> Outcome:
 
 
 def in_a_line(error: Exception, folder: Path) -> str:
-    """Describe an error in one line of at most 200 characters, without the folder's name."""
+    """Describe an error by its first sentence, of at most 200 characters, without the folder's name."""
     kind = "" if type(error) is AssertionError else f"{type(error).__name__}: "
     text = re.sub(r"\s+", " ", str(error).replace(f"{folder}/", "").replace("|", "/")).strip()
-    return f"{kind}{text[:200]}"
+    return f"{kind}{text.partition('. ')[0][:200]}"
 
 
 def run_battery(subject: Subject, checks: Sequence[Check] = CHECKS) -> list[Outcome]:
