@@ -355,7 +355,8 @@ def yaml_and_back(subject: Subject, folder: Path) -> None:
     for module in (AnomalibModule.from_config(file), parser.instantiate_classes(second).model):
         expect(type(module) is subject.model, f"built a {type(module).__name__}")
         arguments = dict(module.hparams)
-        expect(all(arguments[name] == expected[name] for name in subject.arguments), "an argument has changed")
+        changed = [name for name in subject.arguments if arguments[name] != expected[name]]
+        expect(not changed, ", ".join(f"{name}={arguments[name]!r}, not {expected[name]!r}" for name in changed))
 
 
 def whole_life(subject: Subject, folder: Path) -> None:

@@ -149,7 +149,8 @@ class SoftCategoryPostProcessor(ByCategory, SoftPostProcessor):
         """Remember good parts that the model has learnt, of each category and of all."""
         batches = list(batches)
         super().learn(trainer, batches)
-        for category in filter(None, {name for batch in batches for name in _categories(trainer, batch)}):
+        known = dict.fromkeys(name for batch in batches for name in _categories(trainer, batch))
+        for category in filter(None, known):
             self._part(category)
 
 
