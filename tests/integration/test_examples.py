@@ -96,14 +96,19 @@ def test_twenty_lines_predict(export: Path, tmp_path: Path) -> None:
 def test_no_picture_is_lost_or_judged_twice_over_kills(export: Path, camera: Path, tmp_path: Path, suffix: str) -> None:
     """Kill -9 after a random number of verdicts, a random moment later, while pictures come in."""
     results, chance, kills = tmp_path / f"results{suffix}", random.Random(0), 5  # noqa: S311
-    expected = {f"{number:03}.png": "bad" if number % 3 == 0 else "good" for number in range(60)}
+    expected: dict[str, str] = {}
+    killed = threading.Event()
 
     def shoot() -> None:
-        for number, (name, verdict) in enumerate(expected.items()):
-            save(camera / name, bad=verdict == "bad", number=number)
+        """Until the last kill: a watcher that has nothing left to judge would never be killed."""
+        while not killed.is_set() or len(expected) < 60:
+            number = len(expected)
+            name, bad = f"{number:04}.png", number % 3 == 0
+            save(camera / name, bad=bad, number=number)
+            expected[name] = "bad" if bad else "good"
             time.sleep(0.05)
 
-    shooting = threading.Thread(target=shoot)
+    shooting = threading.Thread(target=shoot, daemon=True)
     shooting.start()
     for _ in range(kills):
         with start(export, camera, results) as process:
@@ -113,6 +118,7 @@ def test_no_picture_is_lost_or_judged_twice_over_kills(export: Path, camera: Pat
             process.kill()
         found = read_results(results)
         assert len({name for name, _ in found}) == len(found)
+    killed.set()
     shooting.join()
     with start(export, camera, results) as process:
         deadline = time.monotonic() + PATIENCE
