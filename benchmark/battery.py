@@ -540,7 +540,7 @@ def odd_sizes(subject: Subject, folder: Path) -> None:
 
 def transform_survives(subject: Subject, folder: Path) -> None:
     """A pre-processor of the user's survives a checkpoint."""
-    transform = Compose([Pad(8), Resize((64, 96), antialias=True)])
+    transform = Compose([Pad(8), Resize((64, 80), antialias=True)])
     module = subject.build(pre_processor=PreProcessor(transform))
     loaded = subject.model.load_from_checkpoint(fit(module, folder, subject.data(folder)), map_location="cpu")
     kept = getattr(loaded.pre_processor, "transform", None)

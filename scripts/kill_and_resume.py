@@ -35,7 +35,7 @@ SIZE = 64
 
 
 def train(root: Path, folder: Path, checkpoint: Path | None = None, seed: int = 0) -> dict[str, torch.Tensor]:
-    """Train on six drawn pictures, three steps an epoch, and return what the model consists of."""
+    """Train on seven drawn pictures, four steps an epoch, and return what the model consists of."""
     logging.disable(logging.WARNING)
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)

@@ -47,6 +47,12 @@ def test_an_old_checkpoint_predicts_as_it_did(model: Any, no_network: None) -> N
     assert prediction.anomaly_map.mean().item() == pytest.approx(mean, rel=1e-4)
 
 
+def test_a_checkpoint_may_lie_at_an_address(no_network: None) -> None:  # noqa: ARG001
+    """Lightning reads them from other machines, too."""
+    loaded = Mkd.load_from_checkpoint(f"file://{file_of(Mkd)}", weights_only=True, map_location="cpu")
+    assert loaded.hparams["relative_value"] is False
+
+
 def changed(model: type, folder: Path, **settings: Any) -> Path:
     """An old checkpoint of other settings."""
     checkpoint = torch.load(file_of(model), weights_only=True)

@@ -76,8 +76,7 @@ def quantize(path: Path, inputs: Iterable[Sequence[Tensor]]) -> None:
     model = read_graph(path)
     arrays = list(fitted_arrays(model, inputs))
 
-    def quantized(fast_bias_correction: bool) -> openvino.Model:
-        graph = read_graph(path)
+    def quantized(graph: openvino.Model, fast_bias_correction: bool) -> openvino.Model:
         full = _distances(graph) + _stems(graph)
         return nncf.quantize(
             graph,
@@ -91,10 +90,10 @@ def quantize(path: Path, inputs: Iterable[Sequence[Tensor]]) -> None:
     with quiet_exporters():
         try:
             # twice the time, and scores of good parts of ksdd are off by 14 % of their spread, not by 20
-            result = quantized(fast_bias_correction=False)
+            result = quantized(model, fast_bias_correction=False)
         except IndexError:  # NNCF 3 loses a branch of a graph with two inputs
             logger.info("NNCF's thorough correction of biases fails on this graph: the fast one takes its place.")
-            result = quantized(fast_bias_correction=True)
+            result = quantized(read_graph(path), fast_bias_correction=True)
     openvino.save_model(result, path, compress_to_fp16=False)
 
 

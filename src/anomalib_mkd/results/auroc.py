@@ -18,8 +18,6 @@ MOST_EXACT = 1 << 24
 """Most pixels that are kept one by one: 256 maps of 256 pixels a side, about 1 GB while they are sorted."""
 KEPT_BITS = 20
 """Bits of a float that its bin keeps: the exponent, and 11 of the mantissa, so that values differ by 0.05 % in a bin."""
-FEW = 1 << 12
-"""At most so many values at a time are scores of pictures, not pixels."""
 BINS = (127 << (KEPT_BITS - 9)) + 1
 """Bins of all floats in 0..1."""
 
@@ -56,7 +54,7 @@ class LargeAUROC(BinaryAUROC):
             self._bin()
             return
         self._kept += preds.numel()
-        if preds.numel() <= FEW:
+        if preds.ndim < 3:  # scores of pictures, not maps
             # Thousands of tiny tensors, each left between a batch's large ones, would keep the heap from ever being used
             # again: 1.3 GB more after 100 batches.
             self.preds[:], self.target[:] = [torch.cat(self.preds)], [torch.cat(self.target)]

@@ -62,8 +62,8 @@ class Results(Callback):
     """Collect the predictions of a test or a prediction, print them, and write a table and a report page.
 
     Files go to the run's folder, where anomalib puts the heat maps. Each run overwrites those of the run before in the
-    same folder, but a test or a prediction keeps those of a training under names with ``train_``. Our models bring this callback along. For another of anomalib's, pass it to the engine:
-    ``Engine(callbacks=[Results()])``.
+    same folder, but a test or a prediction keeps those of a training under names with ``train_``. Our models bring this
+    callback along. For another of anomalib's, pass it to the engine: ``Engine(callbacks=[Results()])``.
 
     Args:
         report: Whether to write the page, and to score the training pictures for it.

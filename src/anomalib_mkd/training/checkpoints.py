@@ -13,6 +13,7 @@ from anomalib.engine.plugins import AnomalibCheckpointIO
 from anomalib.pre_processing.utils._transform_registry import TRANSFORM_REGISTRY
 from anomalib.pre_processing.utils.spec import transform_to_spec
 from anomalib.pre_processing.utils.transform import get_exportable_transform
+from lightning.fabric.utilities.cloud_io import _load as read_checkpoint
 from lightning.pytorch import LightningModule
 from torchvision.transforms import v2
 from typing_extensions import Self
@@ -227,9 +228,10 @@ class CheckpointMixin(LightningModule):
             FileNotFoundError: If there is no such file.
         """
         check_readable(checkpoint_path)
-        given = torch.load(checkpoint_path, map_location="cpu", weights_only=True, mmap=True)
-        given = given.get("hyper_parameters", {})
-        added = {name: value for name, value in ADDED.get(cls.__name__, {}).items() if name not in given}
+        added = ADDED.get(cls.__name__, {})
+        if added:
+            given = _arguments(checkpoint_path)
+            added = {name: value for name, value in added.items() if name not in given}
         try:
             loaded: Self = super().load_from_checkpoint(checkpoint_path, *args, **{**added, **kwargs})
         except ValueError as error:
@@ -237,11 +239,19 @@ class CheckpointMixin(LightningModule):
             raise ValueError(msg) from error
         scored = kwargs.keys() & loaded.hparams.keys() - TRAINING_ONLY
         # Lightning has put them in place of the checkpoint's
-        if (scored or loaded._replaced) and (contradiction := loaded._contradiction(added | given)):
+        if (scored or loaded._replaced) and (
+            contradiction := loaded._contradiction(added | _arguments(checkpoint_path))
+        ):
             logger.warning("%s Until its next validation the model has no thresholds.", contradiction)
             loaded.load_state_dict(_without_thresholds(loaded.state_dict()), strict=False)
             loaded._forget_learnt()
         return loaded
+
+
+def _arguments(path: str | Path) -> dict[str, Any]:
+    """Read a checkpoint's arguments, as Lightning reads it: its path may be the address of another machine."""
+    given: dict[str, Any] = read_checkpoint(path, map_location="cpu", weights_only=True).get("hyper_parameters", {})
+    return given
 
 
 def check_readable(path: str | Path | None) -> None:

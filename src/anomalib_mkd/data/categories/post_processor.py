@@ -142,7 +142,8 @@ class SoftCategoryPostProcessor(ByCategory, SoftPostProcessor):
     def _part(self, category: str) -> Any:
         """Return the post-processor that fits a category, with what was learnt of it."""
         part: Any = super()._part(category)
-        part.learnt = [row for row in self.learnt if row[-1] == group_number(category)]
+        group = group_number(category)
+        part.learnt = [row for row in self.learnt if row[-1] == group]
         return part
 
     def learn(self, trainer: Trainer, batches: Iterable[Any]) -> None:

@@ -131,6 +131,7 @@ class MkdModel(TeacherStudent):
             teacher = self.teacher(images)
         else:
             teacher, teacher_outputs = _trace(cast("Chain", self.teacher.net), images)
+        teacher, student = ({name: each[name] for name in self.score_layers} for each in (teacher, student))
         units = self._units(teacher)
         teacher, student = _in_units(teacher, units), _in_units(student, units)
         score = self.loss.per_image(teacher, student, self.score_layers)
@@ -145,10 +146,7 @@ class MkdModel(TeacherStudent):
     def _arriving(self, constant: Pyramid, changing: Pyramid, units: Pyramid) -> Pyramid:
         """Differentiate the score with respect to the features, before division by their units, of one network."""
         weights = self.loss.weights
-        return {
-            name: discrepancy_gradient(constant[name], changing[name], weights) / units[name]
-            for name in self.score_layers
-        }
+        return {name: discrepancy_gradient(constant[name], changing[name], weights) / units[name] for name in changing}
 
     def _strength(self, gradient: Tensor) -> Tensor:
         """Reduce a gradient to the effect of each pixel, ``(N, 3, H, W)`` to ``(N, 1, H, W)``."""
