@@ -355,7 +355,7 @@ def yaml_and_back(subject: Subject, folder: Path) -> None:
     for module in (AnomalibModule.from_config(file), parser.instantiate_classes(second).model):
         expect(type(module) is subject.model, f"built a {type(module).__name__}")
         arguments = dict(module.hparams)
-        # of a `str | Path`, jsonargparse makes either, whichever order typing saw first in this process
+        # of a `str | Path`, jsonargparse may make either
         changed = [name for name in subject.arguments if str(arguments[name]) != str(expected[name])]
         expect(not changed, ", ".join(f"{name}={arguments[name]!r}, not {expected[name]!r}" for name in changed))
 
