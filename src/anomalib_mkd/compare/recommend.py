@@ -1,11 +1,13 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""One sentence that names a model, by the user's own wish and a rule that the sentence states."""
+"""One sentence that names a model, by the user's own wish and a rule that the sentence states; and what to watch."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
+
+from anomalib_mkd.quickstart.advice import LEAST_CAUGHT, SEPARATED
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -71,6 +73,29 @@ def pick(rows: Sequence[Row], wish: Wish) -> Row | None:
     if priced:
         return min(priced, key=lambda row: _price(row, wish) or 0)
     return max(near, key=lambda row: row.image_auroc or 0, default=None)
+
+
+def caution(row: Row, *, ours: bool) -> str:
+    """Say if a model misses most bad parts by its threshold, not by its scores; empty if not.
+
+    Args:
+        row: Its figures.
+        ours: Whether it is one of this package's, whose threshold an argument moves.
+
+    Example:
+        >>> from anomalib_mkd.compare.rows import Row
+        >>> caution(Row("Strict", image_auroc=0.96, caught=13, bad=56), ours=False)
+        'Caught only 13 of 56 bad parts, although most score higher than good ones: its threshold is too high for them.'
+    """
+    if row.caught is None or not row.bad or row.image_auroc is None:
+        return ""
+    if row.caught >= LEAST_CAUGHT * row.bad or 100 * row.image_auroc < SEPARATED:
+        return ""
+    text = (
+        f"Caught only {row.caught} of {row.bad} bad parts, although most score higher than good ones: its threshold is "
+        "too high for them."
+    )
+    return f"{text} Allow more false alarms, with --model.false_alarms 0.05 for example." if ours else text
 
 
 def _tested(rows: Sequence[Row]) -> list[Row]:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,8 +19,8 @@ from anomalib_mkd.check.folder import check_folder
 from anomalib_mkd.check.words import shown
 from anomalib_mkd.compare.budget import Budget, seconds
 from anomalib_mkd.compare.exports import time_all
-from anomalib_mkd.compare.recipes import choose, is_extra
-from anomalib_mkd.compare.recommend import recommend
+from anomalib_mkd.compare.recipes import RECIPES, choose, is_extra
+from anomalib_mkd.compare.recommend import caution, recommend
 from anomalib_mkd.compare.rows import FINDS, RUNS
 from anomalib_mkd.compare.trainings import train_all, versions
 from anomalib_mkd.files import whole
@@ -108,6 +109,11 @@ def finish(options: argparse.Namespace, command: str, rows: list[Row]) -> int:
     if trained:
         say(f"Timing {len(trained)} models in turns.")
         rows, remarks = time_all(options.output, rows)
+        warned = [caution(row, ours=RECIPES[row.model].ours) for row in rows]
+        rows = [
+            dataclasses.replace(row, notes=(*row.notes, text)) if text else row
+            for row, text in zip(rows, warned, strict=True)
+        ]
     say("Writing the page.")
     from anomalib_mkd.compare.page import PAGE, TABLE, TEXT, Comparison, write_files  # noqa: PLC0415  # torch: slow
 
@@ -149,6 +155,6 @@ def show(rows: Sequence[Row]) -> None:
             console.print()
             console.print(table)
     for row in rows:
-        for text in filter(None, (row.reason, *(note for note in row.notes if note.startswith("Not ")))):
+        for text in filter(None, (row.reason, *(note for note in row.notes if note.startswith(("Not ", "Caught "))))):
             console.print()
             console.print(Text(f"{row.model}: {text}"), soft_wrap=True)

@@ -47,7 +47,7 @@ def train_all(options: argparse.Namespace, data: Path, recipes: Sequence[Recipe]
         elif job.folder.exists():
             say(f"{name}: no finished result for these data and settings, starts again.")
     waiting = [recipe for recipe in recipes if recipe.name not in done]
-    bar = Bar("Comparing", budget.total) if waiting else None
+    bar = Bar("Comparing", budget.total, about="at most") if waiting else None
     try:
         for number, recipe in enumerate(waiting):
             limit = budget.share(sum(not is_extra(each) for each in waiting[number:]) or 1)

@@ -83,16 +83,16 @@ class Clock:
 class TimeLeft(ProgressColumn):
     """The time left, which counts down between updates."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, about: str) -> None:
         super().__init__()
-        self.clock = clock
+        self.clock, self.about = clock, about
 
     def render(self, task: Task) -> Text:
         """Show the time left, or the time taken at the end."""
         if task.finished:
             return Text(duration(task.finished_time or 0.0))
         left = self.clock.left(time.monotonic())
-        return Text("" if left is None else f"about {duration(left)} left")
+        return Text("" if left is None else f"{self.about} {duration(left)} left")
 
 
 class Bar:
@@ -103,10 +103,13 @@ class Bar:
         total: Units of work.
         unit: Name of a unit, in the plural; empty shows a percentage instead of a count.
         console: Where to draw; rich's own, which anomalib's log lines share, by default.
+        about: What to say before the time left.
     """
 
-    def __init__(self, title: str, total: float, unit: str = "", console: Console | None = None) -> None:
-        self.title, self.total, self.unit = title, total, unit
+    def __init__(
+        self, title: str, total: float, unit: str = "", console: Console | None = None, *, about: str = "about"
+    ) -> None:
+        self.title, self.total, self.unit, self.about = title, total, unit, about
         self.console = console or get_console()
         self.clock = Clock(total, time.monotonic())
         self.written_at, self.written_share, self.drawn_at = -math.inf, 0.0, -math.inf
@@ -117,7 +120,7 @@ class Bar:
                 TextColumn("{task.description}", markup=False),
                 BarColumn(),
                 TextColumn(count, markup=False),
-                TimeLeft(self.clock),
+                TimeLeft(self.clock, about),
                 TextColumn("{task.fields[note]}", markup=False),
                 console=self.console,
                 refresh_per_second=4,
@@ -159,7 +162,7 @@ class Bar:
         if done >= self.total:
             last = f"took {duration(now - self.clock.start)}"
         else:
-            last = "" if left is None else f"about {duration(left)} left"
+            last = "" if left is None else f"{self.about} {duration(left)} left"
         line = f"{self.title}: " + ", ".join(part for part in (count, note, last) if part)
         self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 

@@ -43,6 +43,7 @@ class Runner:
         self.now += taken
         job.write()
         row = Row(job.recipe, image_auroc=0.9, training_seconds=taken / 20, latency=0.01, megabytes=1.0)
+        row = dataclasses.replace(row, caught=1, bad=10)
         if job.recipe in self.fails:
             row = Row(job.recipe, reason="It broke.")
         write_result(job, row)
@@ -83,6 +84,7 @@ def test_shares_rows_and_files(
     out = capsys.readouterr().out
     assert out.startswith(f"Comparing models on {words[0]}\n")
     assert "Take " in out
+    assert "MixedDistillation: Caught only 1 of 10 bad parts" in out
     assert "Comparing: " in out or "[1/4] MixedDistillation: " in out
     assert {path.name for path in (tmp_path / "out").iterdir()} >= {"compare.html", "compare.csv", "compare.md"}
     lines = (tmp_path / "out" / "compare.csv").read_text().splitlines()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from anomalib_mkd.compare.recommend import recommend
+from anomalib_mkd.compare.recommend import caution, recommend
 from anomalib_mkd.compare.rows import Row
 
 if TYPE_CHECKING:
@@ -51,3 +51,19 @@ def test_what_was_not_measured_is_said() -> None:
     assert recommend([untested], "accuracy").startswith("No recommendation: without both good and bad test parts")
     untimed = [Row("A", image_auroc=0.95), Row("B", image_auroc=0.955)]
     assert recommend(untimed, "speed") == "Take B: it has the best image AUROC, and no export was timed (95.5 %)."
+
+
+@pytest.mark.parametrize(
+    ("row", "warned"),
+    [
+        (Row("Strict", image_auroc=0.96, caught=13, bad=56), True),
+        (Row("Half", image_auroc=0.96, caught=28, bad=56), False),
+        (Row("Blind", image_auroc=0.53, caught=5, bad=56), False),  # no threshold would help
+        (Row("No verdicts", image_auroc=0.96, bad=56), False),
+        (Row("No bad parts", caught=0, bad=0), False),
+        (Row("Failed", reason="It broke."), False),
+    ],
+)
+def test_a_threshold_that_misses_what_the_scores_show_is_named(row: Row, warned: bool) -> None:
+    assert bool(caution(row, ours=False)) is warned
+    assert ("--model.false_alarms" in caution(row, ours=True)) is warned

@@ -63,10 +63,12 @@ def test_a_file_gets_a_few_lines(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_slow_steps_are_not_silent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bars, "SILENT_SECONDS", 0)
     console = Console(file=io.StringIO())
-    bar = Bar("Training", 500, "steps", console)
+    bar = Bar("Training", 500, "steps", console, about="at most")
     for step in range(1, 4):
         bar.update(step)
-    assert len(text_of(console).splitlines()) == 3
+    lines = text_of(console).splitlines()
+    assert len(lines) == 3
+    assert re.fullmatch(r"Training: 3 of 500 steps, at most .* left", lines[-1])
 
 
 def test_lines_do_not_follow_each_other_closely() -> None:
