@@ -79,3 +79,23 @@ def test_taps_are_the_outputs_of_their_steps_in_order() -> None:
 def test_steps_behind_the_deepest_tap_are_left_out() -> None:
     steps = list(build_chain(BLOCKS, bias=True).steps)
     assert len(Chain(steps, {"first": 4}).steps) == 5
+
+
+def test_training_has_the_values_and_gradients_of_the_steps_in_order() -> None:
+    chain = build_chain(BLOCKS, bias=True)
+    images = pictures(2, 32)
+    found = []
+    for training in (False, True):
+        chain.train(training).zero_grad()
+        pyramid = chain(images)
+        sum(level.square().sum() for level in pyramid.values()).backward()  # type: ignore[union-attr]
+        found.append([*pyramid.values(), *(weights.grad for weights in chain.parameters())])
+    for in_order, fast in zip(*found, strict=True):
+        assert torch.equal(in_order, fast)  # type: ignore[arg-type]
+
+
+def test_training_returns_every_output_that_is_asked_for() -> None:
+    chain = build_chain(BLOCKS, bias=True)
+    images, every = pictures(2, 32), range(len(chain.steps))
+    for index, output in chain.eval().trace(images, every).items():
+        assert torch.equal(chain.train().trace(images, every)[index], output)
