@@ -10,16 +10,21 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import openvino
 import torch
 from anomalib.metrics import AUPRO
 from lightning.pytorch import Callback, LightningModule, Trainer
+from openvino import opset13 as operators
 
+from anomalib_mkd.deploy.graph import core, read_graph
+from anomalib_mkd.export.quantization import fitted_arrays
 from anomalib_mkd.post_processor import categories_of
 from anomalib_mkd.results.predictions import predictions_of, thresholds
 from anomalib_mkd.results.report.plots import area, sweep
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from torch import Tensor
 
@@ -83,6 +88,25 @@ class Collector(Callback):
             "caught": sum(bool(row.bad) for row in truths[True]) if judged else None,
             "false_alarms": sum(bool(row.bad) for row in truths[False]) if judged else None,
         }
+
+
+def export_scores(path: Path, inputs: Iterable[Sequence[Tensor]]) -> Tensor:
+    """Predict the scores of an export as they are before anomalib clips them at 0 and 1, which would cost ranks.
+
+    Args:
+        path: The ``.xml`` file.
+        inputs: As for :func:`~anomalib_mkd.export.quantization.fitted_arrays`, of N images.
+
+    Returns:
+        Scores ``(N,)``.
+    """
+    graph = read_graph(path)
+    score = graph.output("pred_score").get_node().input_value(0)
+    if score.get_node().get_type_name() == "Clamp":
+        score = score.get_node().input_value(0)
+    alone = openvino.Model([operators.result(score)], graph.get_parameters())
+    compiled = core().compile_model(alone, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    return torch.tensor([float(np.ravel(compiled(arrays)[0])[0]) for arrays in fitted_arrays(graph, inputs)])
 
 
 def auroc(scores: Tensor, labels: Tensor) -> float | None:

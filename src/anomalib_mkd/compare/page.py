@@ -76,7 +76,7 @@ First verdict: from the start of a process with OpenVINO, NumPy and Pillow alone
 median of {starts} starts.
 
 Size: all files of the export. 8 bits: by INT8_PTQ, anomalib's for its models and this package's own for its. Image
-AUROC there is that of the exported scores, which anomalib's models clip at 0 and 1."""
+AUROC there is that of the export's scores, before anomalib clips them at 0 and 1."""
 """How the figures come about, a paragraph each."""
 
 

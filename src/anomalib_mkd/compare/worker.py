@@ -32,11 +32,10 @@ from lightning.pytorch import seed_everything
 from lightning.pytorch.callbacks import Timer
 
 import anomalib_mkd.models  # noqa: F401  # registers
-from anomalib_mkd.compare.measures import Collector, auroc, megabytes, peak_megabytes
+from anomalib_mkd.compare.measures import Collector, auroc, export_scores, megabytes, peak_megabytes
 from anomalib_mkd.compare.recipes import RECIPES, RESNET18, Recipe
 from anomalib_mkd.compare.rows import Row
 from anomalib_mkd.compare.runs import JOB, DataError, Job, write_result
-from anomalib_mkd.export.quantization import raw_results
 from anomalib_mkd.networks.pretrained import pretrained_state
 from anomalib_mkd.quickstart.weights import choose_weights
 from anomalib_mkd.results.predictions import thresholds
@@ -172,7 +171,7 @@ def work(job: Job) -> Row:
     try:
         path = export(model, recipe, job.folder / "int8", quantized_data(job, recipe, data))
         items = [data.test_data[index] for index in range(len(data.test_data))]
-        found = raw_results(path, map(inputs_for(model), items))[:, 0]
+        found = export_scores(path, map(inputs_for(model), items))
         labels = torch.tensor([bool(item.gt_label) for item in items])
         row = dataclasses.replace(row, int8_megabytes=megabytes(path), int8_auroc=auroc(found, labels))
         if row.image_auroc is not None and row.int8_auroc is not None and row.int8_auroc < row.image_auroc - LOST:

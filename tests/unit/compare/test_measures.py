@@ -6,11 +6,18 @@
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
+import numpy as np
+import openvino
 import pytest
 import torch
+from openvino import opset13 as operators
 
-from anomalib_mkd.compare.measures import aupro, auroc, peak_megabytes
+from anomalib_mkd.compare.measures import aupro, auroc, export_scores, peak_megabytes
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def test_auroc_of_raw_scores() -> None:
@@ -18,6 +25,18 @@ def test_auroc_of_raw_scores() -> None:
     assert auroc(torch.tensor([1.0, 5.0, 3.0, 900.0]), labels) == 0.75
     assert auroc(torch.tensor([1.0, 1.0, 1.0, 1.0]), labels) == 0.5  # ties
     assert auroc(torch.ones(2), torch.tensor([True, True])) is None
+
+
+@pytest.mark.parametrize("clipped", [True, False])
+def test_scores_of_an_export_are_those_before_clipping(tmp_path: Path, clipped: bool) -> None:
+    image = operators.parameter([1, 3, 4, 4], np.float32, name="image")
+    score = operators.multiply(operators.reduce_max(image, [1, 2, 3]), np.float32(4))
+    result = operators.result(operators.clamp(score, 0.0, 1.0) if clipped else score)
+    result.input_value(0).set_names({"pred_score"})
+    path = tmp_path / "model.xml"
+    openvino.save_model(openvino.Model([result], [image]), path)
+    found = export_scores(path, [[torch.full((3, 4, 4), value)] for value in (0.125, 0.5, 1.0)])
+    assert found.tolist() == [0.5, 2.0, 4.0]
 
 
 def test_aupro_of_raw_maps() -> None:
