@@ -17,6 +17,7 @@ from anomalib.metrics import AUPRO
 from lightning.pytorch import Callback, LightningModule, Trainer
 from openvino import opset13 as operators
 
+from anomalib_mkd.compare.timing import EXACT
 from anomalib_mkd.deploy.graph import core, read_graph
 from anomalib_mkd.export.quantization import fitted_arrays
 from anomalib_mkd.post_processor import categories_of
@@ -105,7 +106,7 @@ def export_scores(path: Path, inputs: Iterable[Sequence[Tensor]]) -> Tensor:
     if score.get_node().get_type_name() == "Clamp":
         score = score.get_node().input_value(0)
     alone = openvino.Model([operators.result(score)], graph.get_parameters())
-    compiled = core().compile_model(alone, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    compiled = core().compile_model(alone, "CPU", EXACT)
     return torch.tensor([float(np.ravel(compiled(arrays)[0])[0]) for arrays in fitted_arrays(graph, inputs)])
 
 

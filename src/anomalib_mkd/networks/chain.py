@@ -76,7 +76,7 @@ class Chain(nn.Module):
     def trace(self, images: Tensor, keep: Container[int]) -> dict[int, Tensor]:
         """Apply all steps and return the outputs of those whose index is in ``keep``."""
         steps = list(self.steps)
-        if self.training:  # the same values and gradients, of a quarter of the ReLU's work; exports fuse it elsewhere
+        if self.training:  # the same bits, for a quarter of a ReLU's work; OpenVINO fuses it with the convolution
             for index, (step, following) in enumerate(pairwise(self.steps)):
                 if isinstance(step, nn.ReLU) and isinstance(following, nn.MaxPool2d) and index not in keep:
                     steps[index : index + 2] = following, step
