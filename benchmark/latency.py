@@ -85,6 +85,8 @@ def build(model: str, variant: str, backbone: str, side: int) -> Any:
         side: Side of the images in pixels.
     """
     owner = getattr(import_module("anomalib.models" if model in BASELINES else "anomalib_mkd"), model)
+    arguments = dict(BASELINES[model][1] if model in BASELINES else variant_arguments(model, variant))
+    side = arguments.pop("image_size", side)
     module = owner(
         backbone=backbone,
         pre_trained=False,
@@ -92,7 +94,7 @@ def build(model: str, variant: str, backbone: str, side: int) -> Any:
         post_processor=False,
         evaluator=False,
         visualizer=False,
-        **(BASELINES[model][1] if model in BASELINES else variant_arguments(model, variant)),
+        **arguments,
     )
     if model == "Patchcore":
         with torch.no_grad():

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from anomalib.pre_processing import PreProcessor
+from torchvision.transforms.v2 import Resize
 
 from anomalib_mkd.data import DepthFolder, MultiCategory, Parts, Recipe, make_dataset
 from anomalib_mkd.results.machine import machine
@@ -49,7 +51,7 @@ class Run:
         batch_size: Images per training step.
         protocol: ``user``, ``paper``, or a protocol of painted defects.
         weights: File with the teacher's weights; ``None`` for those of the hub.
-        arguments: Arguments of the model beyond those of the variant.
+        arguments: Arguments of the model beyond those of the variant, and ``image_size``.
     """
 
     model: str
@@ -209,7 +211,7 @@ def run_data(root: Path | str, run: Run) -> Parts | MultiCategory | DepthFolder:
 
 
 def model_arguments(run: Run) -> dict[str, Any]:
-    """Return the arguments of the model's constructor for a run.
+    """Return the arguments of the model's constructor for a run, and ``image_size`` if the run has one.
 
     Args:
         run: The run.
@@ -253,7 +255,15 @@ def build_model(run: Run) -> AnomalibModule:
     if run.model not in models:
         msg = f"Expected a model out of {sorted(models)}, got {run.model!r}. Set --models to some of them."
         raise ValueError(msg)
-    model: AnomalibModule = getattr(import_module(package), run.model)(**model_arguments(run), **off)
+    made = getattr(import_module(package), run.model)
+    arguments = model_arguments(run)
+    if side := arguments.pop("image_size", None):
+        off["pre_processor"] = (
+            PreProcessor(Resize((side, side), antialias=True))  # which normalises nothing
+            if run.teacher == QUICKSTART
+            else made.configure_pre_processor((side, side))
+        )
+    model: AnomalibModule = made(**arguments, **off)
     return model
 
 

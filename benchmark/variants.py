@@ -217,10 +217,11 @@ def variant_arguments(model: str, variant: str) -> dict[str, Any]:
 
     Args:
         model: One of the models above.
-        variant: Presets of the model, common ones, and ``width<share>``; later words win.
+        variant: Presets of the model, common ones, ``width<share>``, and ``size<pixels>`` for the side of images; later
+            words win.
 
     Returns:
-        Arguments of the model.
+        Arguments of the model, and ``image_size`` if the variant has one.
 
     Raises:
         ValueError: If a word is unknown.
@@ -232,10 +233,14 @@ def variant_arguments(model: str, variant: str) -> dict[str, Any]:
     known = NAMED[model] | COMMON
     arguments: dict[str, Any] = {}
     for word in variant.split("+"):
-        width = re.fullmatch(r"width(\d+(?:\.\d+)?)", word) if model in NARROWED else None
-        if not width and word not in known:
-            widths = ["width<share>"] if model in NARROWED else []
-            msg = f"Expected variants of {model}, joined by '+', got {variant!r}. Choose from {[*known, *widths]}."
+        if size := re.fullmatch(r"size(\d+)", word):
+            arguments["image_size"] = int(size[1])
+        elif model in NARROWED and (width := re.fullmatch(r"width(\d+(?:\.\d+)?)", word)):
+            arguments["student_width"] = float(width[1])
+        elif word in known:
+            arguments |= known[word]
+        else:
+            numbered = ["size<pixels>", *(["width<share>"] if model in NARROWED else [])]
+            msg = f"Expected variants of {model}, joined by '+', got {variant!r}. Choose from {[*known, *numbered]}."
             raise ValueError(msg)
-        arguments |= {"student_width": float(width[1])} if width else known[word]
     return arguments

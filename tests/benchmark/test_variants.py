@@ -68,8 +68,19 @@ def test_an_answer_of_a_study_is_one_model(model: str) -> None:
 
 def test_later_words_win_and_unknown_ones_are_listed() -> None:
     assert variant_arguments("Dcam", "paper+width0.5")["student_width"] == 0.5
+    assert variant_arguments("Mkd", "size96") == {"image_size": 96}
     with pytest.raises(ValueError, match=r"variants of Dcam, .*got 'default\+skip'. Choose from \['default', "):
         variant_arguments("Dcam", "default+skip")
+
+
+@pytest.mark.parametrize(
+    ("teacher", "steps"), [("resnet18.tv_in1k", ["Resize", "Normalize"]), ("quickstart", ["Resize"])]
+)
+def test_a_variant_sets_the_side_of_images(teacher: str, steps: list[str]) -> None:
+    transform = build_model(Run("Dcam", "size96", "x/y", 0, teacher=teacher)).pre_processor.transform
+    found = {type(each).__name__: each for each in getattr(transform, "transforms", [transform])}
+    assert list(found) == steps
+    assert found["Resize"].size == [96, 96]
 
 
 def test_arguments_of_a_run() -> None:
