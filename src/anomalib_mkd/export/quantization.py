@@ -8,7 +8,7 @@ photos of any size to a model whose size may be fixed.
 """
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +65,8 @@ def quantize(path: Path, inputs: Iterable[Sequence[Tensor]]) -> None:
     """Replace a model by one whose networks compute in 8 bits.
 
     Distances stay in full precision, which costs no time: they are small differences of large numbers, of which 8 bits
-    would leave little. So do the convolutions that read the image.
+    would leave little. So do the convolutions that read the image, and all that prepares it: depth maps need more than
+    256 steps.
 
     Args:
         path: The ``.xml`` file of an OpenVINO model whose inputs are ``(N, C, H, W)``.
@@ -77,7 +78,8 @@ def quantize(path: Path, inputs: Iterable[Sequence[Tensor]]) -> None:
     arrays = list(fitted_arrays(model, inputs))
 
     def quantized(graph: openvino.Model, fast_bias_correction: bool) -> openvino.Model:
-        full = _distances(graph) + _stems(graph)
+        stems = _stems(graph)
+        full = _distances(graph) + stems + _preparation(graph, stems)
         return nncf.quantize(
             graph,
             nncf.Dataset(arrays),
@@ -188,6 +190,19 @@ def _stems(model: openvino.Model) -> list[str]:
     """
     convolutions = (operator for operator in model.get_ops() if operator.get_type_name() == "Convolution")
     return [c.get_friendly_name() for c in convolutions if c.input(1).get_partial_shape()[1].get_length() == 3]
+
+
+def _preparation(model: openvino.Model, stems: Collection[str]) -> list[str]:
+    """List the names of the operators between the inputs and the convolutions that read the image."""
+    pending = [operator for operator in model.get_ops() if operator.get_friendly_name() in stems]
+    found: set[str] = set()
+    while pending:
+        for taken in pending.pop().inputs():
+            source = taken.get_source_output().get_node()
+            if source.get_friendly_name() not in found and source.get_type_name() not in {"Parameter", "Constant"}:
+                found.add(source.get_friendly_name())
+                pending.append(source)
+    return sorted(found)
 
 
 def _consumers(operator: openvino.Node) -> list[openvino.Node]:
