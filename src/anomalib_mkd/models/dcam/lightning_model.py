@@ -84,7 +84,7 @@ class Dcam(DistillationMixin, AnomalibModule):
         weight_decay: float | None = None,
         schedule: Schedule = "one_cycle",
         training_steps: int | None = 300,
-        cache_gigabytes: float = 1.5,
+        cache_gigabytes: float = 1.2,
         student_precision: StudentPrecision = "auto",
         false_alarms: float | None = FALSE_ALARMS,
         pre_trained: bool = True,

@@ -110,7 +110,7 @@ class Mkd(DistillationMixin, AnomalibModule):
         learning_rate: float = 3e-3,
         schedule: Schedule = "one_cycle",
         training_steps: int | None = 300,
-        cache_gigabytes: float = 1.5,
+        cache_gigabytes: float = 1.2,
         student_precision: StudentPrecision = "auto",
         false_alarms: float | None = FALSE_ALARMS,
         pre_trained: bool = True,

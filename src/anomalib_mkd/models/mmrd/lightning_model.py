@@ -94,7 +94,7 @@ class Mmrd(PairedExport, DistillationMixin, AnomalibModule):
         weight_decay: float = 0.0,
         schedule: Schedule = "one_cycle",
         training_steps: int | None = 150,
-        cache_gigabytes: float = 1.5,
+        cache_gigabytes: float = 1.2,
         student_precision: StudentPrecision = "auto",
         false_alarms: float | None = FALSE_ALARMS,
         pre_trained: bool = True,
