@@ -45,7 +45,7 @@ def measure_eight_bits(run: Run, *, kept: Path, results: Path, data_root: Path) 
 
     Args:
         run: The run, of protocol ``held_out``.
-        kept: Folder with its weights; a model without any is trained, and keeps them there.
+        kept: Folder with its weights; a model without any is trained, and keeps them there, unless it takes depth.
         results: CSV file.
         data_root: Folder that contains ``run.data``.
 
@@ -62,13 +62,15 @@ def measure_eight_bits(run: Run, *, kept: Path, results: Path, data_root: Path) 
         data = held_out_data(data_root, run)
         model: Any = build_model(run)
         weights = kept / f"{run.name}.pt"
-        if not weights.is_file():
+        if weights.is_file():
+            model.model.teacher.prepare()
+            model.load_state_dict(torch.load(weights, weights_only=True))
+        else:
             train(model, data, run, Path(folder))
-            kept.mkdir(parents=True, exist_ok=True)
-            torch.save(model.state_dict(), weights)
+            if not has_depth(data_root, run.data):  # the range of a depth map is not among the weights
+                kept.mkdir(parents=True, exist_ok=True)
+                torch.save(model.state_dict(), weights)
         model.post_processor = SoftPostProcessor()
-        model.model.teacher.prepare()
-        model.load_state_dict(torch.load(weights, weights_only=True), strict=False)
         fit_thresholds(model, data, Path(folder))
         for precision in missing:
             data = held_out_data(data_root, run)  # one that no engine has told to resize
