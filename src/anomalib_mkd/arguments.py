@@ -76,6 +76,7 @@ TYPES: dict[str, tuple[tuple[type, ...], str]] = {
     "relative_value": ((bool,), "true or false"),
     "balanced": ((bool,), "true or false"),
     "leave_out_suspects": ((bool,), "true or false"),
+    "maps": ((bool,), "true or false"),
 }
 """Argument to its types, and how to say them."""
 

@@ -59,6 +59,8 @@ def find_boxes(
         >>> boxes[1]
         Box(left=0, top=6, right=4, bottom=8, area=8, score=1.0)
     """
+    if not mask.any():
+        return np.zeros(mask.shape, np.int64), []
     height, width = mask.shape
     padded = np.zeros((height, width + 2), np.int8)
     padded[:, 1:-1] = mask

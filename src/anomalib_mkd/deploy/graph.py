@@ -72,6 +72,13 @@ def set_thresholds(model: openvino.Model, metadata: Metadata) -> None:
             taken.replace_source_output(new.output(0))
 
 
+def keep_score_alone(model: openvino.Model) -> None:
+    """Remove every other result, and with it all that only its computation needs."""
+    for result in model.get_results():
+        if "pred_score" not in result.input(0).get_source_output().get_names():
+            model.remove_result(result)
+
+
 def compile_graph(
     model: openvino.Model, metadata: Metadata, device: str, config: dict[str, Any] | None
 ) -> openvino.CompiledModel:

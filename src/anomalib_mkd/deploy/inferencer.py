@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from anomalib_mkd.arguments import check_arguments
-from anomalib_mkd.deploy.graph import compile_graph, load, set_thresholds
+from anomalib_mkd.deploy.graph import compile_graph, keep_score_alone, load, set_thresholds
 from anomalib_mkd.deploy.metadata import Metadata, Region
 from anomalib_mkd.deploy.pictures import is_many, photo, photo_with_depth, read_region
 from anomalib_mkd.deploy.prediction import Prediction, decide
@@ -51,6 +51,7 @@ class _Compiled:
         false_alarms: float | None = None,
         region: Path | str | NDArray[Any] | None = None,
         smallest_area: int | None = None,
+        maps: bool = True,
     ) -> None:
         check_arguments(locals(), optional=("threshold", "false_alarms", "smallest_area"))
         model, metadata = load(path)
@@ -67,6 +68,12 @@ class _Compiled:
             smallest_area=smallest_area,
         )
         set_thresholds(model, self.metadata)
+        if not maps:
+            if self.metadata.region is not None or self.metadata.smallest_area:
+                msg = "Expected maps=True with a region or a smallest area, which need the map, got maps=False. "
+                raise ValueError(msg + "Leave one of them out.")
+            keep_score_alone(model)
+        self._maps = maps
         self._compiled = compile_graph(model, self.metadata, device, config)
         self._at_once: int = self._compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
         self._free: deque[openvino.InferRequest] = deque()
@@ -102,7 +109,8 @@ class _Compiled:
     def _collect(self, request: openvino.InferRequest, size: Sequence[int]) -> Prediction:
         request.wait()
         score = float(request.get_tensor("pred_score").data.reshape(-1)[0])
-        anomaly_map = np.array(request.get_tensor("anomaly_map").data[0, 0], np.float32)
+        raw_map = request.get_tensor("anomaly_map").data[0, 0] if self._maps else np.empty((0, 0))
+        anomaly_map = np.array(raw_map, np.float32)
         self._free.append(request)
         return decide(score, anomaly_map, size, self.metadata)
 
@@ -134,6 +142,8 @@ class Inferencer(_Compiled):
         region: Picture or array ``(H, W)`` of the pictures' size; what is black or 0 there does not count.
         smallest_area: In pixels of the picture: a part is bad only if a connected region above the pixel threshold is
             at least that large.
+        maps: Whether to compute maps. Without, a prediction has an empty map and no boxes, and ``Mkd`` need not compute
+            the gradient that is its map.
 
     Raises:
         FileNotFoundError: If a file is missing.
@@ -183,7 +193,7 @@ class DepthInferencer(_Compiled):
         config: OpenVINO's configuration.
         source: How a depth file is read and prepared: ``DepthFolder(...).source`` of the training, an
             :class:`anomalib_mkd.depth.DepthSource`. Without it, files must hold what the model expects.
-        **options: ``category``, ``threshold``, ``false_alarms``, ``region``, ``smallest_area``.
+        **options: ``category``, ``threshold``, ``false_alarms``, ``region``, ``smallest_area``, ``maps``.
 
     Raises:
         FileNotFoundError: If a file is missing.

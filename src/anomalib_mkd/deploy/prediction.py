@@ -28,7 +28,8 @@ class Prediction:
     Attributes:
         bad: The verdict. A score or a map that is not finite is bad.
         score: 0..1; above 0.5 (``label_above``) a part is bad, unless ``smallest_area`` asks for more.
-        anomaly_map: ``(h, w)``, 0..1, in the model's own size; above 0.5 a pixel is above its threshold.
+        anomaly_map: ``(h, w)``, 0..1, in the model's own size; above 0.5 a pixel is above its threshold. Empty
+            with ``maps=False``.
         mask: ``(h, w)``: the pixels of ``boxes``.
         boxes: Connected regions of a bad part above the pixel threshold, the highest score first; none for a good one.
     """

@@ -240,6 +240,19 @@ def test_smaller_regions_are_left_out_of_a_bad_part(export: Path) -> None:
         Inferencer(export, smallest_area=2401).predict(GOOD)
 
 
+def test_a_score_needs_no_map(export: Path) -> None:
+    alone, whole = Inferencer(export, maps=False), Inferencer(export)
+    for part in (GOOD, BAD):
+        prediction, other = alone.predict(part), whole.predict(part)
+        assert (prediction.bad, prediction.score) == (other.bad, other.score)
+        assert (prediction.anomaly_map.shape, prediction.mask.shape, prediction.boxes) == ((0, 0), (0, 0), ())
+    for options in ({"smallest_area": 2}, {"region": np.ones((40, 60))}):
+        with pytest.raises(ValueError, match="Expected maps=True with a region or a smallest area"):
+            Inferencer(export, maps=False, **options)
+    with pytest.raises(ValueError, match="Expected maps to be true or false, got 0"):
+        Inferencer(export, maps=0)
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("area", [0, 9])
 def test_what_is_not_finite_is_never_good(value: float, area: int) -> None:
