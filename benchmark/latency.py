@@ -41,7 +41,7 @@ TEACHER = ("Teacher", "alone")
 GRAPHS = (
     TEACHER,
     ("Dcam", "default"),
-    ("Dcam", "no_gate"),
+    ("Dcam", "size144"),
     ("Dcam", "width1.0"),
     ("Dcam", "width0.25"),
     ("Mmrd", "default"),

@@ -55,12 +55,14 @@ SHORT = ("image_AUROC", "AUPRO")
 SHORT_TITLE = " / ".join(METRICS[metric] for metric in SHORT)
 PIXEL_LEVELS = ("highest_score", "delivered", "q99.9", "q99.99", "peak1")
 """Candidates for the threshold of pixels that are shown."""
-VGG = "vgg16.tv_in1k"
+VGG, RESNET18 = "vgg16.tv_in1k", "resnet18.tv_in1k"
 """Teacher of Mkd's paper."""
 SCANS = "rgbd/table_top"
 """Mmrd's test data."""
 SINGLE_STEPS = (300, 0)
 """Default steps of our models on one category, and of PatchCore."""
+IMAGE_SIZES = {"default": "256 px, the default", "size144": "144 px, the fast preset"}
+"""Variants of MixedDistillation, and their titles."""
 
 
 def is_full_test(row: Row) -> bool:
@@ -258,6 +260,43 @@ def depth_study(name: str, protocol: str) -> Table:
     )
 
 
+def image_sizes() -> Table:
+    """Compare the preset of small images with the default, by data set that has both, and over all of these."""
+
+    def both(group: Group) -> Iterable[Group]:
+        found = [rows for rows in groups_by(group, "data") if len({row.variant for row in rows}) == len(IMAGE_SIZES)]
+        return [*found, [row for rows in found for row in rows]] if found else []
+
+    def shown(variant: str) -> Cell:
+        return of(
+            lambda row: row.variant == variant,
+            lambda group: " / ".join(filter(None, (over_sets(metric)(group) for metric in SHORT))),
+        )
+
+    def count(group: Group) -> str:
+        return (
+            ""
+            if len({row.data for row in group}) > 1
+            else " / ".join(seeds([row for row in group if row.variant == variant]) for variant in IMAGE_SIZES)
+        )
+
+    return Table(
+        lambda row: (
+            (row.model, row.protocol, row.weights, row.steps)
+            == ("MixedDistillation", "user", RESNET18, SINGLE_STEPS[0])
+            and (row.variant in IMAGE_SIZES and row.precision != INT8)
+            and (row.subset == "all" and row.metric in SHORT and not row.is_joint)
+        ),
+        (),
+        {
+            "image AUROC / AUPRO": lambda group: "mean" if len({row.data for row in group}) > 1 else group[0].category,
+            "Seeds": count,
+            **{title: shown(variant) for variant, title in IMAGE_SIZES.items()},
+        },
+        more=both,
+    )
+
+
 def joint() -> Table:
     """Compare one model for all categories with one per category, of equal or else any length; difference in points."""
 
@@ -326,7 +365,11 @@ def int8() -> Table:
 
     return Table(
         lambda row: (
-            row.subset == "all" and row.metric in METRICS and row.category != MEAN and row.protocol != "held_out"
+            row.subset == "all"
+            and row.metric in METRICS
+            and row.category != MEAN
+            and row.protocol != "held_out"
+            and row.variant == "default"
         ),
         ("model", "variant", "is_joint"),
         {
@@ -433,6 +476,7 @@ TABLES: dict[str, Table] = {
     ),
     "stability": stability("Mkd"),
     "joint": joint(),
+    "image-sizes": image_sizes(),
     **{f"{name}-{FILES[model]}": study(model, answers) for model in FILES for name, answers in STUDIES[model].items()},
     **{f"options-{model.lower()}": options(model) for model in OPTIONS},
     "thresholds": threshold_rules(),
@@ -441,7 +485,12 @@ TABLES: dict[str, Table] = {
     "branches-rgbd": depth_study("branches", "user"),
     "int8": int8(),
     "speed": Table(
-        lambda row: row.protocol == "speed",
+        lambda row: (
+            row.protocol == "speed"
+            and row.machine.endswith(("AVX2", "AMX-INT8"))  # the least and the most that CPUs offer
+            and row.variant
+            not in {"rgb", "no_gate", *(width for variants in WIDTHS.values() for width in variants)} - {"default"}
+        ),
         ("run_id", "model", "variant", "precision", "machine"),
         {
             "Graph": "{row.model}, {row.variant}",

@@ -196,10 +196,36 @@ def test_what_all_lines_share_is_noted_below() -> None:
 def test_speed_by_hand() -> None:
     values = {"latency_seconds": 0.0468, "latency_spread": 0.0021, "latency_ratio": 1.4, "megabytes": 14.9}
     rows = [
-        make_row(value, model="Dcam", metric=metric, protocol="speed", precision="int8")
+        make_row(value, model="Dcam", metric=metric, protocol="speed", precision="int8", **changes)
+        for changes in (
+            {"machine": "chip; AVX2"},
+            {"machine": "chip; AVX2+AVX-512"},  # neither the least nor the most
+            {"machine": "chip; AVX2", "variant": "width0.25"},  # in the table of widths
+        )
         for metric, value in values.items()
     ]
     assert lines_of("speed", rows) == ["| Dcam, default | int8 | 46.8 | 2.1 | 1.40 | 14.9 | chip |"]
+
+
+def test_sizes_of_images_are_compared_where_both_were_measured() -> None:
+    values = {
+        "mvtec/bottle": {"default": (1.0, 0.8), "size144": (0.9, 0.7)},
+        "mvtec/screw": {"default": (0.9,), "size144": (0.8, 0.6)},
+        "mpdd/metal_plate": {"default": (0.1,)},
+    }
+    resnet = "resnet18.tv_in1k"
+    rows = [
+        make_row(value, model="MixedDistillation", weights=resnet, data=data, variant=variant, metric=metric, seed=seed)
+        for data, variants in values.items()
+        for variant, of_seeds in variants.items()
+        for seed, value in enumerate(of_seeds)
+        for metric in ("image_AUROC", "AUPRO")
+    ]
+    assert lines_of("image-sizes", rows) == [
+        "| bottle | 2 / 2 | 90.0 / 90.0 | 80.0 / 80.0 |",
+        "| screw | 1 / 2 | 90.0 / 90.0 | 70.0 / 70.0 |",
+        "| mean |  | 90.0 / 90.0 | 75.0 / 75.0 |",
+    ]
 
 
 def test_the_price_of_width_is_that_of_one_machine() -> None:

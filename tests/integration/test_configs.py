@@ -41,6 +41,11 @@ WITH_VALIDATION = {"depth_folder"}
 DEPTH = next(path for path in DATA if path.stem == "depth_folder")
 
 
+def base(model: Path) -> str:
+    """The name without that of the preset."""
+    return model.stem.removesuffix("_paper").removesuffix("_fast")
+
+
 def teacher(name: str) -> dict[str, Any]:
     """Arguments for a teacher that needs no network: the embedded one, or a ResNet where a decoder must fit it."""
     return {"backbone": "resnet18.tv_in1k", "pre_trained": False} if name == "mmrd" else {"weights": "quickstart"}
@@ -69,7 +74,7 @@ def train(tmp_path: Path, model: Path, data: Path, monkeypatch: pytest.MonkeyPat
         [
             "fit",
             f"--config={model}",
-            *(f"--model.{key}={value}" for key, value in teacher(model.stem.removesuffix("_paper")).items()),
+            *(f"--model.{key}={value}" for key, value in teacher(base(model)).items()),
             f"--config={data}",
             *(tiny if data.stem == "quickstart" else []),
             "--data.train_batch_size=2",
@@ -85,8 +90,16 @@ def train(tmp_path: Path, model: Path, data: Path, monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize("model", MODELS, ids=lambda path: path.stem)
 def test_model(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cli = train(tmp_path, model, data_for(model), monkeypatch)
-    assert type(cli.model) is CLASSES[model.stem.removesuffix("_paper")]
+    assert type(cli.model) is CLASSES[base(model)]
     assert cli.engine.trainer.global_step == 2
+
+
+def test_the_fast_preset_is_the_class_on_smaller_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = ROOT / "configs" / "model" / "mixed_distillation_fast.yaml"
+    resize, normalize = train(tmp_path, model, DATA[-1], monkeypatch).model.pre_processor.transform.transforms
+    assert (resize.size, resize.antialias) == ([144, 144], True)
+    usual = MixedDistillation.configure_pre_processor().transform.transforms[-1]
+    assert (list(normalize.mean), list(normalize.std)) == (list(usual.mean), list(usual.std))
 
 
 @pytest.mark.parametrize("data", DATA, ids=lambda path: path.stem)
