@@ -56,7 +56,7 @@ SHORT_TITLE = " / ".join(METRICS[metric] for metric in SHORT)
 PIXEL_LEVELS = ("highest_score", "delivered", "q99.9", "q99.99", "peak1")
 """Candidates for the threshold of pixels that are shown."""
 VGG, RESNET18 = "vgg16.tv_in1k", "resnet18.tv_in1k"
-"""Teacher of Mkd's paper."""
+"""Teachers of Mkd's paper, and of the other models."""
 SCANS = "rgbd/table_top"
 """Mmrd's test data."""
 SINGLE_STEPS = (300, 0)
