@@ -35,11 +35,6 @@ class DivergedError(RuntimeError):
     """The training loss is not finite."""
 
 
-def faster(images: torch.Tensor) -> torch.Tensor:
-    """Return images in the layout in which CPUs compute convolutions faster."""
-    return images.contiguous(memory_format=torch.channels_last)
-
-
 class DistillationMixin(DefaultComponents, Calibration, CheckpointMixin, DistillationExport):
     """Training, prediction and checkpoints of a :class:`TeacherStudent`; goes before ``AnomalibModule`` in the bases.
 
@@ -142,7 +137,7 @@ class DistillationMixin(DefaultComponents, Calibration, CheckpointMixin, Distill
         """Compute the teacher's features of a batch, or look them up in the cache."""
 
         def compute() -> Pyramid:
-            images = self.inputs(batch)  # not channels_last, whose last bits depend on the size of the batch
+            images = self.inputs(batch)
             count = len(images)
             if count == 1:  # alone, it would take other kernels, and its last bits would differ from those in a batch
                 images = torch.cat([images, images])
@@ -163,7 +158,8 @@ class DistillationMixin(DefaultComponents, Calibration, CheckpointMixin, Distill
         """
         del args, kwargs
         teacher = self.teacher_pyramid(batch)
-        images = faster(paint_over(self.inputs(batch), self.hparams.get("painted_share", 0.0)))
+        images = paint_over(self.inputs(batch), self.hparams.get("painted_share", 0.0))
+        images = images.contiguous(memory_format=torch.channels_last)  # the faster layout on CPUs
         with self._autocast:
             teacher, student = self.model.pyramids(images, teacher)
         student = {name: features.float() for name, features in student.items()}  # sums of squares need f32
@@ -186,7 +182,7 @@ class DistillationMixin(DefaultComponents, Calibration, CheckpointMixin, Distill
     def validation_step(self, batch: Any, *args: Any, **kwargs: Any) -> STEP_OUTPUT:
         """Predict scores and maps of a batch."""
         del args, kwargs
-        updated: STEP_OUTPUT = batch.update(**self.model(faster(self.inputs(batch)))._asdict())
+        updated: STEP_OUTPUT = batch.update(**self.model(self.inputs(batch))._asdict())
         return updated
 
     test_step = predict_step = validation_step  # anomalib's own pass images only
