@@ -19,6 +19,7 @@ from anomalib_mkd.networks.backbone import RESNET18
 from anomalib_mkd.networks.inputs import suited_pre_processor
 from anomalib_mkd.networks.teacher import Teacher
 from anomalib_mkd.thresholds import FALSE_ALARMS
+from anomalib_mkd.training.caching import CACHE_GIGABYTES
 from anomalib_mkd.training.mixin import DistillationMixin
 from anomalib_mkd.training.optimizers import OptimizerName
 from anomalib_mkd.training.precision import StudentPrecision
@@ -80,7 +81,7 @@ class MixedDistillation(DistillationMixin, AnomalibModule):
         weight_decay: float | None = None,
         schedule: Schedule = "one_cycle",
         training_steps: int | None = 300,
-        cache_gigabytes: float = 1.2,
+        cache_gigabytes: float = CACHE_GIGABYTES,
         student_precision: StudentPrecision = "auto",
         false_alarms: float | None = FALSE_ALARMS,
         pre_trained: bool = True,

@@ -27,6 +27,7 @@ from anomalib_mkd.models.mkd.torch_model import MapScaling, MkdModel
 from anomalib_mkd.networks.backbone import MIN_SIZE, VGG16, is_chain, resolve_backbone
 from anomalib_mkd.networks.teacher import Teacher
 from anomalib_mkd.thresholds import FALSE_ALARMS
+from anomalib_mkd.training.caching import CACHE_GIGABYTES
 from anomalib_mkd.training.mixin import DistillationMixin
 from anomalib_mkd.training.precision import StudentPrecision
 from anomalib_mkd.training.schedule import Schedule
@@ -110,7 +111,7 @@ class Mkd(DistillationMixin, AnomalibModule):
         learning_rate: float = 3e-3,
         schedule: Schedule = "one_cycle",
         training_steps: int | None = 300,
-        cache_gigabytes: float = 1.2,
+        cache_gigabytes: float = CACHE_GIGABYTES,
         student_precision: StudentPrecision = "auto",
         false_alarms: float | None = FALSE_ALARMS,
         pre_trained: bool = True,

@@ -29,6 +29,7 @@ from anomalib_mkd.networks.backbone import RESNET18
 from anomalib_mkd.networks.teacher import Teacher
 from anomalib_mkd.results.heat_maps import LABELS
 from anomalib_mkd.thresholds import FALSE_ALARMS
+from anomalib_mkd.training.caching import CACHE_GIGABYTES
 from anomalib_mkd.training.mixin import DistillationMixin
 from anomalib_mkd.training.precision import StudentPrecision
 from anomalib_mkd.training.schedule import Schedule
@@ -94,7 +95,7 @@ class Mmrd(PairedExport, DistillationMixin, AnomalibModule):
         weight_decay: float = 0.0,
         schedule: Schedule = "one_cycle",
         training_steps: int | None = 150,
-        cache_gigabytes: float = 1.2,
+        cache_gigabytes: float = CACHE_GIGABYTES,
         student_precision: StudentPrecision = "auto",
         false_alarms: float | None = FALSE_ALARMS,
         pre_trained: bool = True,
