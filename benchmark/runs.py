@@ -136,7 +136,7 @@ def folder_data(root: Path | str, data: str, batch_size: int, seed: int, workers
 
     Args:
         root: Data root.
-        data: Folder under it, with ``train/good``, ``test/<type>`` and ``ground_truth/<type>``.
+        data: Folder under it, with ``train/good``, ``test/<type>`` and, if it has masks, ``ground_truth/<type>``.
         batch_size: Images per training step.
         seed: Seed of anomalib's splits (none is made here).
         workers: Loader processes.
@@ -154,10 +154,9 @@ def folder_data(root: Path | str, data: str, batch_size: int, seed: int, workers
         val_split_mode="none",
         seed=seed,
     )
-    for part in ("test/good", "ground_truth"):
-        if not (Path(root) / data / part).is_dir():
-            msg = f"Expected the folder {part} in {Path(root) / data}, got none. Choose a data set that has it."
-            raise FileNotFoundError(msg)
+    if not (Path(root) / data / "test/good").is_dir():
+        msg = f"Expected the folder test/good in {Path(root) / data}, got none. Choose a data set that has it."
+        raise FileNotFoundError(msg)
     datamodule.setup()
     return datamodule
 

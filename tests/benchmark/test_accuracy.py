@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import shutil
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -192,6 +193,14 @@ def test_missing_folder_and_foreign_mask(root: Path) -> None:
     (masks / "0_mask.png").rename(masks / "10_mask.png")
     with pytest.raises(ValueError, match="1 image of bad parts without a mask"):
         folder_data(root, "toy/box", 2, 0)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning", "ignore::DeprecationWarning")
+def test_data_without_masks_has_rows_of_images_alone(root: Path, tmp_path: Path) -> None:
+    shutil.rmtree(root / "toy" / "box" / "ground_truth")
+    build: Any = lambda _: Stub()  # noqa: E731
+    rows = measure_run(RUN, results=tmp_path / "a.csv", data_root=root, source="abc", build=build)
+    assert {row.metric for row in rows} == {"image_AUROC", "train_seconds", "test_seconds"}
 
 
 def test_protocols_differ_in_the_pixels_that_count() -> None:
