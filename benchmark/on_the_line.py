@@ -3,8 +3,8 @@
 
 """Times of exports in an environment without torch; run by ``deployment.py`` as a file, with that environment's Python.
 
-``first MODEL PICTURE`` prints a verdict and the peak memory in bytes, ``stream SIDE ROUNDS THREADS MODEL ...`` the
-seconds of each call, with the exports taking turns.
+``first MODEL PICTURE [CACHE]`` prints a verdict and the peak memory in bytes, ``stream SIDE ROUNDS THREADS MODEL ...``
+the seconds of each call, with the exports taking turns.
 """
 
 from __future__ import annotations
@@ -28,14 +28,15 @@ BURST = 16
 """Pictures of a burst, whose throughput is timed."""
 
 
-def first(model: str, picture: str) -> None:
-    """Predict on a file, with its flat depth where the model wants one."""
+def first(model: str, picture: str, cache: str | None = None) -> None:
+    """Predict on a file, with its flat depth where the model wants one; with OpenVINO's model cache in a folder."""
     metadata = read(model)
+    config = {"CACHE_DIR": cache} if cache else None
     if "depth" in metadata.inputs:
         depth = np.ones((metadata.inputs["depth"].channels, 256, 256), np.float32)
-        found = DepthInferencer(model).predict(picture, depth)
+        found = DepthInferencer(model, config=config).predict(picture, depth)
     else:
-        found = Inferencer(model).predict(picture)
+        found = Inferencer(model, config=config).predict(picture)
     import resource  # noqa: PLC0415  # not on every system
 
     print(json.dumps({"bad": found.bad, "peak": 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}))

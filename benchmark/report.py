@@ -510,6 +510,7 @@ TABLES: dict[str, Table] = {
             "quartiles apart": median("latency_spread", ".1f", 1000),
             "images per second": median("pictures_per_second", ".0f"),
             "s to the first verdict": median("first_verdict_seconds", ".1f"),
+            "with a model cache": median("cached_first_verdict_seconds", ".1f"),
             "MB in memory": median("peak_memory_megabytes", ".0f"),
             "MB of the export": median("megabytes", ".1f"),
             "MB of the environment": median("environment_megabytes", ".0f"),

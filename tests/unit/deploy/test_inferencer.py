@@ -158,6 +158,16 @@ def test_streams_and_single_pictures_do_not_disturb_each_other(export: Path) -> 
     assert found == [(False, True, True), (True, False, True)] * 5
 
 
+@pytest.mark.parametrize("threshold", [0.75, 0.6, 0.51])
+def test_a_model_cache_keeps_no_threshold(export: Path, tmp_path: Path, threshold: float) -> None:
+    config = {"CACHE_DIR": str(tmp_path / "cache")}
+    before = Inferencer(export, config=config).predict(GOOD).score
+    moved = Inferencer(export, config=config, threshold=threshold).predict(GOOD).score
+    assert moved == Inferencer(export, threshold=threshold).predict(GOOD).score
+    assert moved < before
+    assert len([*(tmp_path / "cache").rglob("*.blob")]) == 2
+
+
 def test_thresholds_move(export: Path) -> None:
     assert Inferencer(export).predict(picture(spot=SPOT)).bad
     assert Inferencer(export, threshold=0.9).predict(GOOD).score < Inferencer(export).predict(GOOD).score
