@@ -62,12 +62,13 @@ def measure_eight_bits(run: Run, *, kept: Path, results: Path, data_root: Path) 
         data = held_out_data(data_root, run)
         model: Any = build_model(run)
         weights = kept / f"{run.name}.pt"
-        if weights.is_file():
+        keeps = not has_depth(data_root, run.data)  # the range of a depth map is not among the weights
+        if keeps and weights.is_file():
             model.model.teacher.prepare()
             model.load_state_dict(torch.load(weights, weights_only=True))
         else:
             train(model, data, run, Path(folder))
-            if not has_depth(data_root, run.data):  # the range of a depth map is not among the weights
+            if keeps:
                 kept.mkdir(parents=True, exist_ok=True)
                 torch.save(model.state_dict(), weights)
         model.post_processor = SoftPostProcessor()

@@ -1,12 +1,12 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Biases that make up for 8 bits: rounding shifts the mean of a convolution's output, and a bias shifts it back.
+"""Correction of biases in 8 bits: rounding shifts the mean of a convolution's output, and a new bias shifts it back.
 
 NNCF has two such corrections. Its fast one looks at each convolution alone, and takes no account of what the
 convolutions before it have shifted. Its thorough one fails on graphs with two inputs, and both leave out convolutions
-without a bias. The maps of good parts, after its fast, its thorough and this correction, are off by 34, 16 and 7 % of
-their spread on ``fabric03``.
+without a bias. On ``fabric03``, all else equal, the maps of good parts are off by 34 % of their spread after the fast
+correction, by 16 % after the thorough one, and by 6 % after this one.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+SCALED = ("Multiply", "FakeQuantize", "Reshape")
+"""What weights in 8 bits pass last; ``Reshape`` those of grouped convolutions."""
 CONVOLUTIONS = ("Convolution", "GroupConvolution", "ConvolutionBackpropData", "GroupConvolutionBackpropData")
 
 
@@ -33,7 +35,8 @@ def correct_biases(
 ) -> None:
     """Give each convolution in 8 bits the mean output, per channel, that it has in full precision.
 
-    From the first convolutions to the last, those of parallel branches together: what shifts one shifts all after it.
+    It works from the first convolutions to the last, because a shift moves all that follows; parallel branches are done
+    together.
 
     Args:
         quantized: The graph in 8 bits; changed in place. Convolutions without a bias get one.
@@ -66,10 +69,8 @@ def correct_biases(
 
 
 def _in_8_bits(operator: openvino.Node) -> bool:
-    return (
-        operator.get_type_name() in CONVOLUTIONS
-        and operator.input_value(0).get_node().get_type_name() == "FakeQuantize"
-    )
+    """Return whether weights are in 8 bits; the quantiser of the input may lie before a pool or a concatenation."""
+    return operator.get_type_name() in CONVOLUTIONS and operator.input_value(1).get_node().get_type_name() in SCALED
 
 
 def _end(convolution: openvino.Node) -> openvino.Node:

@@ -32,7 +32,7 @@ CALIBRATION_IMAGES = 300
 """NNCF's default number of images."""
 
 CORRECTION_IMAGES = 16
-"""Those that correct biases; 64 leave the same errors."""
+"""Number of images for the correction of biases; 64 are no better."""
 
 
 def calibration_items(datamodule: AnomalibDataModule) -> Iterator[Any]:
@@ -75,6 +75,7 @@ def quantize(path: Path, inputs: Iterable[Sequence[Tensor]]) -> None:
     """
     import nncf  # noqa: PLC0415  # seconds
     from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters  # noqa: PLC0415
+    from nncf.quantization.range_estimator import RangeEstimatorParametersSet  # noqa: PLC0415
 
     model = read_graph(path)
     arrays = list(fitted_arrays(model, inputs))
@@ -87,7 +88,11 @@ def quantize(path: Path, inputs: Iterable[Sequence[Tensor]]) -> None:
             subset_size=len(arrays),
             # The matrix products resize photos. No validation: NNCF does not know every operator, a result for example.
             ignored_scope=nncf.IgnoredScope(names=full, types=["MatMul"], validate=False),
-            advanced_parameters=AdvancedQuantizationParameters(disable_bias_correction=True),
+            advanced_parameters=AdvancedQuantizationParameters(
+                # NNCF's default averages ranges over images: that clips rare values, and defects cause rare values.
+                activations_range_estimator_params=RangeEstimatorParametersSet.MINMAX,
+                disable_bias_correction=True,
+            ),
         )
     some = [arrays[index] for index in evenly_spaced(len(arrays), CORRECTION_IMAGES)]
     correct_biases(result, read_graph(path), some)

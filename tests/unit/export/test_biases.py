@@ -25,25 +25,26 @@ SIZE, CHANNELS = 16, 8
 NAMES = ("first", "second", "beside", "last")
 
 
-def convolution(features: openvino.Node, name: str, random: np.random.Generator) -> openvino.Node:
-    weights = random.normal(size=(CHANNELS, features.get_output_shape(0)[1], 3, 3)).astype(np.float32)
+def convolution(features: openvino.Output, name: str, random: np.random.Generator) -> openvino.Node:
+    weights = random.normal(size=(CHANNELS, features.get_shape()[1], 3, 3)).astype(np.float32)
     made = ops.convolution(features, ops.constant(weights / 4), [1, 1], [1, 1], [1, 1], [1, 1])
     made.set_friendly_name(name)
     return made
 
 
 def write_graph(path: Path) -> None:
-    """Write a graph with two inputs: three convolutions after each other, one beside them, two without a bias."""
+    """Write a graph with two inputs: convolutions after a pool and a concatenation, two of four without a bias."""
     random = np.random.default_rng(0)
     photo, depth = (ops.parameter([1, channels, SIZE, SIZE], np.float32) for channels in (3, 4))
     photo.output(0).set_names({"image"})
     depth.output(0).set_names({"depth"})
-    stem = ops.relu(convolution(photo, "stem", random))
+    stem = ops.relu(convolution(photo.output(0), "stem", random))
     bias = ops.constant(random.normal(size=(1, CHANNELS, 1, 1)).astype(np.float32))
-    first = ops.relu(ops.add(convolution(stem, "first", random), bias))
-    second = ops.relu(convolution(first, "second", random))
-    beside = ops.relu(convolution(depth, "beside", random))
-    last = ops.add(convolution(ops.add(second, beside), "last", random), bias)
+    pooled = ops.max_pool(stem, [1, 1], [1, 1], [1, 1], [1, 1], [3, 3]).output(0)
+    first = ops.relu(ops.add(convolution(pooled, "first", random), bias))
+    second = ops.relu(convolution(first.output(0), "second", random))
+    beside = ops.relu(convolution(depth.output(0), "beside", random))
+    last = ops.add(convolution(ops.concat([second, beside], 1).output(0), "last", random), bias)
     last.output(0).set_names({"features"})
     openvino.save_model(openvino.Model([ops.result(last)], [photo, depth]), path, compress_to_fp16=False)
 
@@ -82,3 +83,12 @@ def test_means_are_those_of_full_precision(tmp_path: Path, inputs: list[list[tor
     found = means(path, inputs)
     for name in NAMES:
         np.testing.assert_allclose(found[name], wanted[name], atol=0.003, err_msg=name)
+
+
+def test_what_a_single_image_shows_is_not_clipped(tmp_path: Path, inputs: list[list[torch.Tensor]]) -> None:
+    path = tmp_path / "model.xml"
+    write_graph(path)
+    inputs[2] = [10 * value for value in inputs[2]]
+    wanted = means(path, inputs[2:3])["last"]
+    quantize(path, inputs)
+    np.testing.assert_allclose(means(path, inputs[2:3])["last"], wanted, atol=0.02 * np.abs(wanted).max())
