@@ -29,7 +29,7 @@ BURST = 16
 
 
 def first(model: str, picture: str, cache: str | None = None) -> None:
-    """Predict on a file, with its flat depth where the model wants one; with OpenVINO's model cache in a folder."""
+    """Predict on a file, with flat depth if the model takes it; ``cache`` is the folder of OpenVINO's model cache."""
     metadata = read(model)
     config = {"CACHE_DIR": cache} if cache else None
     if "depth" in metadata.inputs:

@@ -13,7 +13,7 @@ import statistics
 from typing import TYPE_CHECKING
 
 from anomalib_mkd.files import whole
-from benchmark.rows import BATTERY, CHECKED, CHOOSING, DATA, INT8, MEAN, QUOTED, Row
+from benchmark.rows import BATTERY, CHECKED, CHOOSING, DATA, INT8, JUDGING, MEAN, QUOTED, Row
 from benchmark.tables import (
     RUN,
     Cell,
@@ -61,8 +61,14 @@ SCANS = "rgbd/table_top"
 """Mmrd's test data."""
 SINGLE_STEPS = (300, 0)
 """Default steps of our models on one category, and of PatchCore."""
-IMAGE_SIZES = {"default": "256 px, the default", "size144": "144 px, the fast preset"}
-"""Variants of MixedDistillation, and their titles."""
+COMPARED = {
+    "MixedDistillation": ("MixedDistillation", "default"),
+    "its fast preset": ("MixedDistillation", "size144"),
+    "PatchCore 1 %": ("Patchcore", BASELINES["Patchcore"][0]),
+}
+"""The recommended model, its preset of images of 144 px, and anomalib's: titles of their columns, model and variant."""
+BOARDS = "deeppcb/group20085"
+"""Circuit boards, of which every picture shows another place."""
 
 
 def is_full_test(row: Row) -> bool:
@@ -260,40 +266,49 @@ def depth_study(name: str, protocol: str) -> Table:
     )
 
 
-def image_sizes() -> Table:
-    """Compare the preset of small images with the default, by data set that has both, and over all of these."""
+def every_set() -> Table:
+    """Compare the recommended model and its fast preset with PatchCore on all data sets of photos.
 
-    def both(group: Group) -> Iterable[Group]:
-        found = [rows for rows in groups_by(group, "data") if len({row.variant for row in rows}) == len(IMAGE_SIZES)]
-        return [*found, [row for rows in found for row in rows]] if found else []
+    Means are over the sets with masks that all have been tested on, with and without the circuit boards.
+    """
+    shown = set(COMPARED.values())
 
-    def shown(variant: str) -> Cell:
-        return of(
-            lambda row: row.variant == variant,
-            lambda group: " / ".join(filter(None, (over_sets(metric)(group) for metric in SHORT))),
-        )
+    def lines(group: Group) -> Iterable[Group]:
+        sets = groups_by(group, "data")
+        masked = [rows for rows in sets if {(row.model, row.variant) for row in rows if row.metric == "AUPRO"} == shown]
+        others = [rows for rows in masked if rows[0].data != BOARDS]
+        means = [[row for rows in some for row in rows] for some in (masked, others) if some]
+        return [*sets, *(means if others != masked else means[:1])]
 
-    def count(group: Group) -> str:
-        return (
-            ""
-            if len({row.data for row in group}) > 1
-            else " / ".join(seeds([row for row in group if row.variant == variant]) for variant in IMAGE_SIZES)
-        )
+    def name(group: Group) -> str:
+        sets = {row.data for row in group}
+        return group[0].category if len(sets) == 1 else f"mean of {len(sets)}{'' if BOARDS in sets else ', no boards'}"
+
+    def only(kind: tuple[str, str], cell: Cell) -> Cell:
+        return of(lambda row: (row.model, row.variant) == kind, cell)
+
+    def both(group: Group) -> str:
+        return " / ".join(filter(None, (over_sets(metric)(group) for metric in SHORT)))
+
+    def trained(group: Group) -> str:
+        if len({row.data for row in group}) > 1:
+            return ""
+        return " / ".join(only(kind, seconds)(group) or "-" for kind in COMPARED.values())
 
     return Table(
         lambda row: (
-            (row.model, row.protocol, row.weights, row.steps)
-            == ("MixedDistillation", "user", RESNET18, SINGLE_STEPS[0])
-            and (row.variant in IMAGE_SIZES and row.precision != INT8)
-            and (row.subset == "all" and row.metric in SHORT and not row.is_joint)
+            (row.model, row.variant) in shown
+            and (row.data in {*CHOOSING, *JUDGING} and row.steps in SINGLE_STEPS)
+            and (row.protocol, row.weights, row.subset) == ("user", RESNET18, "all")
+            and row.precision != INT8
         ),
         (),
         {
-            "image AUROC / AUPRO": lambda group: "mean" if len({row.data for row in group}) > 1 else group[0].category,
-            "Seeds": count,
-            **{title: shown(variant) for variant, title in IMAGE_SIZES.items()},
+            SHORT_TITLE: name,
+            **{title: only(kind, both) for title, kind in COMPARED.items()},
+            "training, s": trained,
         },
-        more=both,
+        more=lines,
     )
 
 
@@ -464,19 +479,21 @@ class Outcomes(Table):
 FILES = {"MixedDistillation": "mixed_distillation", "Dcam": "dcam"}
 TABLES: dict[str, Table] = {
     "image": accuracy("image_AUROC", first=True),
-    "pixel": accuracy("pixel_AUROC"),
     "aupro": accuracy("AUPRO"),
     "defects": defects(),
     "quickstart": Table(
         lambda row: (row.weights, row.data, row.protocol, row.model) == ("quickstart", DATA[0], "user", "Mkd"),
         (),
         {"Seeds": seeds, **{title: score([metric], CATEGORIES[:1]) for metric, title in METRICS.items()}},
-        answers={"distilled from ResNet-18": ["default"], "random weights": ["random_teacher"]},
+        answers={
+            "distilled from ResNet-18": ["map345+absolute"],
+            "random weights": ["random_teacher+map345+absolute"],
+        },
         title="Embedded teacher",
     ),
     "stability": stability("Mkd"),
     "joint": joint(),
-    "image-sizes": image_sizes(),
+    "every-set": every_set(),
     **{f"{name}-{FILES[model]}": study(model, answers) for model in FILES for name, answers in STUDIES[model].items()},
     **{f"options-{model.lower()}": options(model) for model in OPTIONS},
     "thresholds": threshold_rules(),

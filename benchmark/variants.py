@@ -37,6 +37,7 @@ NAMED: dict[str, dict[str, dict[str, Any]]] = {
             "schedule": "constant",
             "value_weight": 0.5,  # Salehi et al. 2021, authors' config for MVTec AD
             "relative_value": False,
+            "map_layers": None,
             "map_scaling": "per_image_p99",
             "opening": True,
             "sigma": 4.0,
@@ -45,8 +46,9 @@ NAMED: dict[str, dict[str, dict[str, Any]]] = {
         "random_teacher": {"pre_trained": False},
         "direction": {"value_weight": 0.0},
         "absolute": {"relative_value": False},
-        "pool3": {"score_layers": ("pool3",)},
-        "pools34": {"score_layers": ("pool3", "pool4")},
+        "map345": {"map_layers": None},
+        "pools34": {"score_layers": ("pool3", "pool4"), "map_layers": None},
+        "score3": {"score_layers": ("pool3",)},
         "guided": {"localization": "guided"},
         "both_networks": {"detach_teacher": False},
     },
@@ -104,8 +106,8 @@ _OTHER_MAPS: dict[str, dict[str, Any]] = {
 }
 PREDICTED_OTHERWISE: dict[str, dict[str, dict[str, Any]]] = {
     "Mkd": {
-        "pool3": {"score_layers": ("pool3",)},
-        "pools34": {"score_layers": ("pool3", "pool4")},
+        "map345": {"map_layers": ("pool3", "pool4", "pool5")},
+        "score3": {"score_layers": ("pool3",)},
         "both_networks": {"detach_teacher": False},
         "guided": {"localization": "guided"},
         "guided+both_networks": {"localization": "guided", "detach_teacher": False},

@@ -80,7 +80,7 @@ TYPES: dict[str, tuple[tuple[type, ...], str]] = {
 }
 """Argument to its types, and how to say them."""
 
-LISTS = {"layers", "score_layers"}
+LISTS = {"layers", "score_layers", "map_layers"}
 """Arguments that are lists of names, or None."""
 
 COMPARED = {">": operator.gt, ">=": operator.ge, "<": operator.lt, "<=": operator.le}
@@ -126,14 +126,16 @@ def check_arguments(arguments: Mapping[str, Any], *, optional: Collection[str] =
                 others = " as a whole number" * (name in COUNTS) + others + "".join(f" or {word!r}" for word in words)
                 msg = f"Expected {name} {bounds}{others}, got {value!r}. Set {name} within that range."
                 raise ValueError(msg)
+        elif name in LISTS:
+            if not (value is None or _is_list_of_names(value)):
+                first = "".join(f"{word!r}, " for word in words)
+                msg = f"Expected {name} to be {first}a list of names or None, got {value!r}. Choose one of them."
+                raise ValueError(msg)
         elif words:
             msg = f"Expected {name} to be {' or '.join(map(repr, words))}{others}, got {value!r}. Choose one of them."
             raise ValueError(msg)
         elif name in TYPES and not isinstance(value, TYPES[name][0]):
             msg = f"Expected {name} to be {TYPES[name][1]}, got {value!r}. Set {name} to one."
-            raise ValueError(msg)
-        elif name in LISTS and not (value is None or _is_list_of_names(value)):
-            msg = f"Expected {name} to be a list of names or None, got {value!r}. Set {name} to one."
             raise ValueError(msg)
 
 

@@ -14,11 +14,29 @@ from pathlib import Path
 import pytest
 
 from benchmark.__main__ import main
-from benchmark.report import CATEGORIES, MARKED, SCANS, SHORT, TABLES, VGG, documents, is_single, render, update
+from benchmark.report import (
+    CATEGORIES,
+    MARKED,
+    RESNET18,
+    SCANS,
+    SHORT,
+    TABLES,
+    VGG,
+    documents,
+    is_single,
+    render,
+    update,
+)
 from benchmark.rows import DATA, INT8, Row, read_folder
 from benchmark.tables import EMPTY, over_seeds, percent
 
 ROOT = Path(__file__).resolve().parents[2]
+PAPER_MAP = "map345+absolute"
+OURS, FAST, THEIRS = (
+    ("MixedDistillation", "default", 300),
+    ("MixedDistillation", "size144", 300),
+    ("Patchcore", "coreset0.01", 0),
+)
 
 
 def make_row(value: float, **changes: object) -> Row:
@@ -66,7 +84,7 @@ def test_accuracy_table_by_hand() -> None:
     assert lines[2] == (
         "| Mkd, user | `vgg16.tv_in1k` | 300 x 16 | 3 | 91.0±1.0 | 71.0±1.0 | 81.0±1.0 | 61.0±1.0 | 76.0±1.0 |"
     )
-    assert TABLES["pixel"].markdown(four_categories()) == EMPTY
+    assert TABLES["aupro"].markdown(four_categories()) == EMPTY
     assert TABLES["image"].markdown([make_row(0.9, model="Mkd", weights="quickstart")]) == EMPTY  # not its paper's
 
 
@@ -184,7 +202,10 @@ def test_stability_puts_checkpoints_beside_what_is_delivered() -> None:
 
 
 def test_what_all_lines_share_is_noted_below() -> None:
-    rows = [make_row(0.9), make_row(0.8, variant="random_teacher"), make_row(0.7, variant="random_teacher", seed=1)]
+    rows = [
+        make_row(value, variant=variant, seed=seed)
+        for value, variant, seed in ((0.9, PAPER_MAP, 0), (0.8, f"random_teacher+{PAPER_MAP}", 0), (0.7, PAPER_MAP, 1))
+    ]
     text = TABLES["quickstart"].markdown(rows)
     assert "| Seeds |" in text
     assert "All lines" not in text
@@ -207,24 +228,30 @@ def test_speed_by_hand() -> None:
     assert lines_of("speed", rows) == ["| Dcam, default | int8 | 46.8 | 2.1 | 1.40 | 14.9 | chip |"]
 
 
-def test_sizes_of_images_are_compared_where_both_were_measured() -> None:
-    values = {
-        "mvtec/bottle": {"default": (1.0, 0.8), "size144": (0.9, 0.7)},
-        "mvtec/screw": {"default": (0.9,), "size144": (0.8, 0.6)},
-        "mpdd/metal_plate": {"default": (0.1,)},
+def test_every_set_and_means_over_those_that_have_all() -> None:
+    values: dict[str, dict[tuple[str, str, int], tuple[float, ...]]] = {
+        "mvtec/bottle": {OURS: (1.0, 0.8), FAST: (0.8,), THEIRS: (0.7,)},
+        "deeppcb/group20085": {OURS: (0.7,), FAST: (0.6,), THEIRS: (0.3,)},
+        "mpdd/metal_plate": {OURS: (0.1,)},
+        "mvtec/screw": {OURS: (0.9,), FAST: (0.8,), THEIRS: (0.7,)},
     }
-    resnet = "resnet18.tv_in1k"
     rows = [
-        make_row(value, model="MixedDistillation", weights=resnet, data=data, variant=variant, metric=metric, seed=seed)
-        for data, variants in values.items()
-        for variant, of_seeds in variants.items()
+        make_row(
+            value, model=model, variant=variant, steps=taken, weights=RESNET18, data=data, metric=metric, seed=seed
+        )
+        for data, shown in values.items()
+        for (model, variant, taken), of_seeds in shown.items()
         for seed, value in enumerate(of_seeds)
-        for metric in ("image_AUROC", "AUPRO")
+        for metric in ("image_AUROC", "AUPRO", "train_seconds")
     ]
-    assert lines_of("image-sizes", rows) == [
-        "| bottle | 2 / 2 | 90.0 / 90.0 | 80.0 / 80.0 |",
-        "| screw | 1 / 2 | 90.0 / 90.0 | 70.0 / 70.0 |",
-        "| mean |  | 90.0 / 90.0 | 75.0 / 75.0 |",
+    rows += metrics_of(0.9, 0.9, model="MixedDistillation", weights=RESNET18, precision=INT8)
+    assert lines_of("every-set", rows) == [
+        "| bottle | 90.0 / 90.0 | 80.0 / 80.0 | 70.0 / 70.0 | 1 / 1 / 1 |",
+        "| group20085 | 70.0 / 70.0 | 60.0 / 60.0 | 30.0 / 30.0 | 1 / 1 / 0 |",
+        "| metal_plate | 10.0 / 10.0 |  |  | 0 / - / - |",
+        "| screw | 90.0 / 90.0 | 80.0 / 80.0 | 70.0 / 70.0 | 1 / 1 / 1 |",
+        "| mean of 3 | 83.3 / 83.3 | 73.3 / 73.3 | 56.7 / 56.7 |  |",
+        "| mean of 2, no boards | 90.0 / 90.0 | 80.0 / 80.0 | 70.0 / 70.0 |  |",
     ]
 
 
@@ -261,7 +288,7 @@ def test_short_runs_by_hand() -> None:
 
 
 def test_quickstart_against_random() -> None:
-    rows = [make_row(0.95), make_row(0.75, variant="random_teacher")]
+    rows = [make_row(0.95, variant=PAPER_MAP), make_row(0.75, variant=f"random_teacher+{PAPER_MAP}")]
     text = TABLES["quickstart"].markdown(rows)
     assert "| distilled from ResNet-18 | 95.0 |" in text
     assert "| random weights | 75.0 |" in text
@@ -288,7 +315,7 @@ def test_documents_are_updated_then_agree(tmp_path: Path) -> None:
     readme.write_text("before\n\n<!-- table:image -->\nold\n<!-- /table -->\n\nafter\n", encoding="utf-8")
     page = tmp_path / "docs" / "deep" / "page.md"
     page.parent.mkdir(parents=True)
-    page.write_text("<!-- table:pixel -->\n<!-- /table -->\n", encoding="utf-8")
+    page.write_text("<!-- table:aupro -->\n<!-- /table -->\n", encoding="utf-8")
     assert update(tmp_path, rows, check=True) == [readme, page]
     assert "old" in readme.read_text(encoding="utf-8")
     assert update(tmp_path, rows) == [readme, page]
@@ -300,7 +327,7 @@ def test_documents_are_updated_then_agree(tmp_path: Path) -> None:
 
 
 def test_bad_markers_are_named() -> None:
-    with pytest.raises(ValueError, match="Expected a table among image, pixel"):
+    with pytest.raises(ValueError, match="Expected a table among image, aupro"):
         render("<!-- table:imagee -->\n<!-- /table -->\n", [])
     with pytest.raises(ValueError, match="Expected 1 tables to end"):
         render("<!-- table:image -->\n", [])

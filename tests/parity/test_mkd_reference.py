@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 # widths of the convolutions of each block; a block ends in a max-pool, and the ends of blocks 2 to 5 are the taps
 VGG16 = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
 SMALLER = ((16, 16), (16, 128), (16, 16, 256), (16, 16, 512), (16, 16, 512))
-PAPER = {"map_scaling": "per_image_p99", "detach_teacher": False, "sigma": 4.0, "opening": True}
+PAPER = {"map_layers": None, "map_scaling": "per_image_p99", "detach_teacher": False, "sigma": 4.0, "opening": True}
 VALUE_WEIGHT = 0.5
 
 
@@ -99,9 +99,9 @@ def terms(sources: list[Tensor], cloned: list[Tensor]) -> tuple[NDArray[np.float
 
 
 def discrepancy(sources: list[Tensor], cloned: list[Tensor]) -> Tensor:
-    """Direction plus weighted value of one image over the taps of the score, for autograd."""
+    """Direction plus weighted value of one image over taps, for autograd."""
     total = torch.zeros((), dtype=torch.float64)
-    for s, c in zip(sources[1:], cloned[1:], strict=True):
+    for s, c in zip(sources, cloned, strict=True):
         total = total + 1 - F.cosine_similarity(s.flatten(), c.flatten(), dim=0, eps=1e-8)
         total = total + VALUE_WEIGHT * F.mse_loss(c, s)
     return total
@@ -127,7 +127,9 @@ class Reference:
         if self.arguments["detach_teacher"]:
             sources = [s.detach() for s in sources]
         guided = self.arguments["localization"] == "guided"
-        discrepancy(sources, cloner(x, self.student, self.blocks, guided=guided)).backward()
+        taps = slice(1, 2 if self.arguments["map_layers"] == "second" else None)
+        cloned = cloner(x, self.student, self.blocks, guided=guided)
+        discrepancy(sources[taps], cloned[taps]).backward()
         assert x.grad is not None
         return x.grad[0].numpy()
 

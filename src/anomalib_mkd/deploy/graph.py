@@ -89,9 +89,9 @@ def compile_graph(
         model: The graph.
         metadata: Its metadata.
         device: OpenVINO's device.
-        config: OpenVINO's configuration, which goes before the model's own. Below a ``CACHE_DIR``, each model with its
-            thresholds gets a folder: OpenVINO 2026.4 takes graphs for the same whose constants are 0.5 and 0.75, and
-            would go on with the first.
+        config: OpenVINO's configuration; it overrides the model's own. In its ``CACHE_DIR``, each model gets a folder,
+            and so does each change of its thresholds: OpenVINO 2026.4 cannot tell graphs apart whose constants are 0.5
+            and 0.75, and would load the first. Old folders are not deleted.
     """
     own = {"INFERENCE_PRECISION_HINT": metadata.inference_precision} if metadata.inference_precision else {}
     given = dict(config or {})

@@ -67,7 +67,7 @@ RETIRED: dict[str, dict[str, Any]] = {
 }
 """Model to arguments that it had before 0.1.0 (commit 0a145f3), and to the only value that is left of each."""
 
-ADDED: dict[str, dict[str, Any]] = {"Mkd": {"relative_value": False}}
+ADDED: dict[str, dict[str, Any]] = {"Mkd": {"relative_value": False, "map_layers": None}}
 """Model to arguments that older checkpoints do not name, and to what they meant."""
 
 TRAINING_ONLY = {

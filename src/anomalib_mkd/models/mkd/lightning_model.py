@@ -23,7 +23,7 @@ from anomalib_mkd.arguments import check_arguments
 from anomalib_mkd.data.normal_images import normal_batches
 from anomalib_mkd.models.mkd.cloner import StudentSize
 from anomalib_mkd.models.mkd.localization import Localization
-from anomalib_mkd.models.mkd.torch_model import MapScaling, MkdModel
+from anomalib_mkd.models.mkd.torch_model import MapScaling, MkdModel, Second
 from anomalib_mkd.networks.backbone import MIN_SIZE, VGG16, is_chain, resolve_backbone
 from anomalib_mkd.networks.teacher import Teacher
 from anomalib_mkd.thresholds import FALSE_ALARMS
@@ -45,7 +45,9 @@ class Mkd(DistillationMixin, AnomalibModule):
         backbone: Teacher, by timm's full name. The default "vgg16.tv_in1k" is the paper's; any CNN that timm can tap
             works.
         layers: Layers that the student learns. Default: pools 2 to 5 of a VGG, else the stages of stride 4, 8 and 16.
-        score_layers: Layers used for score and map. Default: all but the shallowest.
+        score_layers: Layers whose discrepancy is the score. Default: all but the first.
+        map_layers: Layers whose discrepancy is differentiated for the map: "second" is the second of them, ``pool3`` of
+            a VGG, which gave the best maps of those tried; None those of the score, as in the paper.
         student: "smaller" is 16 channels wide between the layers (the paper's best), "equal" as wide as the teacher.
         direction_weight: Weight of the direction term in loss, score and map; 0 leaves it out.
         value_weight: Weight of the value term; 0 leaves it out. The authors use 0.5 for MVTec AD and 0.01 for small
@@ -99,6 +101,7 @@ class Mkd(DistillationMixin, AnomalibModule):
         backbone: str = VGG16,
         layers: Sequence[str] | None = None,
         score_layers: Sequence[str] | None = None,
+        map_layers: Sequence[str] | Second | None = "second",
         student: StudentSize = "smaller",
         direction_weight: float = 1.0,
         value_weight: float | Auto = "auto",
@@ -125,6 +128,7 @@ class Mkd(DistillationMixin, AnomalibModule):
             locals(),
             optional=("training_steps", "false_alarms"),
             student=StudentSize,
+            map_layers=Second,
             value_weight=Auto,
             localization=Localization,
             map_scaling=MapScaling,
@@ -144,6 +148,7 @@ class Mkd(DistillationMixin, AnomalibModule):
         self.model = MkdModel(
             Teacher(backbone, layers, pre_trained=pre_trained, weights=weights),
             score_layers=score_layers,
+            map_layers=map_layers,
             student=student,
             direction_weight=direction_weight,
             value_weight=1.0 if value_weight == "auto" else value_weight,

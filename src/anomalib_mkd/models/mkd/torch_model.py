@@ -29,6 +29,7 @@ from anomalib_mkd.networks.chain import Chain
 from anomalib_mkd.networks.teacher import Teacher
 from anomalib_mkd.types import Pyramid
 
+Second: TypeAlias = Literal["second"]
 MapScaling: TypeAlias = Literal["train_quantile", "none", "per_image_p99"]
 
 SMOOTH_GRAD_COPIES = 50
@@ -41,7 +42,10 @@ class MkdModel(TeacherStudent):
 
     Args:
         teacher: The frozen network.
-        score_layers: Layers used for score and map; the loss uses all of the teacher's.
+        score_layers: Layers whose discrepancy is the score; the loss uses all of the teacher's. ``None``: all but the
+            first.
+        map_layers: Layers whose discrepancy is differentiated for the map. ``"second"``: the second of the teacher's;
+            ``None``: those of the score.
         student: ``"smaller"`` or ``"equal"``.
         direction_weight: Weight of the direction term.
         value_weight: Weight of the value term.
@@ -56,8 +60,8 @@ class MkdModel(TeacherStudent):
         Images ``(N, 3, H, W)`` to ``pred_score`` ``(N,)`` and ``anomaly_map`` ``(N, 1, H, W)``, both at least 0.
 
     Raises:
-        ValueError: If a score layer is not among the layers, or the gradient is to pass through a teacher that is not a
-            plain chain.
+        ValueError: If a score or map layer is not among the layers, or the gradient is to pass through a teacher that
+            is not a plain chain.
     """
 
     student: Chain
@@ -68,6 +72,7 @@ class MkdModel(TeacherStudent):
         teacher: Teacher,
         *,
         score_layers: Sequence[str] | None,
+        map_layers: Sequence[str] | Second | None,
         student: StudentSize,
         direction_weight: float,
         value_weight: float,
@@ -81,7 +86,10 @@ class MkdModel(TeacherStudent):
         # Eq. 1-4; the weight is on the value term, as in the authors' code; the paper prints it on the other term
         loss = PyramidLoss(direction=(flat_cosine_distance, direction_weight), value=(value_distance, value_weight))
         super().__init__(teacher, build_cloner(teacher.blocks(), student, signed=teacher.signed), loss)
-        self.score_layers = _score_layers(teacher.layers, score_layers)
+        layers = teacher.layers
+        self.score_layers = _chosen("score_layers", layers, score_layers) or layers[1:] or layers
+        chosen = layers[:2][-1:] if map_layers == "second" else _chosen("map_layers", layers, map_layers)
+        self.map_layers = chosen or self.score_layers
         if not detach_teacher and not isinstance(teacher.net, Chain):
             msg = (
                 f"Expected detach_teacher=True with the backbone {teacher.backbone!r}, got False: backpropagation "
@@ -125,13 +133,18 @@ class MkdModel(TeacherStudent):
         return {name: features.new_ones(()) for name, features in teacher.items()}
 
     def score_and_gradient(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Compute the discrepancy over the score layers, ``(N,)``, and its gradient at the image, ``(N, 3, H, W)``."""
+        """Compute the discrepancy over the score layers, and the gradient, at the image, of that over the map layers.
+
+        Returns:
+            Shapes ``(N,)`` and ``(N, 3, H, W)``.
+        """
         student, student_outputs = _trace(self.student, images)
         if self.detach_teacher:
             teacher = self.teacher(images)
         else:
             teacher, teacher_outputs = _trace(cast("Chain", self.teacher.net), images)
-        teacher, student = ({name: each[name] for name in self.score_layers} for each in (teacher, student))
+        used = [name for name in self.teacher.layers if name in {*self.score_layers, *self.map_layers}]
+        teacher, student = ({name: each[name] for name in used} for each in (teacher, student))
         units = self._units(teacher)
         teacher, student = _in_units(teacher, units), _in_units(student, units)
         score = self.loss.per_image(teacher, student, self.score_layers)
@@ -144,9 +157,9 @@ class MkdModel(TeacherStudent):
         return score, gradient
 
     def _arriving(self, constant: Pyramid, changing: Pyramid, units: Pyramid) -> Pyramid:
-        """Differentiate the score with respect to the features, before division by their units, of one network."""
-        weights = self.loss.weights
-        return {name: discrepancy_gradient(constant[name], changing[name], weights) / units[name] for name in changing}
+        """Differentiate the discrepancy of the map layers with respect to one network's features, in their units."""
+        weights, names = self.loss.weights, self.map_layers
+        return {name: discrepancy_gradient(constant[name], changing[name], weights) / units[name] for name in names}
 
     def _strength(self, gradient: Tensor) -> Tensor:
         """Reduce a gradient to the effect of each pixel, ``(N, 3, H, W)`` to ``(N, 1, H, W)``."""
@@ -194,14 +207,12 @@ class MkdModel(TeacherStudent):
         self.loss.weights[1] = direction / terms["value"].mean().clamp_min(TINY)
 
 
-def _score_layers(layers: Sequence[str], score_layers: Sequence[str] | None) -> tuple[str, ...]:
-    """Choose all but the shallowest layer, as the authors' code does, or check the requested layers."""
-    if score_layers is None:
-        return tuple(layers[1:]) or tuple(layers)
-    if not score_layers or not set(score_layers) <= set(layers):
-        msg = f"Expected score_layers among the layers, got {list(score_layers)}. Choose from {list(layers)}."
+def _chosen(argument: str, layers: Sequence[str], chosen: Sequence[str] | None) -> tuple[str, ...]:
+    """Check the layers that an argument asks for, and sort them; none for ``None``."""
+    if chosen is not None and (not chosen or not set(chosen) <= set(layers)):
+        msg = f"Expected {argument} among the layers, got {list(chosen)}. Choose from {list(layers)}."
         raise ValueError(msg)
-    return tuple(name for name in layers if name in score_layers)
+    return tuple(name for name in layers if name in (chosen or ()))
 
 
 def _in_units(features: Pyramid, units: Pyramid) -> Pyramid:

@@ -23,7 +23,8 @@ LAYERS = ("pool2", "pool3", "pool4", "pool5")
 def tiny_model(backbone: str = "quickstart", **arguments: Any) -> MkdModel:
     """A model with random weights and BatchNorm statistics as after a training."""
     torch.manual_seed(0)
-    model = Mkd(backbone, pre_trained=False, **{"map_scaling": "none", "value_weight": 0.5, **arguments}).model
+    settings = {"map_layers": None, "map_scaling": "none", "value_weight": 0.5, **arguments}
+    model = Mkd(backbone, pre_trained=False, **settings).model
     settle(model.student)
     return model.eval()
 
@@ -78,6 +79,21 @@ def test_direction_only_ignores_how_strong_features_are() -> None:
     teacher = model.teacher(pictures(2, 64))
     stronger = {name: 3 * features for name, features in teacher.items()}
     assert model.loss.per_image(teacher, stronger).abs().max() < 1e-5
+
+
+def test_the_map_is_of_the_second_layer_by_default_and_the_score_of_its_own() -> None:
+    """The gradient of the discrepancy at the map layers alone, which are not those of the score."""
+    assert Mkd("quickstart", pre_trained=False).model.map_layers == LAYERS[1:2]
+    assert tiny_model(layers=["pool4"], map_layers="second").map_layers == ("pool4",)
+    model = tiny_model(score_layers=["pool5"], map_layers=["pool4", "pool2"]).double()
+    assert model.map_layers == ("pool2", "pool4")
+    images = pictures(2, 64).double()
+    score, gradient = model.score_and_gradient(images)
+    variable = images.clone().requires_grad_()
+    pyramids = model.compared(variable, model.teacher(images))
+    torch.testing.assert_close(score, model.loss.per_image(*pyramids, ["pool5"]))
+    model.loss.per_image(*pyramids, ["pool2", "pool4"]).sum().backward()  # type: ignore[no-untyped-call]
+    torch.testing.assert_close(gradient, variable.grad)
 
 
 def test_score_layers_can_be_chosen_and_come_sorted() -> None:
