@@ -61,10 +61,8 @@ def means(path: Path, inputs: list[list[torch.Tensor]]) -> dict[str, NDArray[np.
     compiled = core().compile_model(
         openvino.Model([taps[name].output(0) for name in NAMES], model.get_parameters()), "CPU"
     )
-    found = [
-        [compiled([value.numpy()[None] for value in given])[n].mean((0, 2, 3)) for n in range(4)] for given in inputs
-    ]
-    return dict(zip(NAMES, np.mean(found, 0), strict=True))
+    results = [compiled([value.numpy()[None] for value in given]) for given in inputs]
+    return {name: np.mean([found[n].mean((0, 2, 3)) for found in results], 0) for n, name in enumerate(NAMES)}
 
 
 @pytest.fixture
