@@ -76,6 +76,7 @@ def accuracy(
     data: list[str] = list(DATA),  # noqa: B006
     seeds: list[int] = [0, 1, 2],  # noqa: B006
     steps: int | None = None,
+    pictures: list[int] = [],  # noqa: B006
     int8: bool = False,
     otherwise: bool = True,
     dry_run: bool = False,
@@ -94,6 +95,7 @@ def accuracy(
             folders in MVTec 3D-AD's layout, or drawn3d/metal, drawn3d/washer, drawn3d/fabric, which are drawn.
         seeds: Seeds.
         steps: Training steps, in total for joint data; null for the model's own number (Stfpm: 100).
+        pictures: Numbers of good training images to train with, drawn by the seed; none for all.
         int8: Also test the OpenVINO model in 8 bits, calibrated on normal training images; not for Mkd and Patchcore.
         otherwise: After a run of the default, also measure its other maps and scores (product, sigma4, peak, ...)
             without training again.
@@ -104,7 +106,8 @@ def accuracy(
     from benchmark.runs import draw_depth_data, plan  # noqa: PLC0415
 
     source, results = commit(), setup.file("accuracy.csv")
-    runs = plan(models, variants, data, seeds, steps, **setup.run)
+    protocols: list[dict[str, str]] = [{"protocol": f"good{number}"} for number in pictures] or [{}]
+    runs = [run for few in protocols for run in plan(models, variants, data, seeds, steps, **setup.run, **few)]
     for number, run in enumerate(runs, start=1):
         state = " (there)" if has_run(results, run.key) else ""
         logger.info("run %d of %d: %s%s", number, len(runs), run.name, state)
@@ -113,10 +116,8 @@ def accuracy(
         root = setup.work if run.data.startswith(DRAWN) else setup.data_root
         if root == setup.work:
             draw_depth_data(root, run.data)
-        pictures = setup.work / "heat_maps"
-        measure_run(
-            run, results=results, data_root=root, pictures=pictures, source=source, int8=int8, otherwise=otherwise
-        )
+        maps = setup.work / "heat_maps"
+        measure_run(run, results=results, data_root=root, pictures=maps, source=source, int8=int8, otherwise=otherwise)
 
 
 def scores(

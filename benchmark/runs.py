@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import math
+import random
+import re
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -49,7 +51,7 @@ class Run:
         teacher: timm's name, or ``quickstart``.
         steps: Training steps, in total for joint data.
         batch_size: Images per training step.
-        protocol: ``user``, ``paper``, or a protocol of painted defects.
+        protocol: ``user``, the same with 25 training images as ``good25``, ``paper``, or a protocol of painted defects.
         weights: File with the teacher's weights; ``None`` for those of the hub.
         arguments: Arguments of the model beyond those of the variant, and ``image_size``.
     """
@@ -75,6 +77,12 @@ class Run:
     def name(self) -> str:
         """The key as one word."""
         return f"{self.key.run_id}-b{self.batch_size}-n{self.steps}"
+
+    @property
+    def pictures(self) -> int | None:
+        """Training images of the protocol; ``None`` for all."""
+        few = re.fullmatch(r"good(\d+)", self.protocol)
+        return int(few[1]) if few else None
 
     @property
     def category(self) -> str:
@@ -131,21 +139,45 @@ def run_row(
     )
 
 
-def folder_data(root: Path | str, data: str, batch_size: int, seed: int, workers: int = 0) -> Parts:
+class SomeParts(Parts):
+    """Parts of which some good training images are kept, drawn by the seed; fewer are among more.
+
+    Attributes:
+        pictures: Images to keep; ``None`` for all.
+    """
+
+    pictures: int | None = None
+
+    def _setup(self, stage: str | None = None) -> None:
+        super()._setup(stage)
+        samples = self.train_data.samples
+        if self.pictures is None:
+            return
+        if not 0 < self.pictures <= len(samples):
+            msg = f"Expected 1 to {len(samples)} good training images, got {self.pictures}. Change --pictures."
+            raise ValueError(msg)
+        drawn = random.Random(self.seed).sample(range(len(samples)), len(samples))[: self.pictures]  # noqa: S311
+        self.train_data.samples = samples.iloc[sorted(drawn)].reset_index(drop=True)
+
+
+def folder_data(
+    root: Path | str, data: str, batch_size: int, seed: int, workers: int = 0, pictures: int | None = None
+) -> Parts:
     """Build the datamodule of a data set in MVTec layout, without validation images.
 
     Args:
         root: Data root.
         data: Folder under it, with ``train/good``, ``test/<type>`` and, if it has masks, ``ground_truth/<type>``.
         batch_size: Images per training step.
-        seed: Seed of anomalib's splits (none is made here).
+        seed: Seed of the images to keep, and of anomalib's splits (none is made here).
         workers: Loader processes.
+        pictures: Training images to keep; ``None`` for all.
 
     Raises:
         FileNotFoundError: If a required folder is missing.
-        ValueError: If an image has no mask, or several.
+        ValueError: If an image has no mask, or several, or if there are fewer training images.
     """
-    datamodule = Parts(
+    datamodule = SomeParts(
         root,
         data,
         train_batch_size=batch_size,
@@ -157,6 +189,7 @@ def folder_data(root: Path | str, data: str, batch_size: int, seed: int, workers
     if not (Path(root) / data / "test/good").is_dir():
         msg = f"Expected the folder test/good in {Path(root) / data}, got none. Choose a data set that has it."
         raise FileNotFoundError(msg)
+    datamodule.pictures = pictures
     datamodule.setup()
     return datamodule
 
@@ -198,10 +231,13 @@ def has_depth(root: Path | str, data: str) -> bool:
 
 def run_data(root: Path | str, run: Run) -> Parts | MultiCategory | DepthFolder:
     """Build the datamodule of a run; arguments and errors as for :func:`folder_data`."""
+    if run.pictures is not None and (has_depth(root, run.data) or run.data in JOINT):
+        msg = f"Expected one category of photographs for --pictures, got {run.data!r}. Leave --pictures out."
+        raise ValueError(msg)
     if has_depth(root, run.data):
         return depth_data(root, run.data, run.batch_size)
     if run.data not in JOINT:
-        return folder_data(root, run.data, run.batch_size, run.seed)
+        return folder_data(root, run.data, run.batch_size, run.seed, pictures=run.pictures)
     parts = [folder_data(root, name, run.batch_size, run.seed) for name in JOINT[run.data]]
     names = [name.rsplit("/", 1)[-1] for name in JOINT[run.data]]
     return MultiCategory(

@@ -25,7 +25,7 @@ from benchmark import accuracy
 from benchmark.accuracy import measure_run
 from benchmark.outputs import Outputs, measure
 from benchmark.rows import DATA, read_rows
-from benchmark.runs import Run, folder_data, model_arguments, plan, usual_steps
+from benchmark.runs import Run, folder_data, model_arguments, plan, run_data, usual_steps
 from benchmark.stability import late_steps, measure_stability
 from tests.category_folders import draw_category
 
@@ -184,6 +184,23 @@ def test_training_images_all_train_and_no_test_image_validates(root: Path) -> No
     assert len(datamodule.train_data) == 8
     assert len(datamodule.test_data) == 3
     assert not hasattr(datamodule, "val_data")
+
+
+def test_fewer_training_images_are_among_more_and_differ_by_seed(root: Path) -> None:
+    def kept(pictures: int, seed: int) -> set[str]:
+        run = dataclasses.replace(RUN, protocol=f"good{pictures}", seed=seed)
+        datamodule = run_data(root, run)
+        datamodule.setup()  # as the trainer does again
+        assert len(datamodule.test_data) == 3
+        return {str(path) for path in datamodule.train_data.samples["image_path"]}
+
+    assert len(kept(3, 0)) == 3
+    assert kept(3, 0) < kept(5, 0)
+    assert len({frozenset(kept(3, seed)) for seed in range(4)}) > 1
+    with pytest.raises(ValueError, match="Expected 1 to 8 good training images, got 9"):
+        kept(9, 0)
+    with pytest.raises(ValueError, match="Expected one category of photographs"):
+        run_data(root, dataclasses.replace(RUN, data="joint4", protocol="good3"))
 
 
 def test_missing_folder_and_foreign_mask(root: Path) -> None:
