@@ -23,6 +23,7 @@ from safetensors.torch import save_file
 
 from anomalib_mkd import Dcam, MixedDistillation, Mkd, Mmrd
 from anomalib_mkd.check.command import main as check
+from anomalib_mkd.compare.recipes import FAST, RECIPES
 from anomalib_mkd.data import Parts, Recipe, make_dataset
 from anomalib_mkd.networks import pretrained
 
@@ -97,7 +98,7 @@ def test_model(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def test_the_fast_preset_is_the_class_on_smaller_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = ROOT / "configs" / "model" / "mixed_distillation_fast.yaml"
     resize, normalize = train(tmp_path, model, DATA[-1], monkeypatch).model.pre_processor.transform.transforms
-    assert (resize.size, resize.antialias) == ([144, 144], True)
+    assert (resize.size, resize.antialias) == ([RECIPES[FAST].image_size] * 2, True)
     usual = MixedDistillation.configure_pre_processor().transform.transforms[-1]
     assert (list(normalize.mean), list(normalize.std)) == (list(usual.mean), list(usual.std))
 

@@ -65,9 +65,10 @@ def parser() -> argparse.ArgumentParser:
         "--models",
         nargs="+",
         metavar="MODEL",
-        help="MixedDistillation, Dcam, Mkd, Mmrd, Patchcore, Padim, Stfpm, ReverseDistillation, EfficientAd; default: "
-        "MixedDistillation (Mmrd with depth), Patchcore, Padim. Patchcore keeps 1 %% of its patches, and 10 %% in "
-        "another row if time is left",
+        help="MixedDistillation, 'MixedDistillation fast', Dcam, Mkd, Mmrd, Patchcore, Padim, Stfpm, "
+        "ReverseDistillation, EfficientAd; default: MixedDistillation (Mmrd with depth; both MixedDistillation with "
+        "--prefer speed), Patchcore, Padim. Patchcore keeps 1 %% of its patches, and 10 %% in another row if time is "
+        "left",
     )
     made.add_argument("--budget", default="30m", help="for all trainings, tests and exports together (default: 30m)")
     made.add_argument(

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 RESNET18 = "resnet18.tv_in1k"
 """Backbone of every model that has a choice: a comparison of methods, not of backbones."""
+FAST = "MixedDistillation fast"
+"""The preset of ``configs/model/mixed_distillation_fast.yaml``."""
 MANY_PATCHES = "Patchcore 10 %"
 """PatchCore as published. Its selection takes ten times that of 1 %, so it runs last, if there is time for it."""
 MANY_TIMES = 10
@@ -30,6 +32,7 @@ class Recipe:
         about: The recipe in words.
         ours: Whether it is one of this package's, which take ``weights``.
         arguments: Of the constructor.
+        image_size: Side of the pictures that the model sees; ``None`` for its default.
         trainer: Arguments of the trainer.
         batch_size: Pictures of a training step; ``None`` leaves it to the data.
     """
@@ -39,12 +42,14 @@ class Recipe:
     about: str
     ours: bool = False
     arguments: dict[str, Any] = field(default_factory=dict)
+    image_size: int | None = None
     trainer: dict[str, Any] = field(default_factory=dict)
     batch_size: int | None = None
 
 
-def _ours(name: str, about: str) -> Recipe:
-    return Recipe(name, name, about, ours=True, trainer={"max_epochs": 1000})  # Lightning's default: our own steps
+def _ours(name: str, about: str, model: str = "", image_size: int | None = None) -> Recipe:
+    limits = {"max_epochs": 1000}  # Lightning's default: our own steps
+    return Recipe(name, model or name, about, ours=True, image_size=image_size, trainer=limits)
 
 
 _PATCHES: dict[str, Any] = {"backbone": RESNET18, "layers": ["layer2", "layer3"]}
@@ -53,6 +58,9 @@ RECIPES: dict[str, Recipe] = {
     recipe.name: recipe
     for recipe in (
         _ours("MixedDistillation", "this package's recommendation, by its own defaults"),
+        _ours(
+            FAST, "the same on pictures of 144 px: configs/model/mixed_distillation_fast.yaml", "MixedDistillation", 144
+        ),
         _ours("Dcam", "this package's, by its own defaults"),
         _ours("Mkd", "this package's, by its own defaults"),
         _ours("Mmrd", "this package's for photo and depth, by its own defaults"),

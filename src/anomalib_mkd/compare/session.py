@@ -19,7 +19,7 @@ from anomalib_mkd.check.folder import check_folder
 from anomalib_mkd.check.words import shown
 from anomalib_mkd.compare.budget import Budget, seconds
 from anomalib_mkd.compare.exports import time_all
-from anomalib_mkd.compare.recipes import RECIPES, choose, is_extra
+from anomalib_mkd.compare.recipes import FAST, RECIPES, choose, is_extra
 from anomalib_mkd.compare.recommend import caution, recommend
 from anomalib_mkd.compare.rows import FINDS, RUNS
 from anomalib_mkd.compare.trainings import train_all, versions
@@ -62,7 +62,8 @@ def compare(options: argparse.Namespace, command: str) -> int:
         raise ValueError(msg)
     check_output(options.output)
     data, depth = prepare(options)
-    recipes = models or choose(["Mmrd" if depth else "MixedDistillation", "Patchcore", "Padim"])
+    fast = [FAST] if options.prefer == "speed" and not depth else []
+    recipes = models or choose(["Mmrd" if depth else "MixedDistillation", *fast, "Patchcore", "Padim"])
     budget = Budget(total, sum(not is_extra(recipe) for recipe in recipes) or 1)
     rows = train_all(options, data, recipes, budget)
     return finish(options, command, rows)

@@ -36,6 +36,7 @@ from anomalib_mkd.compare.measures import Collector, auroc, export_scores, megab
 from anomalib_mkd.compare.recipes import RECIPES, RESNET18, Recipe
 from anomalib_mkd.compare.rows import Row
 from anomalib_mkd.compare.runs import JOB, DataError, Job, write_result
+from anomalib_mkd.networks.backbone import QUICKSTART
 from anomalib_mkd.networks.pretrained import pretrained_state
 from anomalib_mkd.quickstart.weights import choose_weights
 from anomalib_mkd.results.predictions import thresholds
@@ -102,6 +103,14 @@ def build(recipe: Recipe, weights: str) -> tuple[Any, str]:
     if recipe.ours:
         backbone = parameters["backbone"].default
         choice = choose_weights(weights, backbone)
+        if side := recipe.image_size:
+            if choice.weights == QUICKSTART:
+                msg = (
+                    f"Expected ImageNet's ResNet-18 for pictures of {side} px, got the embedded teacher, which has a "
+                    "size of its own. Set --weights to a file for ResNet-18."
+                )
+                raise ValueError(msg)
+            common["pre_processor"] = owner.configure_pre_processor((side, side))
         model = owner(weights=choice.weights, **recipe.arguments, **common)
         model.model.teacher.prepare()
         return model, choice.sentence

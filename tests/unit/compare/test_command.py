@@ -13,6 +13,7 @@ import pytest
 
 from anomalib_mkd.compare import budget, session, trainings
 from anomalib_mkd.compare.command import main
+from anomalib_mkd.compare.recipes import FAST
 from anomalib_mkd.compare.rows import Row
 from anomalib_mkd.compare.runs import DataError, Job, write_result
 from tests.category_folders import draw_category
@@ -89,6 +90,11 @@ def test_shares_rows_and_files(
     assert {path.name for path in (tmp_path / "out").iterdir()} >= {"compare.html", "compare.csv", "compare.md"}
     lines = (tmp_path / "out" / "compare.csv").read_text().splitlines()
     assert [line.split(",")[0] for line in lines[1:]] == ["MixedDistillation", "Patchcore", "Padim", "Patchcore 10 %"]
+
+
+def test_who_prefers_speed_sees_the_fast_preset(words: list[str], runner: Runner) -> None:
+    assert main([*words, "--prefer", "speed"]) == 0
+    assert [name for name, _ in runner.jobs][:2] == ["MixedDistillation", FAST]
 
 
 def test_the_large_selection_waits_for_a_larger_budget(words: list[str], runner: Runner, tmp_path: Path) -> None:

@@ -10,15 +10,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from anomalib_mkd import MixedDistillation
 from anomalib_mkd.check.configuration import configuration
 from anomalib_mkd.check.layout import find_layout
 from anomalib_mkd.compare import worker
-from anomalib_mkd.compare.recipes import RECIPES
+from anomalib_mkd.compare.recipes import FAST, RECIPES
 from anomalib_mkd.compare.runs import RESULT, DataError, Job, kept
-from anomalib_mkd.compare.worker import main, open_data, reason
+from anomalib_mkd.compare.worker import build, main, open_data, reason
 from tests.category_folders import draw_category
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 
@@ -54,6 +56,14 @@ def test_what_is_no_configuration(text: str, tmp_path: Path) -> None:
     file.write_text(text)
     with pytest.raises(DataError, match=r"^Expected a configuration of a datamodule in '.*', got .+ Write one with: "):
         open_data(file, RECIPES["Padim"])
+
+
+def test_the_fast_preset_is_the_model_on_smaller_pictures(shared: Callable[[str], Path]) -> None:
+    model, sentence = build(RECIPES[FAST], str(shared("weights/resnet18_tv_in1k_layers1-3_f16.safetensors")))
+    assert (type(model), model.input_size) == (MixedDistillation, (144, 144))
+    assert sentence.startswith("Teacher: resnet18.tv_in1k from ")
+    with pytest.raises(ValueError, match=r"^Expected ImageNet's ResNet-18 for pictures of 144 px, got the embedded"):
+        build(RECIPES[FAST], "quickstart")
 
 
 def test_a_failure_leaves_its_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
