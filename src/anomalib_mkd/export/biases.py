@@ -44,22 +44,24 @@ def correct_biases(
         inputs: Arrays by the name of the input, for each image.
     """
     before: dict[str, int] = defaultdict(int)  # quantised convolutions on the way to an operator
-    levels: dict[int, list[openvino.Node]] = defaultdict(list)
+    levels: dict[int, list[str]] = defaultdict(list)
     for operator in quantized.get_ordered_ops():
         level = max((before[taken.get_source_output().get_node().get_name()] for taken in operator.inputs()), default=0)
         if _in_8_bits(operator):
             level += 1
-            levels[level].append(operator)
+            levels[level].append(operator.get_friendly_name())
         before[operator.get_name()] = level
-    named = {operator.get_friendly_name(): operator for operator in full.get_ops()}
-    ends = {
-        convolution.get_friendly_name(): _end(named[convolution.get_friendly_name()])
-        for together in levels.values()
-        for convolution in together
-    }
+    originals, copies = (
+        {operator.get_friendly_name(): operator for operator in graph.get_ops()} for graph in (full, quantized)
+    )
+    ends = {name: _end(originals[name]) for together in levels.values() for name in together}
     wanted = _means(full, ends, inputs)
     for _, together in sorted(levels.items()):
-        biased = {convolution.get_friendly_name(): _with_bias(convolution) for convolution in together}
+        biased = {
+            # by its name, for a quantiser may stand between
+            name: _add_bias(copies[name]) if ends[name] is originals[name] else copies[ends[name].get_friendly_name()]
+            for name in together
+        }
         found = _means(quantized, biased, inputs)
         for name, end in biased.items():
             bias = end.input_value(1).get_node()
@@ -83,11 +85,8 @@ def _end(convolution: openvino.Node) -> openvino.Node:
     return convolution
 
 
-def _with_bias(convolution: openvino.Node) -> openvino.Node:
-    """Return the operator that adds the bias, a new one of 0 if there is none."""
-    end = _end(convolution)
-    if end is not convolution:
-        return end
+def _add_bias(convolution: openvino.Node) -> openvino.Node:
+    """Add a bias of 0, and return the operator that adds it."""
     shape = convolution.output(0).get_partial_shape()
     zeros = np.zeros((1, shape[1].get_length(), *[1] * (len(shape) - 2)), np.float32)
     readers = convolution.output(0).get_target_inputs()

@@ -14,6 +14,7 @@ import torch
 from openvino import opset13 as ops
 
 from anomalib_mkd.deploy.graph import core
+from anomalib_mkd.export.biases import correct_biases
 from anomalib_mkd.export.quantization import quantize
 
 if TYPE_CHECKING:
@@ -90,3 +91,22 @@ def test_what_a_single_image_shows_is_not_clipped(tmp_path: Path, inputs: list[l
     wanted = means(path, inputs[2:3])["last"]
     quantize(path, inputs)
     np.testing.assert_allclose(means(path, inputs[2:3])["last"], wanted, atol=0.02 * np.abs(wanted).max())
+
+
+def test_a_bias_counts_once_where_something_stands_before_it(tmp_path: Path, inputs: list[list[torch.Tensor]]) -> None:
+    path = tmp_path / "model.xml"
+    write_graph(path)
+    full, wanted = core().read_model(path), means(path, inputs)["last"]
+    quantize(path, inputs)
+    graph = core().read_model(path)
+    (last,) = (operator for operator in graph.get_ops() if operator.get_friendly_name() == "last")
+    readers = last.output(0).get_target_inputs()
+    between = ops.multiply(last, ops.constant(np.float32(1.2)))
+    for taken in readers:
+        taken.replace_source_output(between.output(0))
+    correct_biases(
+        graph, full, [dict(zip(("image", "depth"), (v.numpy()[None] for v in g), strict=True)) for g in inputs]
+    )
+    compiled = core().compile_model(graph, "CPU")
+    found = [compiled([value.numpy()[None] for value in given])["features"].mean((0, 2, 3)) for given in inputs]
+    np.testing.assert_allclose(np.mean(found, 0), wanted, atol=0.003)
