@@ -146,7 +146,7 @@ def show(rows: Sequence[Row]) -> None:
         console.width = 160
     for columns in (FINDS, RUNS):
         table = Table(box=None, pad_edge=False, header_style="bold")
-        table.add_column("model")
+        table.add_column("model", no_wrap=True)
         for column in columns:
             table.add_column(column.title, justify="right")
         for row in rows:
