@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 DESCRIPTION = """\
 Train, test, export and time several models on the same parts, and recommend one. Writes compare.html, compare.csv and
-compare.md. Stopped at any moment, the same command goes on where it was: finished models are kept."""
-CODES = "Exit code: 0 a model finished, 1 none did or the disk is full, 2 the command or the folder is wrong."
+compare.md. If stopped, run the same command again: it resumes and keeps finished models."""
+CODES = "Exit code: 0 a model finished, 1 none did, or a full disk, 2 the command or the folder is wrong, 130 a stop."
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -66,16 +66,19 @@ def parser() -> argparse.ArgumentParser:
         nargs="+",
         metavar="MODEL",
         help="MixedDistillation, 'MixedDistillation fast', Dcam, Mkd, Mmrd, Patchcore, Padim, Stfpm, "
-        "ReverseDistillation, EfficientAd; default: MixedDistillation (Mmrd with depth; both MixedDistillation with "
+        "ReverseDistillation, EfficientAd; default: MixedDistillation (Mmrd with depth; plus fast with "
         "--prefer speed), Patchcore, Padim. Patchcore keeps 1 %% of its patches, and 10 %% in another row if time is "
         "left",
     )
     made.add_argument("--budget", default="30m", help="for all trainings, tests and exports together (default: 30m)")
     made.add_argument(
-        "--prefer", choices=("accuracy", "speed", "size"), default="accuracy", help="your wish (default: accuracy)"
+        "--prefer",
+        choices=("accuracy", "speed", "size"),
+        default="accuracy",
+        help="what counts most (default: accuracy)",
     )
     made.add_argument("--output", type=Path, default=Path("compare_results"), help="folder for results")
-    made.add_argument("--seed", type=int, default=0, help="of the trainings (default: 0)")
+    made.add_argument("--seed", type=int, default=0, help="seed of the trainings (default: 0)")
     made.add_argument(
         "--weights",
         default="auto",
