@@ -75,6 +75,18 @@ class Taps(nn.Module):
         return list(self.teacher(images).values())
 
 
+def fill(network: nn.Module) -> nn.Module:
+    """Give an untrained network the size on disk of a trained one.
+
+    timm starts the last BatchNorm of a residual block at 0; merged with it, convolutions become zeros, and OpenVINO
+    writes equal arrays once.
+    """
+    for step in network.modules():
+        if isinstance(step, nn.BatchNorm2d):
+            nn.init.ones_(step.weight)
+    return network
+
+
 def build(model: str, variant: str, backbone: str, side: int) -> Any:
     """Build an untrained model in eval mode that resizes to ``(side, side)`` and returns raw scores.
 
@@ -96,6 +108,7 @@ def build(model: str, variant: str, backbone: str, side: int) -> Any:
         visualizer=False,
         **arguments,
     )
+    fill(module)
     if model == "Patchcore":
         with torch.no_grad():
             patches = module.model.train()(torch.rand(NOISE_IMAGES, 3, side, side))  # (NOISE_IMAGES * h * w, C)
@@ -125,7 +138,7 @@ def export(model: str, variant: str, folder: Path, *, backbone: str, side: int) 
         path: Path = module.to_openvino(folder, input_size=(side, side), **single)
         return path
     path = folder / "teacher.xml"
-    taps, shape = Taps(Teacher(backbone, pre_trained=False)), [1, 3, side, side]
+    taps, shape = fill(Taps(Teacher(backbone, pre_trained=False))), [1, 3, side, side]
     graph = openvino.convert_model(taps, example_input=torch.rand(shape), input=shape)
     openvino.save_model(graph, path, compress_to_fp16=False)  # as anomalib saves them
     return path

@@ -16,6 +16,7 @@ import importlib.metadata
 import io
 import os
 import platform
+import re
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,8 +109,8 @@ class Row:
         image_size: Side of the network's square input, in pixels.
         precision: ``f32``, ``bf16-train`` if only training ran in bf16, or ``int8`` for the exported model.
         weights: Teacher weights: a timm name or ``quickstart``.
-        protocol: ``user``, ``paper``, ``painted6``, ``painted_scans``, ``short``, ``options``, ``held_out``,
-            ``speed``, ``deployment``, ``battery`` or ``quoted``.
+        protocol: ``user``, ``good25`` with 25 training images, ``paper``, ``painted6``, ``painted_scans``, ``short``,
+            ``options``, ``held_out``, ``speed``, ``deployment``, ``battery`` or ``quoted``.
         machine: Processor, cores and features, see :func:`anomalib_mkd.results.machine.machine`.
         versions: See :func:`versions`.
         commit: See :func:`commit`.
@@ -271,6 +272,17 @@ def noise_rows(key: Key, values: Mapping[str, float], **own: Any) -> list[Row]:
     own |= {"run_id": key.run_id, "batch": key.batch, "steps": key.steps, "versions": versions()}
     own |= {"data": "noise", "category": "noise", "subset": "all", "seed": 0, "epochs": 0}
     return [Row(metric=metric, value=value, **own) for metric, value in values.items()]
+
+
+def training_pictures(protocol: str) -> int | None:
+    """Return the training images of a protocol such as ``good25``; ``None`` for all.
+
+    Example:
+        >>> training_pictures("good25"), training_pictures("user")
+        (25, None)
+    """
+    few = re.fullmatch(r"good(\d+)", protocol)
+    return int(few[1]) if few else None
 
 
 def versions() -> str:

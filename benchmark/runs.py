@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import random
-import re
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -20,7 +19,7 @@ from torchvision.transforms.v2 import Resize
 from anomalib_mkd.data import DepthFolder, MultiCategory, Parts, Recipe, make_dataset
 from anomalib_mkd.results.machine import machine
 from anomalib_mkd.results.predictions import RGB_FOLDER
-from benchmark.rows import JOINT, MEAN, Key, Row, versions
+from benchmark.rows import JOINT, MEAN, Key, Row, training_pictures, versions
 from benchmark.variants import BASELINES, NAMED, variant_arguments
 
 if TYPE_CHECKING:
@@ -81,8 +80,7 @@ class Run:
     @property
     def pictures(self) -> int | None:
         """Training images of the protocol; ``None`` for all."""
-        few = re.fullmatch(r"good(\d+)", self.protocol)
-        return int(few[1]) if few else None
+        return training_pictures(self.protocol)
 
     @property
     def category(self) -> str:

@@ -16,6 +16,7 @@ import pytest
 from benchmark.__main__ import main
 from benchmark.report import (
     CATEGORIES,
+    FEW,
     MARKED,
     RESNET18,
     SCANS,
@@ -109,6 +110,7 @@ def test_defects_stand_under_their_category() -> None:
     rows = [
         make_row(value, data=data, subset=defect, model=model, variant=variant)
         for data, defect, model, variant, value in (
+            ("magnetic_tile/mt", "all", "Dcam", "default", 0.7),
             ("mvtec/screw", "all", "Dcam", "default", 0.9),
             ("mvtec/bottle", "all", "Dcam", "default", 1.0),
             ("mvtec/screw", "thread_side", "Dcam", "default", 0.8),
@@ -117,10 +119,25 @@ def test_defects_stand_under_their_category() -> None:
         )
     ]
     assert lines_of("defects", rows) == [
-        "| bottle | all of them |  | 100.0 |  |  |",
         "| screw | all of them |  | 90.0 |  |  |",
         "| screw | thread_side |  | 80.0 |  | 95.0 |",
+        "| mt | all of them |  | 70.0 |  |  |",
     ]
+
+
+def test_few_pictures_by_hand() -> None:
+    """Lines go by the number of pictures, and a cell has all four data sets; other seeds stay out."""
+    common = {"model": "MixedDistillation", "variant": "default", "weights": "resnet18.tv_in1k", "steps": 300}
+    rows = [
+        row
+        for protocol, value in (("user", 0.9), ("good100", 0.8), ("good5", 0.6))
+        for seed in (0, 1, 2)
+        for data in FEW[protocol == "good100" :]
+        for row in metrics_of(
+            value if seed < 2 else 0.0, value - 0.1, data=data, seed=seed, protocol=protocol, **common
+        )
+    ]
+    assert lines_of("few-pictures", rows) == ["| 5 | 60.0 / 50.0 |  |", "| 100 |  |  |", "| all | 90.0 / 80.0 |  |"]
 
 
 def test_study_by_hand() -> None:
