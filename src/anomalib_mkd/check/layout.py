@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator
 
 #: Names of files that anomalib reads as images (torchvision's list).
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
@@ -24,6 +24,8 @@ TRAIN_WORDS = {"train", "training"}
 TEST_WORDS = {"test", "testing", "val", "valid", "validation"}
 GOOD_WORDS = {GOOD, "ok", "io", "normal", "pass", "passed", "defect_free"}
 MASK_WORDS = {"ground_truth", "groundtruth", "gt", "mask", "masks", "label", "labels"}
+OUTPUTS = {"results", "compare_results", "quickstart_results"}
+"""Folders that anomalib and our commands write pictures into when they are called in a folder of parts."""
 
 Kind = Literal["parts", "folders", "depth", "categories", "nothing"]
 Role = Literal["train", "validation", "test", "bad", "mask", "left out"]
@@ -143,7 +145,7 @@ def _depth(root: Path) -> Iterator[Group]:
 def _folders(root: Path) -> Iterator[Group]:
     """Any other layout: roles by the words in the names."""
     found: dict[Path, list[Path]] = {}
-    for file in _walk(root):
+    for file in _walk(root, OUTPUTS):
         found.setdefault(file.parent, []).append(file)
     roles = {folder: _role(folder.relative_to(root).parts) for folder in found if _has_images(found[folder])}
     if "train" not in roles.values():  # no name says "good"; a folder of images alone is one of good parts
@@ -174,7 +176,7 @@ def _rest(root: Path, known: Iterable[Path]) -> Iterator[Group]:
     """Images in places of MVTec AD's layout that nothing reads."""
     taken = set(known)
     found: dict[Path, list[Path]] = {}
-    for file in _walk(root):
+    for file in _walk(root, OUTPUTS):
         if taken.isdisjoint(file.parents):
             found.setdefault(file.parent, []).append(file)
     for folder, files in sorted(found.items()):
@@ -203,10 +205,11 @@ def _subfolders(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("*") if path.is_dir() and not path.name.startswith("."))
 
 
-def _walk(folder: Path) -> list[Path]:
-    """List all files below a folder, outside hidden folders."""
+def _walk(folder: Path, skipped: Collection[str] = ()) -> list[Path]:
+    """List all files below a folder, outside hidden folders and those skipped, which lie directly in it."""
     files = []
     for home, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        out = skipped if home == str(folder) else ()
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in out)
         files += [Path(home, name) for name in names]
     return files

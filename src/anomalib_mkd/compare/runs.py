@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml  # type: ignore[import-untyped]
 
+from anomalib_mkd.check.layout import OUTPUTS
 from anomalib_mkd.compare.rows import Row
 from anomalib_mkd.files import whole
 
@@ -81,15 +82,16 @@ def folder_of(output: Path, name: str) -> Path:
     return output / "models" / name.replace(" %", "").replace(" ", "_")
 
 
-def write_result(job: Job, row: Row, *, stop: bool = False) -> None:
+def write_result(job: Job, row: Row, *, stop: bool = False, goes_on: bool = False) -> None:
     """Keep a row.
 
     Args:
         job: The job.
         row: What it found.
         stop: Whether no other model can do better.
+        goes_on: Whether its process goes on, so that the row is only kept if that fails.
     """
-    content = {"key": job.key, "seconds": job.seconds, "stop": stop, "row": asdict(row)}
+    content = {"key": job.key, "seconds": job.seconds, "stop": stop, "goes_on": goes_on, "row": asdict(row)}
     with whole(job.folder / RESULT) as unfinished:
         unfinished.write_text(json.dumps(content, indent=2), encoding="utf-8")
 
@@ -98,6 +100,7 @@ def _read_result(folder: Path) -> dict[str, Any] | None:
     """Return a result; ``None`` if there is none, or one of another version."""
     try:
         content: dict[str, Any] = json.loads((folder / RESULT).read_text(encoding="utf-8"))
+        content.setdefault("goes_on", False)
         content["row"] = Row(**content["row"] | {"notes": tuple(content["row"]["notes"])})
     except (OSError, ValueError, TypeError, KeyError):
         return None
@@ -107,10 +110,11 @@ def _read_result(folder: Path) -> dict[str, Any] | None:
 def kept(job: Job) -> Row | None:
     """Return the row of an earlier run of the same command; ``None`` if the model has to be trained.
 
-    A failed model is tried again, and one that the budget stopped if it now has more time.
+    A failed model is tried again, as is one that was killed together with the command, and one that the budget stopped
+    if it now has more time.
     """
     content = _read_result(job.folder)
-    if content is None or content["key"] != job.key or content["row"].reason:
+    if content is None or content["key"] != job.key or content["row"].reason or content["goes_on"]:
         return None
     row: Row = content["row"]
     return None if row.stopped and job.seconds > 1.1 * content["seconds"] else row
@@ -128,11 +132,11 @@ def key(*, data: Path, **settings: Any) -> str:
 
 
 def _files(data: Path) -> Iterator[tuple[str, int, int]]:
-    """List the files of all folders that a configuration names."""
+    """List the files of all folders that a configuration names, without results that lie in them."""
     for word in _words(yaml.safe_load(data.read_text(encoding="utf-8"))):
         if Path(word).is_dir():
             for path in Path(word).rglob("*"):
-                if path.is_file():
+                if path.is_file() and path.relative_to(word).parts[0] not in OUTPUTS:
                     stat = path.stat()
                     yield str(path), stat.st_size, stat.st_mtime_ns
 
@@ -183,6 +187,8 @@ def run(job: Job, limit: float, tick: Callable[[str], None] = lambda _: None) ->
     if content["stop"]:
         raise DataError(content["row"].reason)
     row: Row = content["row"]
+    if content["goes_on"]:
+        write_result(job, row)
     return row
 
 

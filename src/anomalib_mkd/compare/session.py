@@ -60,7 +60,7 @@ def compare(options: argparse.Namespace, command: str) -> int:
             "not exist. Set --weights to one of them."
         )
         raise ValueError(msg)
-    check_output(options.output)
+    check_output(options.output, options.folder)
     data, depth = prepare(options)
     fast = [FAST] if options.prefer == "speed" and not depth else []
     recipes = models or choose(["Mmrd" if depth else "MixedDistillation", *fast, "Patchcore", "Padim"])

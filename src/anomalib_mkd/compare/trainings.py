@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from anomalib_mkd.compare.budget import TRAINING, Budget
@@ -18,7 +20,6 @@ from anomalib_mkd.terminal.bar import Bar, duration, say
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
-    from pathlib import Path
 
 PACKAGES = ("anomalib-mkd", "anomalib", "torch", "openvino", "nncf")
 """Packages whose versions the page names, and on which a result depends."""
@@ -37,7 +38,9 @@ def train_all(options: argparse.Namespace, data: Path, recipes: Sequence[Recipe]
         A row for each.
     """
     jobs = {recipe.name: job_of(options, data, recipe) for recipe in recipes}
-    share = TRAINING * budget.share(len(recipes))
+    ended = {name for name, job in jobs.items() if kept(dataclasses.replace(job, seconds=math.inf)) is not None}
+    waiting = [recipe for recipe in recipes if recipe.name not in ended]
+    share = TRAINING * budget.share(sum(not is_extra(recipe) for recipe in waiting) or 1)
     done: dict[str, Row] = {}
     for name, job in jobs.items():
         row = kept(dataclasses.replace(job, seconds=share))
@@ -94,10 +97,12 @@ def no_time(recipe: Recipe, done: dict[str, Row], seconds: float) -> str:
 def job_of(options: argparse.Namespace, data: Path, recipe: Recipe) -> Job:
     """Describe the work on one model."""
     folder = folder_of(options.output, recipe.name)
+    file = Path(options.weights)
+    weights = (file.stat().st_size, file.stat().st_mtime_ns) if file.is_file() else None
     identity = key(
         data=data,
         recipe=dataclasses.asdict(recipe),
-        weights=options.weights,
+        weights=(options.weights, weights),
         seed=options.seed,
         versions=versions(),
     )

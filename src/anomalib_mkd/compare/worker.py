@@ -175,7 +175,8 @@ def work(job: Job) -> Row:
     path = export(model, recipe, job.folder / "f32")
     row = dataclasses.replace(row, megabytes=megabytes(path))
     ended = "Not in 8 bits: its process ended before that."
-    write_result(job, dataclasses.replace(row, stopped=True, notes=(*notes, ended)))  # all but 8 bits is kept
+    without = dataclasses.replace(row, stopped=True, notes=(*notes, ended))
+    write_result(job, without, goes_on=True)  # all but 8 bits is kept
     job.say("exporting in 8 bits")
     try:
         path = export(model, recipe, job.folder / "int8", quantized_data(job, recipe, data))

@@ -20,7 +20,7 @@ from anomalib_mkd.deploy.metadata import Region, write
 from anomalib_mkd.deploy.pictures import read_region
 from anomalib_mkd.deploy.prediction import highest_values
 from anomalib_mkd.deploy.serving import lay_out
-from anomalib_mkd.thresholds import FALSE_ALARMS, PEAK_SHARE, Fitted, scale_from_good
+from anomalib_mkd.thresholds import FALSE_ALARMS, PEAK_SHARE, scale_from_good
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -94,8 +94,7 @@ def threshold(options: argparse.Namespace) -> None:
         sys.stdout.write(f"{name}: {place}; {above} of {len(counted)} good pictures lie above\n")
     if new != old:
         if options.category is not None:
-            own = Fitted(new.image, new.pixel, new.good_scores)
-            new = replace(whole, categories={**whole.categories, options.category: own})
+            new = whole.with_category(options.category, new)
         set_thresholds(model, new)
         write(options.model, model, new)
 

@@ -144,6 +144,7 @@ class Metadata:
         score_share: A raw score is the mean of that highest share of the raw map, 0 its maximum; None: of no map.
         categories: Name to own thresholds, of a model that learned several kinds of parts; empty: ``image`` and
             ``pixel`` hold for all.
+        own_false_alarms: Name to ``false_alarms`` of each category that was moved alone.
         region: The part of the picture that counts; None: all of it.
         smallest_area: Pixels that the largest region above the pixel threshold needs for a part to be bad; 0: none.
         label_above: Scaled score above which a part is bad: 0.5, or 1 - the sensitivity that the model was given.
@@ -163,6 +164,7 @@ class Metadata:
     good_scores: tuple[float, ...]
     score_share: float | None
     categories: dict[str, Fitted] = field(default_factory=dict)
+    own_false_alarms: dict[str, float | None] = field(default_factory=dict)
     region: Region | None = None
     smallest_area: int = 0
     label_above: float = 0.5
@@ -186,6 +188,7 @@ class Metadata:
         """
         try:
             number = content["format"]
+            content = {"own_false_alarms": {}, **content}  # missing in the first exports of this format
             values = {each.name: content[each.name] for each in dataclasses.fields(cls)} if number == FORMAT else {}
             if values:
                 values["inputs"] = {name: Input(**_tuples(given)) for name, given in values["inputs"].items()}
@@ -209,7 +212,15 @@ class Metadata:
             known = ", ".join(map(repr, self.categories)) or "none: it was trained on one kind of parts"
             msg = f"Expected a category of the model, got {category!r}. It knows {known}."
             raise ValueError(msg)
-        return dataclasses.replace(self, **self.categories[category]._asdict(), categories={})
+        share = self.own_false_alarms.get(category, self.false_alarms)
+        own = self.categories[category]._asdict()
+        return dataclasses.replace(self, **own, false_alarms=share, categories={}, own_false_alarms={})
+
+    def with_category(self, category: str, moved: Metadata) -> Metadata:
+        """Return a copy in which one kind of part has the thresholds of what came from :meth:`of_category`."""
+        own = Fitted(moved.image, moved.pixel, moved.good_scores)
+        shares = {**self.own_false_alarms, category: moved.false_alarms}
+        return dataclasses.replace(self, categories={**self.categories, category: own}, own_false_alarms=shares)
 
     def adjusted(
         self,
@@ -223,7 +234,8 @@ class Metadata:
     ) -> Metadata:
         """Return a copy with another threshold, region or smallest area.
 
-        Of the thresholds of categories, only ``false_alarms`` moves all; otherwise start from :meth:`of_category`.
+        Of the thresholds of categories, only ``false_alarms`` moves all, and the common one becomes the highest of
+        them; otherwise start from :meth:`of_category`.
 
         Args:
             threshold: The score of this export, 0..1, that becomes the limit: ``label_above``.
@@ -251,16 +263,25 @@ class Metadata:
             changes |= {"image": Scale(raw, self.image.scale), "false_alarms": None}
         if good_scores is not None:
             changes["good_scores"] = tuple(np.sort(np.asarray(good_scores, np.float64)).tolist())
-            if false_alarms is None:
-                false_alarms = self.false_alarms or FALSE_ALARMS
-        if false_alarms is not None:
+        if false_alarms is not None or good_scores is not None:
+            share = false_alarms or self.false_alarms or FALSE_ALARMS
             scores = changes.get("good_scores", self.good_scores)
-            scale = scale_from_good(scores, scores, false_alarms)
+            if good_scores is None and not scores:
+                msg = (
+                    "Expected stored scores of good parts for false_alarms, got none: the threshold is the one of best "
+                    "F1. Measure good pictures: python -m anomalib_mkd.deploy threshold MODEL --good FOLDER."
+                )
+                raise ValueError(msg)
+            changes |= {"image": scale_from_good(scores, scores, share), "false_alarms": share}
+        if false_alarms is not None and self.categories:
             others = {
                 name: of._replace(image=scale_from_good(of.good_scores, of.good_scores, false_alarms))
                 for name, of in self.categories.items()
             }
-            changes |= {"image": scale, "false_alarms": false_alarms, "categories": others}
+            changes |= {"categories": others, "own_false_alarms": {}}
+            if good_scores is None:
+                highest = max(others.values(), key=lambda of: of.image.threshold)
+                changes |= {"image": highest.image, "good_scores": highest.good_scores}
         if pixel is not None:
             changes["pixel"] = pixel
         return dataclasses.replace(self, **changes)
@@ -297,12 +318,13 @@ def read(path: Path | str) -> Metadata:
     if path.suffix != ".xml":
         msg = f"Expected the .xml file of an export, got {path}. Name that one; its .bin and .json lie beside it."
         raise ValueError(msg)
-    _finish(path)
+    finish(path)
     for suffix in SUFFIXES:
         if not path.with_suffix(suffix).is_file():
             msg = (
                 f"Expected {path.with_suffix(suffix)}, got no such file. Export the model again by this version of "
-                "anomalib-mkd, and copy its .xml, .bin and .json together."
+                "anomalib-mkd, with its own post-processor and not anomalib's, and copy its .xml, .bin and .json "
+                "together."
             )
             raise FileNotFoundError(msg)
     place = path.with_suffix(".json")
@@ -337,7 +359,7 @@ def write(path: Path | str, model: openvino.Model, metadata: Metadata) -> None:
         OSError: If the folder is not writable or full.
     """
     path = Path(path)
-    _finish(path)
+    finish(path)
     content = metadata.to_json()
     model.set_rt_info(json.dumps(content), RT_INFO)
     model.set_rt_info(metadata.inference_precision or "", PRECISION_INFO)
@@ -358,14 +380,32 @@ def write(path: Path | str, model: openvino.Model, metadata: Metadata) -> None:
         shutil.rmtree(unfinished, ignore_errors=True)
         msg = f"Expected to write an export into {path.parent}, got {error}. Free space, or choose another folder."
         raise OSError(msg) from error
-    _finish(path)
+    finish(path)
+
+
+def publish(folder: Path, path: Path) -> None:
+    """Move an export from a folder of the same disk to its place: all three files, or none.
+
+    Args:
+        folder: Has the three files, and may have others, which stay.
+        path: The ``.xml`` file.
+    """
+    finish(path)
+    unfinished = path.with_name(f".{path.stem}.unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir()
+    for suffix in SUFFIXES:
+        name = path.with_suffix(suffix).name
+        (folder / name).replace(unfinished / name)
+    unfinished.rename(_complete(path))
+    finish(path)
 
 
 def _complete(path: Path) -> Path:
     return path.with_name(f".{path.stem}.complete")
 
 
-def _finish(path: Path) -> None:
+def finish(path: Path) -> None:
     """Move a complete new export to its final names, also one that a killed process left."""
     complete = _complete(path)
     if not complete.is_dir():

@@ -100,8 +100,9 @@ def fitted_in_8_bits(
         after = post_processor.fitted(*in_8_bits)
         found = {name: post_processor.fitted_group(*in_8_bits, group_number(name)) for name in categories}
         of = {name: own for name, own in found.items() if own}
+    label_above = float(post_processor.normalized_image_threshold)
     called_bad = [
-        int((torch.cat(results)[:, 0] > thresholds.image.threshold).sum())
+        int((torch.cat(results)[:, 0] > float(thresholds.image.raw(label_above))).sum())
         for results, thresholds in ((full, before), (in_8_bits, after))
     ]
     logger.info(

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from anomalib_mkd.deploy.metadata import SUFFIXES, finish, publish
+
 PREFIX = ".staged-"
 
 
@@ -39,6 +41,13 @@ def staged(root: Path | str) -> Iterator[Path]:
         raise type(error)(msg) from error
     try:
         yield staging
+        for graph in staging.rglob("*.xml"):
+            target = root / graph.relative_to(staging)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if all(graph.with_suffix(suffix).is_file() for suffix in SUFFIXES):
+                publish(graph.parent, target)
+            else:  # another post-processor's, without metadata
+                finish(target)
         for file in sorted(path for path in staging.rglob("*") if path.is_file()):
             target = root / file.relative_to(staging)
             target.parent.mkdir(parents=True, exist_ok=True)

@@ -15,6 +15,8 @@ from typing import Literal
 import jsonargparse
 from jsonargparse.typing import NonNegativeInt, PositiveInt  # noqa: TC002  # jsonargparse resolves the signature
 
+from anomalib_mkd.check.layout import OUTPUTS
+
 logger = logging.getLogger("anomalib_mkd.quickstart")
 
 OURS = "anomalib_mkd.quickstart"  # loggers whose messages are shown
@@ -60,7 +62,7 @@ def quickstart(
 
     warnings.simplefilter("ignore")  # again: some libraries set their own filters
     try:
-        check_output(output)
+        check_output(output, Path(data) if Path(data).is_dir() else None)
         choice = choose_weights(weights, teacher_of(model))
         logger.info("      %s", choice.sentence)
         if model in EXPECT:
@@ -76,15 +78,25 @@ def quickstart(
         logger.info("%s", NEXT_OWN if Path(data).is_dir() else NEXT)
 
 
-def check_output(output: Path) -> None:
+def check_output(output: Path, data: Path | None = None) -> None:
     """Check that results can be written.
 
     Args:
         output: Folder for results; created if missing.
+        data: Folder of parts, in which it must not lie, other than as one that a check of the folder leaves out.
 
     Raises:
         OSError: If it is not writable.
+        ValueError: If its pictures would count as parts.
     """
+    if data is not None and output.resolve().is_relative_to(data.resolve()):
+        inside = output.resolve().relative_to(data.resolve()).parts
+        if not inside or inside[0] not in OUTPUTS:
+            msg = (
+                f"Expected --output outside of the folder of parts, got '{output}', whose pictures would count as "
+                f"parts. Choose another folder, or {min(OUTPUTS)} in it."
+            )
+            raise ValueError(msg)
     try:
         output.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=output).close()

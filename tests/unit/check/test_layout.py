@@ -60,6 +60,10 @@ def test_mvtec_layout(tmp_path: Path) -> None:
         (["train/ok/0.png", "test/0.png"], {"train/ok": "train", "test": "left out"}),
         (["good/old/0.png", "good/1.png", "dent/0.png"], {"good": "train", "dent": "bad"}),
         (["0.png", "good/0.png"], {".": "left out", "good": "train"}),
+        (
+            ["good/0.png", "bad/results/0.png", "results/Mkd/0.png", "compare_results/models/0.png"],
+            {"good": "train", "bad/results": "bad"},
+        ),
     ],
 )
 def test_other_layouts(tmp_path: Path, files: list[str], expected: dict[str, str]) -> None:

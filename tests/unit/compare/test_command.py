@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import json
 from typing import TYPE_CHECKING
 
 import pytest
+from PIL import Image
 
 from anomalib_mkd.compare import budget, session, trainings
 from anomalib_mkd.compare.command import main
 from anomalib_mkd.compare.recipes import FAST
 from anomalib_mkd.compare.rows import Row
-from anomalib_mkd.compare.runs import DataError, Job, write_result
+from anomalib_mkd.compare.runs import RESULT, DataError, Job, folder_of, write_result
 from tests.category_folders import draw_category
 
 if TYPE_CHECKING:
@@ -133,6 +135,39 @@ def test_the_same_command_goes_on_after_an_interruption(
     assert len(runner.jobs) == 4
 
 
+def test_results_in_the_folder_of_parts_are_no_parts(tmp_path: Path, runner: Runner) -> None:
+    parts = tmp_path / "parts"
+    for number, kind in enumerate(["good"] * 20 + ["bad"]):
+        (parts / kind).mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (64, 64), (number, 0, 99)).save(parts / kind / f"{number}.png")
+    words = [str(parts), "--models", "Padim", "--output", str(parts / "compare_results")]
+    assert main(words) == 0
+    Image.new("RGB", (64, 64)).save(parts / "compare_results" / "models" / "noise.png")
+    data = (parts / "compare_results" / "data.yaml").read_text()
+    runner.jobs = []
+    assert main(words) == 0
+    assert runner.jobs == []
+    assert (parts / "compare_results" / "data.yaml").read_text() == data
+
+
+def test_other_weights_and_more_time_train_again(words: list[str], runner: Runner, tmp_path: Path) -> None:
+    weights = tmp_path / "weights.safetensors"
+    weights.write_bytes(b"old")
+    words += ["--models", "MixedDistillation", "Padim", "--weights", str(weights)]
+    assert main(words) == 0
+    result = folder_of(tmp_path / "out", "Padim") / RESULT
+    content = json.loads(result.read_text())
+    content["row"]["stopped"], content["seconds"] = True, 0.6 * 15 * MINUTE
+    result.write_text(json.dumps(content))
+    runner.jobs = []
+    assert main(words) == 0  # the other one is finished, so that it has all the time
+    assert [name for name, _ in runner.jobs] == ["Padim"]
+    weights.write_bytes(b"another")
+    runner.jobs = []
+    assert main(words) == 0
+    assert [name for name, _ in runner.jobs] == ["MixedDistillation", "Padim"]
+
+
 @pytest.mark.usefixtures("runner")
 def test_bad_input_is_one_sentence(words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder, *output = words
@@ -145,6 +180,7 @@ def test_bad_input_is_one_sentence(words: list[str], tmp_path: Path, capsys: pyt
         ([*words, "--budget", "soon"], "Expected a --budget such as 30m, 1h30m or 90s, got 'soon'."),
         ([*words, "--weights", "gone.pt"], "Expected auto, imagenet, quickstart or a file as --weights, got 'gone.pt'"),
         ([str(tmp_path / "gone"), *output], "Expected a folder, got "),
+        ([folder, "--output", f"{folder}/mine"], "Expected --output outside of the folder of parts, got "),
         ([str(empty), *output], "Expected a folder of parts to train on, got no folder of good parts in "),
         ([str(good), *output], "Expected bad parts to test on in "),
         (output, "Expected either FOLDER or --data FILE, got both or none."),

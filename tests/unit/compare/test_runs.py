@@ -39,9 +39,9 @@ def worker(monkeypatch: pytest.MonkeyPatch, script: str) -> None:
     monkeypatch.setattr(runs, "WORKER", (sys.executable, "-c", script))
 
 
-def result(row: Row, *, stop: bool = False) -> str:
+def result(row: Row, *, stop: bool = False, goes_on: bool = False) -> str:
     """A script that leaves a result."""
-    content = {"key": "the key", "seconds": 60.0, "stop": stop, "row": dataclasses.asdict(row)}
+    content = {"key": "the key", "seconds": 60.0, "stop": stop, "goes_on": goes_on, "row": dataclasses.asdict(row)}
     text = json.dumps(json.dumps(content))
     start = f"import sys, pathlib; part = pathlib.Path(sys.argv[1]).with_name('part'); part.write_text({text})"
     return f"{start}; part.replace(part.with_name('{RESULT}'))"
@@ -57,6 +57,17 @@ def test_a_result_is_returned_and_kept_for_the_same_key_alone(job: Job, monkeypa
     assert run(job, limit=60) == ROW
     assert kept(job) == ROW
     assert kept(dataclasses.replace(job, key="another")) is None
+
+
+def test_a_row_without_8_bits_is_kept_if_these_failed_but_not_if_the_command_was_killed(
+    job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job.write()
+    write_result(job, ROW, goes_on=True)
+    assert kept(job) is None
+    worker(monkeypatch, result(ROW, goes_on=True))  # the process ends, the command does not
+    assert run(job, limit=60) == ROW
+    assert kept(job) == ROW
 
 
 def test_half_written_and_failed_ones_are_not_kept(job: Job) -> None:

@@ -180,6 +180,8 @@ def test_a_category_is_moved_alone(tmp_path: Path, good: Path, capsys: pytest.Ca
     after = read(path)
     assert after.categories["dark"].image.threshold == threshold_from_good(scores, 0.2)
     assert (after.image, after.categories["light"]) == (METADATA.image, own)
+    run("threshold", path, "--category", "dark")
+    assert "for 20 % false alarms" in capsys.readouterr().out
     run("threshold", path, "--category", "light", "--good", good)
     assert read(path).categories["light"].good_scores == pytest.approx([level / 255 for level in LEVELS], abs=1e-5)
     run("predict", path, "--category", "dark", good / "deep" / "110.png")

@@ -20,7 +20,8 @@ import pytest
 from anomalib_mkd.deploy import metadata as module
 from anomalib_mkd.deploy.graph import load
 from anomalib_mkd.deploy.metadata import Metadata, Region, read, write
-from anomalib_mkd.thresholds import Fitted, Scale, threshold_from_good
+from anomalib_mkd.export.staged import staged
+from anomalib_mkd.thresholds import FALSE_ALARMS, Fitted, Scale, threshold_from_good
 from tests.exports import METADATA, graph, write_export
 
 OTHER = dataclasses.replace(METADATA, image=Scale(0.7, 0.2))
@@ -113,13 +114,30 @@ def test_a_kill_between_renames_leaves_the_new_export(
 ) -> None:
     path = write_export(tmp_path)
     with monkeypatch.context() as patch:
-        patch.setattr(module, "_finish", lambda _: None)
+        patch.setattr(module, "finish", lambda _: None)
         write(path, graph(OTHER), OTHER)
     complete = tmp_path / ".model.complete"
     for suffix in module.SUFFIXES[:moved]:
         (complete / f"model{suffix}").replace(path.with_suffix(suffix))
     assert load(path)[1] == OTHER
     assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_a_killed_change_does_not_replace_a_later_export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_export(tmp_path)
+    with monkeypatch.context() as killed:
+        killed.setattr(module, "finish", lambda _: None)  # killed once it was complete
+        write(path, graph(OTHER), OTHER)
+    with staged(tmp_path) as folder:
+        write_export(folder, smallest_area=7)
+    assert read(path).smallest_area == 7
+    with monkeypatch.context() as killed:
+        killed.setattr(module, "finish", lambda _: None)
+        write(path, graph(OTHER), OTHER)
+    with staged(tmp_path) as folder:
+        (folder / "model.xml").write_text("another post-processor's")
+    assert path.read_text() == "another post-processor's"
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["model.bin", "model.json", "model.xml"]
 
 
 def test_a_failed_write_leaves_the_old_export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -203,6 +221,13 @@ def test_refuses_senseless_changes(change: dict[str, object], message: str) -> N
         METADATA.adjusted(**change)  # type: ignore[arg-type]
 
 
+def test_false_alarms_need_scores_of_good_parts() -> None:
+    without = dataclasses.replace(METADATA, good_scores=(), false_alarms=None)  # of best F1
+    with pytest.raises(ValueError, match=r"Expected stored scores of .*deploy threshold MODEL --good FOLDER\."):
+        without.adjusted(false_alarms=0.02)
+    assert without.adjusted(good_scores=[0.1, 0.2, 0.3, 0.4, 0.5]).false_alarms == FALSE_ALARMS
+
+
 def test_a_region_belongs_to_scores_of_a_map() -> None:
     region = Region.of(np.ones((2, 2)))
     with pytest.raises(ValueError, match="Expected a model that scores by its map, got Mkd"):
@@ -228,9 +253,18 @@ def test_every_category_has_its_own_thresholds() -> None:
         several.of_category("light")
     with pytest.raises(ValueError, match=r"got 'dark'\. It knows none: it was trained on one kind of parts"):
         METADATA.of_category("dark")
-    moved = several.adjusted(false_alarms=0.2)  # of all
-    assert moved.image == METADATA.adjusted(false_alarms=0.2).image
+    light = Fitted(Scale(0.9, 0.1), Scale(0.95, 0.2), tuple(np.linspace(0.5, 0.8, 20).tolist()))
+    several = dataclasses.replace(METADATA, categories={"light": light, "dark": dark})
+    moved = several.adjusted(false_alarms=0.2)  # of all; the common one is the highest
     assert moved.categories["dark"].image.threshold == threshold_from_good(good, 0.2)
-    with pytest.raises(ValueError, match=r"Expected the category of the pictures with region, got none of dark"):
+    assert moved.categories["light"].image.threshold == threshold_from_good(light.good_scores, 0.2)
+    assert (moved.image, moved.good_scores) == (moved.categories["light"].image, light.good_scores)
+    new = several.adjusted(good_scores=good)  # of all that have no known category
+    assert (new.categories, new.good_scores) == (several.categories, good)
+    with pytest.raises(ValueError, match=r"Expected the category of the pictures with region, got none of light, dark"):
         several.adjusted(region=Region.of([[True]]))
+    own = several.with_category("dark", several.of_category("dark").adjusted(threshold=0.4))
+    assert own.of_category("dark").false_alarms is None
+    assert own.of_category("light").false_alarms == METADATA.false_alarms
+    assert own.adjusted(false_alarms=0.2).of_category("dark").false_alarms == 0.2
     assert several.of_category("dark").adjusted(region=Region.of([[True]])).image == dark.image

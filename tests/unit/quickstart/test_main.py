@@ -49,7 +49,7 @@ def test_data_that_is_not_there(tmp_path: Path) -> None:
 
 
 def test_data_of_another_layout(tmp_path: Path) -> None:
-    message = refusal("--output", tmp_path, "--data", tmp_path)
+    message = refusal("--output", tmp_path / "results", "--data", tmp_path)
     assert message.startswith(f"Expected a folder of parts to train on, got no folder of good parts in '{tmp_path}")
 
 
