@@ -84,7 +84,10 @@ class CsvResults:
         whole = text[: text.rfind(b"\n") + 1]
         if whole != text:
             os.truncate(path, len(whole))
-        self.rows = list(csv.reader(whole.decode().splitlines()))[1:]
+        header, *self.rows = list(csv.reader(whole.decode().splitlines())) or [[*Row._fields]]
+        if header != [*Row._fields]:
+            msg = f"Expected results of this program in {path}, got another table. Name another file."
+            raise ValueError(msg)
         self.file = path.open("a", newline="", encoding="utf-8")
         self.writer = csv.writer(self.file, lineterminator="\n")
         if not whole:
@@ -142,7 +145,7 @@ class Watcher(threading.Thread):
     def look(self) -> None:
         """Pass on what is new and complete."""
         new = sorted(
-            ((key, path) for path in self.folder.rglob("*") if (key := self.key(path)) and self.is_new(key)),
+            ((key, path) for path in self.files() if (key := self.key(path)) and self.is_new(key)),
             key=lambda entry: (entry[0].changed, entry[0].name),
         )
         self.passed_on -= self.done
@@ -161,6 +164,10 @@ class Watcher(threading.Thread):
                 found = error
             if self.key(path) == key:  # otherwise it was still being written: another picture now
                 self.pass_on(key, found)
+
+    def files(self) -> Iterator[Path]:
+        """List all files; ``os.walk`` passes over folders that are taken away meanwhile."""
+        return (Path(folder, name) for folder, _, names in os.walk(self.folder) for name in names)
 
     def key(self, path: Path) -> Key | None:
         """Identify a picture; None if it is none, or gone."""
@@ -221,11 +228,16 @@ def main() -> int:
     options = parser.parse_args()
     if options.results.suffix not in {".csv", ".sqlite"} or not options.folder.is_dir():
         parser.error(f"expected a folder and a .csv or .sqlite, got {options.folder} and {options.results}")
+    if options.queue < 1:
+        parser.error(f"expected a --queue of at least 1, got {options.queue}")
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    results = (CsvResults if options.results.suffix == ".csv" else SqliteResults)(options.results)
-    inferencer = Inferencer(options.model)
+    try:
+        inferencer = Inferencer(options.model)
+        results = (CsvResults if options.results.suffix == ".csv" else SqliteResults)(options.results)
+    except (ValueError, OSError, sqlite3.Error) as error:
+        parser.error(str(error))
     done = set(results.keys())
     waiting: queue.Queue[Any] = queue.Queue(options.queue)
     watcher = Watcher(options.folder, done, waiting, stop, options.settle, options.poll)

@@ -70,7 +70,7 @@ class SoftPostProcessor(PostProcessor):
             the category of an image: see :class:`anomalib_mkd.data.categories.post_processor.ByCategory`.
 
     Raises:
-        ValueError: If ``false_alarms`` is not within 0..0.5, both excluded.
+        ValueError: If ``false_alarms`` is not within 0..0.5, both excluded, or ``enable_normalization`` is off.
 
     Example:
         >>> import torch
@@ -84,6 +84,12 @@ class SoftPostProcessor(PostProcessor):
     ) -> None:
         super().__init__(**arguments)
         check_arguments(locals(), optional=["false_alarms"])
+        if not self.enable_normalization:
+            msg = (
+                "Expected enable_normalization=True, got False: thresholds are places on the normalised scale. Leave "
+                "it out, or take anomalib's PostProcessor."
+            )
+            raise ValueError(msg)
         self.false_alarms = false_alarms
         self.leave_out_suspects = leave_out_suspects
         self.good_scores: list[float] = []

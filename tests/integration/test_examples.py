@@ -197,6 +197,27 @@ def test_a_full_queue_holds_the_watcher_back(camera: Path) -> None:
     assert watcher.failure is None
 
 
+def test_folders_may_be_taken_away_while_the_watcher_looks(camera: Path) -> None:
+    module = load_watcher()
+    watcher = module.Watcher(camera, set(), queue.Queue(9), threading.Event(), settle=0, poll=0.01)
+    (camera / "gone").mkdir()
+    save(camera / "gone" / "0.png", bad=False)
+    save(camera / "1.png", bad=False)
+    found = watcher.files()
+    first = next(found)
+    shutil.rmtree(camera / "gone")
+    assert first == camera / "1.png"
+    assert [*found] == []
+
+
+def test_another_table_is_not_appended_to(tmp_path: Path) -> None:
+    module = load_watcher()
+    path = tmp_path / "parts.csv"
+    path.write_text("part,station\n7,b\n")
+    with pytest.raises(ValueError, match=r"Expected results of this program in .*parts\.csv, got another table"):
+        module.CsvResults(path)
+
+
 def test_a_line_that_a_power_cut_left_unfinished_is_removed(tmp_path: Path) -> None:
     module = load_watcher()
     path = tmp_path / "results.csv"

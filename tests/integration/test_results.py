@@ -104,6 +104,15 @@ def test_a_test_keeps_the_report_of_the_training(tmp_path: Path) -> None:
         assert command_of(where / PAGE) == "test"
 
 
+def test_so_does_one_of_the_same_model(tmp_path: Path) -> None:
+    engine, trained, data = make_engine(tmp_path), model(), make_data(tmp_path)
+    engine.train(trained, datamodule=data)
+    page = (folder(engine) / PAGE).read_text(encoding="utf-8")
+    engine.test(trained, datamodule=data)
+    assert command_of(folder(engine) / PAGE) == "test"
+    assert (folder(engine) / f"train_{PAGE}").read_text(encoding="utf-8") == page
+
+
 class Failing(Callback):
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         del trainer, pl_module

@@ -218,3 +218,8 @@ def test_the_good_scores_travel_with_the_checkpoint() -> None:
 
 def test_checkpoints_fit_models_with_either_post_processor() -> None:
     assert SoftPostProcessor().state_key == PostProcessor().state_key
+
+
+def test_a_threshold_without_its_scale_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"^Expected enable_normalization=True, got False"):
+        SoftPostProcessor(enable_normalization=False)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import io
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -59,6 +60,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     served.add_argument("folder", type=Path, metavar="FOLDER", help="the server's folder of models")
     served.add_argument("--name", help="name of the model in requests (default: its class)")
     options = parser.parse_args(arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files may be anything
     try:
         if options.command == "predict":
             return predict(options.model, options.pictures, options.category)

@@ -29,7 +29,14 @@ def is_many(pictures: object) -> bool:
 
 
 def read_region(path: Path | str) -> NDArray[np.bool_]:
-    """Read a mask ``(H, W)``: the pixels of a picture that are not black; errors as for pictures."""
+    """Read a mask ``(H, W)``: the pixels of a picture that are not black.
+
+    Raises:
+        ValueError: As for pictures, and for JPEG, whose compression leaves black not black.
+    """
+    if Path(path).suffix.lower() in {".jpg", ".jpeg"}:
+        msg = f"Expected a mask without losses, got '{path}', in which black is not quite black. Save it as PNG."
+        raise ValueError(msg)
     return np.asarray(read_picture(path).max(axis=-1) > 0)
 
 

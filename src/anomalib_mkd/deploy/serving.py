@@ -32,7 +32,8 @@ def lay_out(path: Path | str, folder: Path | str, name: str | None = None) -> Pa
         The configuration, for the server's ``--config_path``.
 
     Raises:
-        ValueError: If the export is damaged, has a region or a smallest area, or the configuration is not ours.
+        ValueError: If the export is damaged, has a region or a smallest area, the configuration is not ours, or the
+            name is a path.
     """
     path, folder = Path(path), Path(folder)
     metadata = read(path)
@@ -40,6 +41,9 @@ def lay_out(path: Path | str, folder: Path | str, name: str | None = None) -> Pa
         msg = f"Expected a model without region and smallest area, got {path} with one. A server applies neither."
         raise ValueError(msg)
     name = name or metadata.model
+    if Path(name).name != name or name == "..":
+        msg = f"Expected a name of one folder, got {name!r}. Leave out separators."
+        raise ValueError(msg)
     own = folder / name
     own.mkdir(parents=True, exist_ok=True)
     version = 1 + max((int(each.name) for each in own.iterdir() if each.name.isdecimal()), default=0)

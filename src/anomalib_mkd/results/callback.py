@@ -103,8 +103,10 @@ class Results(Callback):
         trainer.callbacks = [*(each for each in others if each not in last), self, *last]  # type: ignore[attr-defined]
 
     def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begin with no predictions."""
+        """Begin with no predictions, and with nothing of a training unless this is its test."""
         del trainer, pl_module
+        if self._training_seconds is None:
+            self.suspicious, self._exhibits = [], []
         self.predictions = []
         self._gallery = Gallery()
         self._start = time.perf_counter()
@@ -190,6 +192,7 @@ class Results(Callback):
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print the counts, and write the files."""
         self._write(trainer, pl_module, "test" if self._training_seconds is None else "train")
+        self._training_seconds = None  # a later test is not the training's
         if self.predictions and trainer.is_global_zero and trainer.test_loop.verbose:
             _print(group_table(self.predictions), sentence(self.predictions), self._where(trainer))
 

@@ -126,5 +126,6 @@ def short_names(files: Sequence[str]) -> list[str]:
         >>> short_names(["parts/test/good/1.png", "parts/test/dent/1.png"]), short_names(["parts/1.png"])
         (['good/1.png', 'dent/1.png'], ['1.png'])
     """
-    shared = os.path.commonpath([Path(file).parent for file in files]) if files else ""
-    return [str(Path(file).relative_to(shared)) for file in files]
+    paths = [Path(file).absolute() for file in files]  # some may be relative, others not
+    shared = os.path.commonpath([path.parent for path in paths]) if paths else ""
+    return [str(path.relative_to(shared)) for path in paths]

@@ -4,8 +4,11 @@
 """Hooks and steps inside anomalib, shared by all models."""
 
 from contextlib import AbstractContextManager, nullcontext
+from inspect import currentframe
+from types import FrameType
 from typing import Any
 
+import numpy as np
 import torch
 from anomalib import LearningType
 from anomalib.data.utils import ValSplitMode
@@ -54,6 +57,13 @@ class DistillationMixin(DefaultComponents, Calibration, CheckpointMixin, Distill
         made = super().__new__(cls)
         made._own_pre_processor = not isinstance(kwargs.get("pre_processor", True), bool)
         return made
+
+    def save_hyperparameters(self, *args: Any, frame: FrameType | None = None, **kwargs: Any) -> None:
+        """Keep NumPy's numbers as Python's: neither a checkpoint nor an export can hold the others."""
+        here = currentframe()  # Lightning reads the arguments from the frame of the constructor
+        super().save_hyperparameters(*args, frame=frame or (here and here.f_back), **kwargs)
+        plain = {name: value.item() for name, value in self.hparams.items() if isinstance(value, np.generic)}
+        self.hparams.update(plain)
 
     @property
     def learning_type(self) -> LearningType:

@@ -166,6 +166,8 @@ def test_what_a_server_does_not_apply_is_refused(
     (tmp_path / "served" / "config.json").write_text("{}")
     run("serve", export, tmp_path / "served", code=1)
     assert "Expected the configuration of a model server" in capsys.readouterr().err
+    run("serve", export, tmp_path / "other", "--name", "../part", code=1)
+    assert "Expected a name of one folder, got '../part'" in capsys.readouterr().err
     run("threshold", export, "--smallest-area", 3)
     run("serve", export, tmp_path / "other", code=1)
     assert "Expected a model without region and smallest area" in capsys.readouterr().err

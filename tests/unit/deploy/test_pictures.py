@@ -138,6 +138,9 @@ def test_a_region_is_what_is_not_black(tmp_path: Path) -> None:
     mask = PHOTO[..., 0] > 99
     Image.fromarray(mask).save(tmp_path / "region.png")
     np.testing.assert_array_equal(read_region(tmp_path / "region.png"), mask)
+    Image.fromarray(mask).save(tmp_path / "region.jpg")
+    with pytest.raises(ValueError, match=r"Expected a mask without losses, got .*region\.jpg"):
+        read_region(tmp_path / "region.jpg")
 
 
 @pytest.mark.parametrize(

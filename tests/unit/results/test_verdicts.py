@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from io import StringIO
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -102,4 +103,5 @@ def test_a_long_list_is_cut() -> None:
 def test_names_are_as_long_as_needed() -> None:
     assert short_names(["a/b/x.png", "a/c/x.png"]) == ["b/x.png", "c/x.png"]
     assert short_names(["/a/x.png", "/a/y.png"]) == ["x.png", "y.png"]
+    assert short_names(["a/x.png", str(Path("a/b/y.png").absolute())]) == ["x.png", "b/y.png"]
     assert short_names([]) == []

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 import torch
 from anomalib.pre_processing import PreProcessor
@@ -53,6 +54,14 @@ def test_a_damaged_file_is_named(tmp_path: Path, kind: str) -> None:
     if kind != "gone":  # Lightning names that one itself
         with pytest.raises(error, match=sentence):
             make_engine(tmp_path).test(MixedDistillation(weights="quickstart"), ckpt_path=path)
+
+
+def test_numbers_of_numpy_are_kept_as_pythons(tmp_path: Path) -> None:
+    model = MixedDistillation(weights="quickstart", training_steps=np.int64(3), sigma=np.float32(2))
+    assert [type(model.hparams[name]) for name in ("training_steps", "sigma")] == [int, float]
+    model.model.teacher.prepare()
+    loaded = MixedDistillation.load_from_checkpoint(saved(tmp_path, state_of(model)))
+    assert (loaded.hparams["training_steps"], loaded.hparams["sigma"]) == (3, 2)
 
 
 @pytest.mark.parametrize("value", ["nan", "inf"])
