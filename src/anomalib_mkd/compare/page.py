@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from anomalib_mkd.compare import timing
@@ -14,13 +15,13 @@ from anomalib_mkd.compare.plots import Point, below, trade_off
 from anomalib_mkd.compare.recipes import RECIPES
 from anomalib_mkd.compare.recommend import Wish, pick, recommend
 from anomalib_mkd.compare.rows import FINDS, RUNS, table_csv, table_md
+from anomalib_mkd.compare.runs import folder_of
 from anomalib_mkd.files import whole
 from anomalib_mkd.results.report.page import Plot, environment
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
-    from pathlib import Path
 
     from anomalib_mkd.compare.rows import Row
 
@@ -103,6 +104,10 @@ def write_files(folder: Path, rows: Sequence[Row], run: Comparison) -> None:
     """
     sentences = {wish: recommend(rows, wish) for wish in get_args(Wish)}
     versions = ", ".join(f"{name} {version}" for name, version in run.versions.items())
+    picked = {wish: pick(rows, wish) for wish in sentences}
+    failed = [row for row in rows if row.reason]
+    chosen = picked[run.wish]
+    ready = None if chosen is None else exports_of(chosen, Path())
     about = [
         *run.remarks,
         f"Data: {run.data}. Seed: {run.seed}. Budget: {run.budget}.",
@@ -110,8 +115,6 @@ def write_files(folder: Path, rows: Sequence[Row], run: Comparison) -> None:
         f"Versions: {versions}.",
         *measured(),
     ]
-    picked = {wish: pick(rows, wish) for wish in sentences}
-    failed = [row for row in rows if row.reason]
     html = (
         environment("anomalib_mkd.compare")
         .get_template("compare.html")
@@ -120,6 +123,7 @@ def write_files(folder: Path, rows: Sequence[Row], run: Comparison) -> None:
             rows=[row for row in rows if not row.reason],
             failed=failed,
             sentence=sentences[run.wish],
+            ready=ready,
             others={wish: sentences[wish] for wish, row in picked.items() if row != picked[run.wish]},
             same=[
                 wish for wish, row in picked.items() if wish != run.wish and row is not None and row == picked[run.wish]
@@ -131,10 +135,19 @@ def write_files(folder: Path, rows: Sequence[Row], run: Comparison) -> None:
             measured=measured(),
         )
     )
-    contents = {PAGE: html, TABLE: table_csv(rows), TEXT: table_md(rows, sentences[run.wish], about)}
+    contents = {
+        PAGE: html,
+        TABLE: table_csv(rows),
+        TEXT: table_md(rows, "\n\n".join(filter(None, [sentences[run.wish], ready])), about),
+    }
     for name, text in contents.items():
         with whole(folder / name) as unfinished:
             unfinished.write_bytes(text.encode("utf-8", "backslashreplace"))  # names of files need not be Unicode
+
+
+def exports_of(row: Row, folder: Path) -> str:
+    """Say where the exports of a model are."""
+    return f"Its exports, ready to use: {(folder_of(folder, row.model) / '*/weights/openvino').as_posix()}"
 
 
 def _plots(rows: Sequence[Row]) -> list[Plot]:

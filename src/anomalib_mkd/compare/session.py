@@ -20,7 +20,7 @@ from anomalib_mkd.check.words import shown
 from anomalib_mkd.compare.budget import Budget, seconds
 from anomalib_mkd.compare.exports import time_all
 from anomalib_mkd.compare.recipes import FAST, RECIPES, choose, is_extra
-from anomalib_mkd.compare.recommend import caution, recommend
+from anomalib_mkd.compare.recommend import caution, pick, recommend
 from anomalib_mkd.compare.rows import FINDS, RUNS
 from anomalib_mkd.compare.trainings import train_all, versions
 from anomalib_mkd.files import whole
@@ -116,7 +116,7 @@ def finish(options: argparse.Namespace, command: str, rows: list[Row]) -> int:
             for row, text in zip(rows, warned, strict=True)
         ]
     say("Writing the page.")
-    from anomalib_mkd.compare.page import PAGE, TABLE, TEXT, Comparison, write_files  # noqa: PLC0415  # torch: slow
+    from anomalib_mkd.compare.page import PAGE, TABLE, TEXT, Comparison, exports_of, write_files  # noqa: PLC0415  # torch: slow
 
     run = Comparison(
         data=(options.folder or options.data).resolve().name,
@@ -133,7 +133,9 @@ def finish(options: argparse.Namespace, command: str, rows: list[Row]) -> int:
     show(rows)
     for remark in remarks:
         say(f"\n{remark}")
-    say(f"\n{recommend(rows, options.prefer)}\n")
+    say(f"\n{recommend(rows, options.prefer)}")
+    chosen = pick(rows, options.prefer)
+    say("" if chosen is None else f"{exports_of(chosen, options.output)}\n")
     for name in (PAGE, TABLE, TEXT):
         say(f"  {shown(options.output / name)}")
     return 0 if trained else 1

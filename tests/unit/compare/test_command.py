@@ -87,6 +87,7 @@ def test_shares_rows_and_files(
     out = capsys.readouterr().out
     assert out.startswith(f"Comparing models on {words[0]}\n")
     assert "Take " in out
+    assert f"Its exports, ready to use: {tmp_path}/out/models/MixedDistillation/*/weights/openvino" in out
     assert "MixedDistillation: Caught only 1 of 10 bad parts" in out
     assert "Comparing: " in out or "[1/4] MixedDistillation: " in out
     assert {path.name for path in (tmp_path / "out").iterdir()} >= {"compare.html", "compare.csv", "compare.md"}
