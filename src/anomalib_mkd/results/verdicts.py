@@ -72,7 +72,7 @@ def sentence(predictions: Sequence[Prediction]) -> str:
         good or no bad parts; without truth ``"3 of 36 parts called bad"``.
     """
     if not any(row.bad is not None for row in predictions):
-        return "No threshold, so no verdicts: the model saw no validation pictures."
+        return "No threshold, so no verdicts: no validation has set one."
     groups = counts(predictions)
     if not groups:
         return f"{sum(bool(row.bad) for row in predictions)} of {len(predictions)} parts called bad"

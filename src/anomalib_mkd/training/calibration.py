@@ -22,6 +22,7 @@ class Calibration(LightningModule):
     post_processor: Any
 
     _calibrated_step: int | None = None
+    _validated_step: int | None = None
 
     @property
     def _from_good_parts(self) -> SoftPostProcessor | None:
@@ -30,17 +31,28 @@ class Calibration(LightningModule):
         return own if isinstance(own, SoftPostProcessor) and own.false_alarms is not None else None
 
     def on_train_epoch_end(self) -> None:
-        """Calibrate at the end of a training without validation, before the last checkpoint is written.
+        """Calibrate at the end of a training that does not end on a validation, before the last checkpoint is written.
 
         Checkpoints by steps or by time are not calibrated: they serve only to resume training.
         """
         if may_be_last_epoch(self.trainer):
             self._end_without_validation()
 
+    @torch.no_grad()
     def _end_without_validation(self) -> None:
         self._calibrate_once()
-        if (own := self._from_good_parts) is not None and not self.trainer.enable_validation:
-            own.on_validation_epoch_end(self.trainer, self)  # with what was learnt
+        own = self._from_good_parts
+        if own is None or self._validated_step == self.global_step:
+            return
+        # the student has moved on since the last validation, if there was one: thresholds belong to the last step
+        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        held_out = getattr(data, "val_data", None) if self.trainer.enable_validation else None
+        training = self.model.training
+        self.model.eval()
+        for batch in () if held_out is None else normal_batches(self, len(held_out), held_out):
+            own.on_validation_batch_end(self.trainer, self, self.validation_step(batch))
+        self.model.train(training)
+        own.on_validation_epoch_end(self.trainer, self)  # without validation, with what was learnt
 
     @torch.no_grad()
     def _calibrate_once(self) -> None:
@@ -62,3 +74,8 @@ class Calibration(LightningModule):
         self.model.teacher.prepare()
         if self.trainer.state.fn == "fit" and not self.trainer.sanity_checking:
             self._calibrate_once()
+
+    def on_validation_end(self) -> None:
+        """Remember which student the thresholds are of."""
+        if self.trainer.state.fn == "fit" and not self.trainer.sanity_checking:
+            self._validated_step = self.global_step

@@ -106,7 +106,7 @@ class DistillationMixin(DefaultComponents, Calibration, CheckpointMixin, Distill
     def on_fit_start(self) -> None:
         """Load the teacher, unless a checkpoint has already restored it."""
         self.model.teacher.prepare()
-        self._calibrated_step = None
+        self._calibrated_step = self._validated_step = None
 
     def on_train_start(self) -> None:
         """Open the caches.

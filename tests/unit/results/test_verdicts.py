@@ -61,7 +61,7 @@ def test_parts_are_counted_by_category_and_kind() -> None:
         (PARTS[2:], "2 of 3 bad parts caught"),
         (PARTS[:2], "1 of 2 good parts called bad"),
         (rows(("new", None, True), ("new", None, False)), "1 of 2 parts called bad"),
-        (rows(("dent", True, None)), "No threshold, so no verdicts: the model saw no validation pictures."),
+        (rows(("dent", True, None)), "No threshold, so no verdicts: no validation has set one."),
     ],
 )
 def test_one_sentence_sums_up(parts: list[Prediction], expected: str) -> None:
