@@ -161,6 +161,13 @@ def test_the_order_depends_on_the_seed_and_changes_from_epoch_to_epoch(root: Pat
     assert len(set(map(tuple, orders))) == 4
 
 
+def test_pictures_taken_away_are_missed(root: Path, tmp_path: Path) -> None:
+    train(tmp_path / "whole", make_data(root), max_epochs=1)
+    fewer = make_data(root, val_split_ratio=0.7)
+    with pytest.raises(ValueError, match=r"^Expected the training pictures of the interrupted training, got fewer"):
+        train(tmp_path, fewer, max_epochs=1, checkpoint=tmp_path / "whole" / "saved" / "2.ckpt")
+
+
 def test_a_test_leaves_random_numbers_alone(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     train(tmp_path, make_data(root), max_epochs=1)
     monkeypatch.setattr(resume, "set_random_state", None)  # a call would fail

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from anomalib_mkd.check.images import Facts, exact_copies, mask_fault, near_copies, read_all
-from anomalib_mkd.check.layout import GOOD, Layout, Role, find_layout
+from anomalib_mkd.check.layout import EXTENSIONS, GOOD, GOOD_WORDS, Layout, Role, find_layout
 from anomalib_mkd.check.words import count, listed, shown
 from anomalib_mkd.thresholds import LEAST_GOOD
 
@@ -147,6 +147,18 @@ def _layout(check: Check) -> Iterator[Finding]:
         yield Finding("problem", f"{count(names, 'folder')} of parts, {listed(names)}, instead of one", remedy)
     elif layout.kind == "nothing":
         yield Finding("problem", "no folder of good parts", f"Put images of good parts into train/{GOOD}.")
+    for group in layout.of("bad") if layout.kind == "parts" else ():
+        if (name := Path(group.name).name).lower() in GOOD_WORDS:
+            remedy = f"Rename it to test/{GOOD}, or, if these parts are bad, to the name of a defect."
+            yield Finding("problem", f"'test/{shown(name)}' counts as a defect", remedy)
+    plain = [group for group in layout.of("train") if group.name == "."]
+    below = [path for path in layout.root.rglob("*") if path.suffix.lower() in EXTENSIONS] if plain else []
+    if beyond := sorted({*below} - {path for group in plain for path in (*group.images, *group.hidden)}):
+        text = (
+            f"{count(beyond, 'image')} in folders beside those of good parts, which anomalib's Folder would read, too"
+        )
+        files = tuple(_named(check, path) for path in beyond)
+        yield Finding("problem", text, f"Move the images of good parts into a folder of their own, {GOOD}.", files)
     for group in layout.of(*IMAGES):
         if not group.images:
             yield Finding("warning", f"no image in '{shown(group.name)}'", "Put images there or remove the folder.")

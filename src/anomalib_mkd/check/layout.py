@@ -136,9 +136,9 @@ def _depth(root: Path) -> Iterator[Group]:
     splits: tuple[Role, ...] = ("train", "validation", "test")
     for split in splits:
         for folder in _subfolders(root / split):
-            role: Role = "bad" if folder.name != GOOD else split
+            role: Role = split if folder.name == GOOD else "bad" if split == "test" else "left out"
             for inner in _subfolders(folder):
-                if inner.name in {"rgb", "gt"} and not (inner.name == "gt" and role != "bad"):
+                if inner.name == "rgb" or (inner.name in {"gt", "ground_truth"} and role == "bad"):
                     yield _group(root, inner, role if inner.name == "rgb" else "mask", _walk(inner))
 
 

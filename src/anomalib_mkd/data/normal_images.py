@@ -70,7 +70,9 @@ def held_out(datamodule: Any) -> Any:
     Args:
         datamodule: The trainer's; ``None`` if it was given loaders instead.
     """
-    if getattr(datamodule, "val_split_mode", None) not in {ValSplitMode.FROM_DIR, ValSplitMode.FROM_TRAIN}:
+    each = getattr(datamodule, "datamodules", None)  # of several categories
+    modes = {getattr(part, "val_split_mode", None) for part in (each.values() if each else [datamodule])}
+    if not modes <= {ValSplitMode.FROM_DIR, ValSplitMode.FROM_TRAIN}:
         return None
     dataset = getattr(datamodule, "val_data", None)  # absent if the data has none
     return dataset if dataset and (dataset.samples["label_index"] == LabelName.NORMAL).all() else None

@@ -134,4 +134,4 @@ def depth_map(depth: Any, source: Callable[[Path], NDArray[Any]] | None = None) 
 def _read_depth(path: Path) -> NDArray[Any]:
     from anomalib_mkd.depth.reading import read_depth  # noqa: PLC0415  # TIFF and Eyecandies need packages of their own
 
-    return read_depth(path)
+    return read_depth(path, prepared=True)

@@ -118,7 +118,10 @@ def prepare_depth(
         fit = None
     if fit is not None:
         measured = fit.height(cloud)
-        foreground = _drop_islands(_close(valid & (np.abs(measured) > removal_distance)))
+        all_counts = removal_distance == 0
+        foreground = (
+            _close(valid) if all_counts else _drop_islands(_close(valid & (np.abs(measured) > removal_distance)))
+        )
         height = np.where(valid, np.where(foreground, measured, 0.0), np.nan)
     else:
         foreground = _close(valid)

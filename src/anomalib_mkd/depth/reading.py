@@ -47,7 +47,9 @@ READERS: dict[str, Callable[[Path], NDArray[Any]]] = {
 }
 
 
-def read_depth(path: Path | str, scale: float | tuple[float, float] | None = None) -> FloatArray:
+def read_depth(
+    path: Path | str, scale: float | tuple[float, float] | None = None, *, prepared: bool = False
+) -> FloatArray:
     """Read a depth map ``(H, W)`` or an organised point cloud x, y, z ``(H, W, 3)`` from TIFF, PNG or NumPy.
 
     A point is missing if a channel is NaN or infinite, or z is 0 (as in MVTec 3D-AD); all its channels are then NaN.
@@ -57,6 +59,7 @@ def read_depth(path: Path | str, scale: float | tuple[float, float] | None = Non
         path: A ``.tif``, ``.tiff``, ``.png`` or ``.npy``.
         scale: Required for integers: unit per step (0.001 for millimetres read as metres), or the z of the first and
             the last step (as in Eyecandies). A unit per step also multiplies floating-point numbers.
+        prepared: Whether the file holds what was prepared, such as heights, in which 0 is a value like any other.
 
     Raises:
         ValueError: If the file cannot be read, has another shape or 8 bits, or if the scale is missing or does not fit.
@@ -73,7 +76,8 @@ def read_depth(path: Path | str, scale: float | tuple[float, float] | None = Non
             "channels last."
         )
         raise ValueError(msg)
-    return _mark_missing(_in_units(values, scale, path))
+    found = _in_units(values, scale, path)
+    return found.astype(np.float32) if prepared else _mark_missing(found)
 
 
 def _load(path: Path) -> NDArray[Any]:

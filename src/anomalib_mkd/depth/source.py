@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 Serve = Literal["height", "points"]
 #: Raised whenever the same scan and arguments yield another map; part of every entry's name.
-PREPARATION_VERSION = 1
+PREPARATION_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -74,20 +74,20 @@ class DepthSource:
         """Read a scan and return its heights or points."""
         if self.serve == "points":
             return self._points(Path(path))
-        if self.cache_dir is None:
-            prepared = self._prepare(Path(path))
-            if self.plane != "none" and not prepared.plane_accepted:
-                warnings.warn(
-                    "Expected a background plane in the scan, got none; its map is the unchanged depth. Inspect the "
-                    "scans, and choose plane and distances that fit them all.",
-                    RuntimeWarning,
-                    stacklevel=2,
-                )
-            return prepared.height[None]
-        entry = self._entry(Path(path))
-        if not entry.exists():
-            self._store(entry, self._prepare(Path(path)))
-        return np.asarray(_load(entry)["height"], np.float32)[None]
+        entry = None if self.cache_dir is None else self._entry(Path(path))
+        if entry is not None and entry.exists():
+            return np.asarray(_load(entry)["height"], np.float32)[None]
+        prepared = self._prepare(Path(path))
+        if self.plane != "none" and not prepared.plane_accepted:
+            warnings.warn(
+                f"Expected a background plane in '{path}', got none; its map is the unchanged depth. Inspect the "
+                "scans, and choose plane and distances that fit them all.",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+        if entry is not None:
+            self._store(entry, prepared)
+        return prepared.height[None]
 
     def fill_cache(self, paths: Sequence[Path | str]) -> None:
         """Prepare all uncached maps, showing progress, and warn if planes were accepted in only some of the scans.

@@ -64,6 +64,9 @@ def open_data(data: str, batch_size: int, seed: int) -> AnomalibDataModule:
         ValueError: If images or masks cannot be used.
     """
     pictures: AnomalibDataModule
+    if data in CATEGORIES and Path(data).is_dir():
+        msg = f"Expected the parts that are drawn or a folder, got '{data}', which is both. Name the folder ./{data}."
+        raise ValueError(msg)
     if data in CATEGORIES:
         pictures = Quickstart(category=data, train_batch_size=batch_size, seed=seed)  # type: ignore[arg-type]
     elif Path(data).exists():

@@ -42,7 +42,12 @@ class Course:
         if saved:
             progress = loop.epoch_loop.batch_progress
             for _ in range(0 if progress.is_last_batch else progress.current.ready):
-                next(loop._data_fetcher.iterator)  # noqa: SLF001
+                if next(loop._data_fetcher.iterator, None) is None:  # noqa: SLF001
+                    msg = (
+                        "Expected the training pictures of the interrupted training, got fewer. Put them back, or "
+                        "train anew, without the checkpoint."
+                    )
+                    raise ValueError(msg)
             if len(saved["random"]) == trainer.world_size:
                 set_random_state(saved["random"][trainer.global_rank])
 

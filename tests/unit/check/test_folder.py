@@ -14,6 +14,7 @@ from PIL import Image
 
 from anomalib_mkd.check import check_folder, check_layout
 from tests.category_folders import draw_category
+from tests.depth_folders import draw_mvtec3d
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -254,3 +255,29 @@ def test_the_quick_start_names_the_first_problem(parts: Path) -> None:
         check_layout(parts)
     with pytest.raises(FileNotFoundError, match="which is not there"):
         check_layout(parts / "gone")
+
+
+def test_good_parts_that_would_count_as_defects(parts: Path) -> None:
+    (parts / "test/good").rename(parts / "test/OK")
+    assert "problem: 'test/OK' counts as a defect" in texts(parts)
+
+
+def test_images_alone_beside_folders_of_images(tmp_path: Path) -> None:
+    """Even those of earlier results would be read by anomalib's Folder."""
+    for number in range(20):
+        save(tmp_path / f"{number}.png", np.random.default_rng(number).integers(0, 255, (64, 64, 3), np.uint8))
+    assert not any(text.startswith("problem") for text in texts(tmp_path))
+    for name in ("results/Mkd/0.png", "test/0.png"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        save(tmp_path / name, grey())
+    (found,) = (text for text in texts(tmp_path) if text.startswith("problem"))
+    assert found.startswith("problem: 2 images in folders beside those of good parts, which anomalib's Folder would")
+
+
+def test_masks_and_roles_of_scans(tmp_path: Path) -> None:
+    base = draw_mvtec3d(tmp_path / "part")
+    (base / "test/bad/gt").rename(base / "test/bad/ground_truth")  # 3D-ADAM's name
+    shutil.copytree(base / "test/bad/rgb", base / "train/bad/rgb")
+    roles = {group.name: group.role for group in check_folder(base).layout.groups}
+    assert roles["test/bad/ground_truth"] == "mask"
+    assert roles["train/bad/rgb"] == "left out"

@@ -27,3 +27,14 @@ def test_held_out_images_are_normal_and_no_test_images(mode: str, labels: list[i
 def test_without_a_datamodule_or_validation_images_there_are_none() -> None:
     assert held_out(None) is None
     assert held_out(SimpleNamespace(val_split_mode=ValSplitMode.FROM_DIR)) is None
+
+
+def test_those_of_several_categories_count_if_each_holds_some_out() -> None:
+    dataset = SimpleNamespace(samples=pd.DataFrame({"label_index": [0, 0]}))
+    for mode, there in (("from_train", True), ("same_as_test", False)):
+        parts = {
+            name: SimpleNamespace(val_split_mode=ValSplitMode(own))
+            for name, own in (("bolt", "from_train"), ("nut", mode))
+        }
+        joined = SimpleNamespace(val_split_mode=ValSplitMode.NONE, datamodules=parts, val_data=dataset)
+        assert (held_out(joined) is dataset) is there

@@ -168,6 +168,12 @@ def test_a_scan_is_prepared_as_in_training(tmp_path: Path) -> None:
     assert depth_map(tmp_path / "scan.npy").shape == (1, 3, SIZE, SIZE)
 
 
+def test_a_file_of_prepared_heights_is_the_array(tmp_path: Path) -> None:
+    heights = np.array([[0.0, 0.02], [np.nan, 0.0]], np.float32)  # 0 is the background
+    np.save(tmp_path / "heights.npy", heights)
+    np.testing.assert_array_equal(depth_map(tmp_path / "heights.npy"), depth_map(heights))
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [

@@ -178,6 +178,16 @@ def test_pieces_count_and_specks_do_not() -> None:
     assert prepared.foreground.sum() == (height > 0).sum() + 24
 
 
+def test_nothing_is_cut_off_if_nothing_is_to_be_removed() -> None:
+    """Not even a bump that missing points surround, as in its own shadow."""
+    depth = np.full((100, 100), 0.6)
+    depth[20:60, 20:60] = np.nan
+    depth[36:42, 36:42] = 0.57
+    prepared = prepare_depth(depth, removal_distance=0)
+    assert prepared.plane_accepted
+    assert prepared.height[36:42, 36:42] == pytest.approx(0.03, abs=1e-6)
+
+
 @pytest.mark.parametrize("missing", [0.0, np.nan, np.inf, -np.inf])
 def test_missing_values_of_any_kind(missing: float) -> None:
     points, _ = table()

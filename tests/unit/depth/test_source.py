@@ -109,8 +109,9 @@ def test_planes_accepted_in_only_some_scans_are_reported_each_time(path: Path, t
     for _ in range(2):
         with pytest.warns(RuntimeWarning, match=r"Expected a background plane in every scan, got one in 1 of 2;"):
             cached.fill_cache([path, path.with_name("bare.npy")])
-    with pytest.warns(RuntimeWarning, match="Expected a background plane in the scan, got none"):
-        DepthSource()(path.with_name("bare.npy"))
+    for folder in (None, tmp_path / "other"):  # a new scan is named, with a cache or without
+        with pytest.warns(RuntimeWarning, match=r"Expected a background plane in '.*bare\.npy', got none"):
+            DepthSource(cache_dir=folder)(path.with_name("bare.npy"))
     DepthSource(cache_dir=tmp_path / "cache", plane="none").fill_cache([path])
     DepthSource(cache_dir=tmp_path / "cache", removal_distance=0).fill_cache([path, path.with_name("bare.npy")])
 

@@ -53,6 +53,13 @@ def test_data_of_another_layout(tmp_path: Path) -> None:
     assert message.startswith(f"Expected a folder of parts to train on, got no folder of good parts in '{tmp_path}")
 
 
+def test_a_folder_named_like_the_drawn_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "metal").mkdir()
+    message = refusal("--output", "out", "--data", "metal")
+    assert message.endswith("got 'metal', which is both. Name the folder ./metal.")
+
+
 def test_weights_that_are_not_there(tmp_path: Path) -> None:
     message = refusal("--output", tmp_path, "--weights", "nothing")
     assert message.startswith("Expected auto, imagenet, quickstart or a file as --weights, got 'nothing'")

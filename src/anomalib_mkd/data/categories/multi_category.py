@@ -122,6 +122,9 @@ class MultiCategory(AnomalibDataModule):
             "seed": seed,
             **(options or {}),
         }
+        if own := sorted({"train_batch_size", "eval_batch_size", "num_workers"} & {*(options or {})}):
+            msg = f"Expected {', '.join(own)} beside options, whose loaders are not used, got it in them. Move it out."
+            raise ValueError(msg)
         shared = {name: value for name, value in shared.items() if value is not None}
         names = [categories] if isinstance(categories, str) else list(categories or ())
         if datamodules is None:

@@ -82,6 +82,7 @@ class DepthPredictDataset(Dataset[DepthItem]):
 
     Raises:
         FileNotFoundError: If a path or the depth of an image is missing.
+        ValueError: If two images have the name of the same depth map.
     """
 
     def __init__(self, image_path: Path | str, depth_path: Path | str, source: DepthSource | None = None) -> None:
@@ -98,6 +99,13 @@ class DepthPredictDataset(Dataset[DepthItem]):
                 f"depth maps like the images ({', '.join(READERS)})."
             )
             raise FileNotFoundError(msg)
+        named = {image.stem: image for image in images}
+        if twice := [image for image in images if named[image.stem] != image]:
+            msg = (
+                f"Expected images of different names for the depth maps in {depth_path}, got '{twice[0]}' and "
+                f"'{named[twice[0].stem]}'. Predict on one folder at a time."
+            )
+            raise ValueError(msg)
         self.pairs = [(str(image), str(found[image.stem])) for image in images]
 
     def __len__(self) -> int:

@@ -167,6 +167,12 @@ def _list_eyecandies(base: Path) -> Iterator[Group]:
         images = files_by_name(home, IMG_EXTENSIONS, rf"(\d+)_image_{EYECANDIES_LIGHT}")
         depths = files_by_name(home, [".png"], r"(\d+)_depth")
         masks = files_by_name(home, [".png"], r"(\d+)_mask") if split == Split.TEST else {}
+        if split == Split.TEST and (without := sorted(images.keys() - masks.keys())):
+            msg = (
+                f"Expected a mask for each image in {home}, for it says which are good, got none for "
+                f"{images[without[0]].name}. Restore the files that come with Eyecandies."
+            )
+            raise FileNotFoundError(msg)
         bad = {key: path for key, path in masks.items() if read_picture(path).any()}
         yield Group(split, GOOD, {key: path for key, path in images.items() if key not in bad}, depths)
         yield Group(split, "bad", {key: path for key, path in images.items() if key in bad}, depths, bad)

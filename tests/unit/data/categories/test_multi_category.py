@@ -250,6 +250,8 @@ def test_classes_that_do_not_fit(root: Path) -> None:
         MultiCategory(categories=["bolt"])
     with pytest.raises(ValueError, match=r"unknown ones \['normal_dir'\]"):
         MultiCategory("MVTecAD", ["nut"], root, options={"normal_dir": "good"})
+    with pytest.raises(ValueError, match=r"Expected num_workers, train_batch_size beside options, .* Move it out\."):
+        MultiCategory("MVTecAD", ["nut"], root, options={"train_batch_size": 2, "num_workers": 3})
     with pytest.raises(TypeError, match="datamodules of images, got UCSDped"):
         MultiCategory(datamodules=[UCSDped()])
     with pytest.raises(TypeError, match="datamodules of images, got str"):

@@ -47,3 +47,9 @@ def test_an_image_without_depth_is_reported(tmp_path: Path) -> None:
         DepthPredictDataset(base / "test/bad/rgb", base / "test/bad/xyz")
     with pytest.raises(FileNotFoundError, match=r"got none for 000\.png, 001\.png"):
         DepthPredictDataset(base / "test/bad/rgb", base / "test/bad/xyz/000.tiff")
+
+
+def test_images_of_one_name_have_no_depth_of_their_own(tmp_path: Path) -> None:
+    base = draw_mvtec3d(tmp_path / "part")
+    with pytest.raises(ValueError, match=r"Expected images of different names for the depth maps in .*000\.png"):
+        DepthPredictDataset(base / "test", base / "test/bad/xyz")

@@ -142,6 +142,12 @@ def test_eyecandies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert points[0, 2].numpy() == pytest.approx(depth_folders.scan(0, bump=True)[..., 2], abs=1e-5)
 
 
+def test_eyecandies_without_a_mask_are_not_good(tmp_path: Path) -> None:
+    (draw_eyecandies(tmp_path / "part") / "test_public/data/01_mask.png").unlink()
+    with pytest.raises(FileNotFoundError, match=r"Expected a mask for each image in .*, got none for 01_image_4\.png"):
+        ready(tmp_path, layout="eyecandies")
+
+
 def test_eyecandies_camera_is_the_published_one(tmp_path: Path) -> None:
     assert DepthFolder(tmp_path, "part", "eyecandies").source.focal_length == EYECANDIES_FOCAL_LENGTH == 711.11
     with pytest.raises(ValueError, match="Expected no depth_scale for Eyecandies"):
