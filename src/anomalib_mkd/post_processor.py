@@ -87,7 +87,7 @@ class SoftPostProcessor(PostProcessor):
         if not self.enable_normalization:
             msg = (
                 "Expected enable_normalization=True, got False: thresholds are places on the normalised scale. Leave "
-                "it out, or take anomalib's PostProcessor."
+                "it out."
             )
             raise ValueError(msg)
         self.false_alarms = false_alarms

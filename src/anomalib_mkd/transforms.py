@@ -42,3 +42,14 @@ def changing(transform: Any) -> str | None:
         ('RandomHorizontalFlip', None)
     """
     return next((type(step).__name__ for step in steps_of(transform) if type(step) not in FIXED), None)
+
+
+def shows_all(transform: Any) -> bool:
+    """Return whether the result is known to show the whole picture and nothing else: no step crops or pads.
+
+    Example:
+        >>> shows_all(v2.Compose([v2.Resize((8, 8)), v2.Normalize([0.5], [0.5])])), shows_all(v2.CenterCrop(8))
+        (True, False)
+    """
+    partial = {v2.CenterCrop, v2.Pad, ExportableCenterCrop}
+    return all(type(step) in FIXED - partial for step in steps_of(transform))

@@ -161,6 +161,19 @@ def test_the_order_depends_on_the_seed_and_changes_from_epoch_to_epoch(root: Pat
     assert len(set(map(tuple, orders))) == 4
 
 
+def test_a_resumed_training_is_tested_with_what_it_has_learnt(root: Path, tmp_path: Path) -> None:
+    """The host would test the checkpoint that it resumed from, and leave its weights in the model."""
+    whole = train(tmp_path / "whole", make_data(root))
+    model = build()
+    last = ModelCheckpoint(tmp_path / "last", save_top_k=-1, **EVERY_STEP)
+    engine = make_engine(tmp_path / "resumed", max_epochs=2, callbacks=[last])
+    engine.train(model, datamodule=make_data(root), ckpt_path=tmp_path / "whole" / "saved" / "2.ckpt")
+    assert not [key for key, value in model.state_dict().items() if not torch.equal(value, whole[key])]
+    old = build()
+    engine.test(old, datamodule=make_data(root), ckpt_path=tmp_path / "whole" / "saved" / "2.ckpt")
+    assert [key for key, value in old.state_dict().items() if not torch.equal(value, whole[key])]
+
+
 def test_pictures_taken_away_are_missed(root: Path, tmp_path: Path) -> None:
     train(tmp_path / "whole", make_data(root), max_epochs=1)
     fewer = make_data(root, val_split_ratio=0.7)

@@ -31,8 +31,8 @@ def exportable(transform: Transform) -> "Transform | nn.Module":
     Returns:
         anomalib's exportable form, but with antialiasing where a ``Resize`` to a fixed height and width requests it.
     """
-    if isinstance(transform, Compose):
-        return Compose([exportable(step) for step in transform.transforms])
+    if type(transform) in {Compose, nn.Sequential}:
+        return Compose([exportable(step) for step in steps_of(transform)])
     if (
         isinstance(transform, Resize)
         and transform.antialias

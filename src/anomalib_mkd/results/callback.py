@@ -32,6 +32,7 @@ from anomalib_mkd.results.verdicts import group_table, prediction_table, sentenc
 from anomalib_mkd.terminal.bar import Bar
 from anomalib_mkd.terminal.progress import RunProgress
 from anomalib_mkd.thresholds import SUSPECT
+from anomalib_mkd.transforms import shows_all
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -127,7 +128,7 @@ class Results(Callback):
         rows = _rows(trainer, pl_module, batch)
         self.predictions += rows
         if self.report:
-            _exhibit(rows, batch, self._gallery)
+            _exhibit(rows, batch, self._gallery, maps=_shows_all(pl_module))
 
     on_predict_batch_end = on_test_batch_end
 
@@ -166,7 +167,7 @@ class Results(Callback):
                 for batch in batches:
                     added = _rows(trainer, pl_module, batch)
                     rows += added
-                    _exhibit(added, batch, gallery)
+                    _exhibit(added, batch, gallery, maps=_shows_all(pl_module))
                 self.suspicious += most_suspicious(rows, linear)
                 self._exhibits += gallery.shown("training")
         self.suspicious.sort(key=lambda pair: -pair[1])
@@ -249,13 +250,20 @@ def _rows(trainer: Trainer, module: Any, batch: Any) -> list[Prediction]:
     """List the predictions of a post-processed batch, whose files must be known."""
     if batch.image_path is None or batch.pred_score is None:
         return []
-    return predictions_of(batch, categories_of(trainer, batch), *thresholds(module.post_processor))
+    limits = thresholds(module.post_processor)
+    return predictions_of(batch, categories_of(trainer, batch), *limits, boxes=_shows_all(module))
 
 
-def _exhibit(rows: Sequence[Prediction], batch: Any, gallery: Gallery) -> None:
-    """Offer the pictures of a batch to a gallery."""
+def _shows_all(module: Any) -> bool:
+    """Return whether a model sees whole pictures: maps of a crop have no known place in a file."""
+    return shows_all(getattr(module.pre_processor, "transform", None))
+
+
+def _exhibit(rows: Sequence[Prediction], batch: Any, gallery: Gallery, *, maps: bool) -> None:
+    """Offer the pictures of a batch to a gallery, with or without their maps."""
+    given = (batch.anomaly_map if maps else None, batch.gt_mask)
     for index, row in enumerate(rows):
-        parts = (None if values is None else values[index] for values in (batch.anomaly_map, batch.gt_mask))
+        parts = (None if values is None else values[index] for values in given)
         gallery.add(row, *parts)
 
 

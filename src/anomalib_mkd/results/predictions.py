@@ -132,6 +132,8 @@ def predictions_of(
     categories: Sequence[str | None],
     threshold: float | None,
     pixel_threshold: float | None = None,
+    *,
+    boxes: bool = True,
 ) -> list[Prediction]:
     """List the predictions of a batch.
 
@@ -140,6 +142,7 @@ def predictions_of(
         categories: N categories; ``None`` for a picture without one.
         threshold: Of the scores; ``None`` if there is none.
         pixel_threshold: Of the maps, for the boxes; ``None`` if there is none.
+        boxes: Whether maps show all of their pictures, so that boxes can be told.
 
     Returns:
         N predictions. A score that is not finite is never good.
@@ -155,7 +158,7 @@ def predictions_of(
     ):
         bad = verdict(score, label, threshold)
         box = None
-        if bad and anomaly_map is not None and torch.isfinite(anomaly_map).all():
+        if bad and boxes and anomaly_map is not None and torch.isfinite(anomaly_map).all():
             box = _in_file(highest_region(anomaly_map, pixel_threshold), anomaly_map.shape, path)
         rows.append(Prediction(str(path), score, bad, threshold, category or "", kind_of(path), truth, box))
     return rows

@@ -4,6 +4,7 @@
 """Checkpoints that name the model and version that wrote them, and checks that this version can load them."""
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from zipfile import is_zipfile
@@ -31,6 +32,7 @@ MODEL_KEY = "anomalib_mkd_model"
 VERSION_KEY = "anomalib_mkd_version"
 COURSE_KEY = "anomalib_mkd_course"
 CONFIG_KEY = "anomalib_pre_processor_config"
+COMPONENTS_KEY = "anomalib_components_enabled"
 TRANSFORM_KEY = "anomalib_mkd_transform"
 """The pre-processor's transform in words, where a checkpoint cannot hold it."""
 
@@ -79,11 +81,20 @@ TRAINING_ONLY = {
 
 
 class SafeCheckpointIO(AnomalibCheckpointIO):
-    """anomalib's reader of checkpoints, which also names a damaged file, and never unpickles any other object."""
+    """anomalib's reader of checkpoints, which also names a damaged file, and never unpickles any other object.
+
+    Attributes:
+        instead: Gives the checkpoint to use instead of the file; ``None`` to read the file.
+    """
+
+    instead: Callable[[], dict[str, Any]] | None = None
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = True) -> dict[str, Any]:
         """Load a checkpoint; errors as for :func:`check_readable`."""
         del weights_only
+        if self.instead is not None:
+            logger.info("The test is one of what the training has learnt, not of '%s', from which it went on.", path)
+            return self.instead()
         check_readable(path)
         content: dict[str, Any] = super().load_checkpoint(path, map_location=map_location, weights_only=True)
         return content
@@ -95,7 +106,7 @@ class CheckpointMixin(LightningModule):
     _course: Course | None = None
     _interrupted: dict[str, Any] | None = None  # the course of the training that a fit resumes
     _own_pre_processor = False  # given to the constructor
-    _replaced: str = ""  # the transform of the checkpoint, in place of which another one was given
+    _replaced: str = ""  # says which pre-processor the checkpoint has, in place of which another one was given
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Record which model and which version wrote the checkpoint, and the random course of its training."""
@@ -129,10 +140,15 @@ class CheckpointMixin(LightningModule):
                     f"got {given[name]!r}. Load it with the version that wrote it, or train again."
                 )
                 raise ValueError(msg)
-        own = getattr(self.pre_processor, "transform", None)
+        trainer: Any = self._trainer
+        own, has = getattr(self.pre_processor, "transform", None), self.pre_processor is not None
         super().on_load_checkpoint(checkpoint)
         self._keep_transform(own, checkpoint)
-        trainer: Any = self._trainer
+        had = (checkpoint.get(COMPONENTS_KEY) or {}).get("pre_processor", has)
+        if had and not has:
+            self._replaced = "a pre-processor"
+        elif has and not had and trainer is not None:  # in which it goes on as a callback
+            self._replaced = "no pre-processor, pre_processor=False"
         if trainer is not None and trainer.state.fn == "fit":
             self._interrupted = checkpoint.get(COURSE_KEY)
             if self._interrupted is None:
@@ -167,7 +183,7 @@ class CheckpointMixin(LightningModule):
             )
             raise ValueError(msg)
         if unsaved or (self._own_pre_processor and _spec(own) != config.get("transform")):
-            self._replaced = "" if unsaved else f"{pre_processor.transform}"
+            self._replaced = "" if unsaved else f"the pre-processor's transform {pre_processor.transform}"
             pre_processor.transform, pre_processor.export_transform = own, get_exportable_transform(own)
 
     def _check_network(self, state: dict[str, Any], given: dict[str, Any]) -> None:
@@ -202,8 +218,8 @@ class CheckpointMixin(LightningModule):
         """Name a setting other than the checkpoint's that changes scores; empty if there is none."""
         if self._replaced:
             return (
-                f"Expected the pre-processor's transform {self._replaced}, as in the training of the checkpoint, whose "
-                "thresholds hold for no other, got another one. Leave out pre_processor, or train again."
+                f"Expected {self._replaced}, as in the training of the checkpoint, whose thresholds hold for no other, "
+                "got another one. Build the model as for its training, or train again."
             )
         for name, (was, now) in self._differing(given, TRAINING_ONLY).items():
             return (

@@ -20,6 +20,7 @@ from typing_extensions import Self
 from anomalib_mkd.data.normal_images import check_enough
 from anomalib_mkd.data.reading import warn_of_pictures
 from anomalib_mkd.export.mixin import DistillationExport
+from anomalib_mkd.functional import gaussian_blur
 from anomalib_mkd.terminal.errors import be_brief
 from anomalib_mkd.terminal.quiet import quiet
 from anomalib_mkd.training.caching import TrainingCache, rounded
@@ -29,7 +30,7 @@ from anomalib_mkd.training.components import DefaultComponents
 from anomalib_mkd.training.optimizers import build_optimizer
 from anomalib_mkd.training.painting import paint_over
 from anomalib_mkd.training.precision import student_autocast
-from anomalib_mkd.training.resume import Course, stop_if_stopped
+from anomalib_mkd.training.resume import Course, stop_if_stopped, tests_its_training
 from anomalib_mkd.training.schedule import limit_training, one_cycle
 from anomalib_mkd.types import Pyramid
 
@@ -96,7 +97,10 @@ class DistillationMixin(DefaultComponents, Calibration, CheckpointMixin, Distill
         """End training after ``training_steps``, unless the user set epochs or steps; name damaged checkpoints."""
         io = self.trainer.strategy.checkpoint_io
         if type(io) is AnomalibCheckpointIO:  # not one of the user's
-            self.trainer.strategy.checkpoint_io = SafeCheckpointIO(io.extra_safe_globals)
+            self.trainer.strategy.checkpoint_io = io = SafeCheckpointIO(io.extra_safe_globals)
+        if isinstance(io, SafeCheckpointIO):
+            own = stage == "test" and tests_its_training()
+            io.instead = self.trainer._checkpoint_connector.dump_checkpoint if own else None  # noqa: SLF001
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
         if getattr(data, "val_split_mode", None) == ValSplitMode.NONE and not hasattr(data, "val_data"):
             self.trainer.limit_val_batches = 0  # anomalib's loader would raise an AttributeError
@@ -112,10 +116,13 @@ class DistillationMixin(DefaultComponents, Calibration, CheckpointMixin, Distill
         """Open the caches.
 
         Raises:
-            ValueError: If there are too few good pictures for a threshold.
+            ValueError: If there are too few good pictures for a threshold, or ``sigma`` is too large for the pictures.
         """
         if self._from_good_parts is not None:
             check_enough(self.trainer)
+        size: Any = self.input_size
+        if size is not None:  # a blur that is too wide would stop the first prediction, after the training
+            gaussian_blur(torch.zeros(1, 1, *size), self.hparams.get("sigma", 0.0))
         warn_of_pictures(self.trainer.train_dataloader)
         self._cache = TrainingCache(self, self.hparams["cache_gigabytes"])
         self._autocast = student_autocast(self.device, self.hparams["student_precision"])

@@ -3,8 +3,12 @@
 
 """The resizing that exports against torchvision's."""
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
+from torch import nn
 from torchvision.transforms.v2 import (
     CenterCrop,
     ColorJitter,
@@ -39,8 +43,9 @@ def test_an_image_of_the_right_size_is_left_alone() -> None:
     assert torch.equal(AntialiasedResize((64, 64))(image), image)
 
 
-def test_a_whole_transform_gives_what_it_gives_in_training() -> None:
-    transform = Compose([Resize((96, 96), antialias=True), Normalize([0.5] * 3, [0.25] * 3), CenterCrop((64, 64))])
+@pytest.mark.parametrize("compose", [Compose, lambda steps: nn.Sequential(*steps)], ids=["Compose", "Sequential"])
+def test_a_whole_transform_gives_what_it_gives_in_training(compose: Callable[[list[Any]], Any]) -> None:
+    transform = compose([Resize((96, 96), antialias=True), Normalize([0.5] * 3, [0.25] * 3), CenterCrop((64, 64))])
     image = pictures(2, 200, 150)
     torch.testing.assert_close(exportable(transform)(image), transform(image), rtol=1e-5, atol=1e-5)
 

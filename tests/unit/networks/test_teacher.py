@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING
 import pytest
 import timm
 import torch
+from anomalib.pre_processing import PreProcessor
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torchvision.models.vgg import cfgs, make_layers
+from torchvision.transforms.v2 import Resize
 
+from anomalib_mkd import MixedDistillation
 from anomalib_mkd.networks import pretrained as module
 from anomalib_mkd.networks.backbone import is_chain, resolve_backbone
 from anomalib_mkd.networks.chain import Block, Chain
@@ -227,6 +230,14 @@ def test_a_checkpoints_teacher_needs_no_weights(no_network: None) -> None:  # no
     loaded.load_state_dict(trained.state_dict())
     loaded.prepare()
     assert holds(loaded, trained.net.state_dict())
+
+
+def test_the_embedded_teacher_takes_no_normalised_pictures() -> None:
+    usual = MixedDistillation.configure_pre_processor((144, 144))
+    with pytest.raises(ValueError, match=r"^Expected a pre-processor without Normalize for the embedded teacher"):
+        MixedDistillation(weights="quickstart", pre_processor=usual)
+    own = PreProcessor(Resize((144, 144), antialias=True))
+    assert MixedDistillation(weights="quickstart", pre_processor=own).pre_processor is own
 
 
 def test_the_embedded_teacher_needs_no_network(no_network: None) -> None:  # noqa: ARG001

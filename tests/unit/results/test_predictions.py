@@ -58,6 +58,10 @@ def test_a_map_that_is_not_finite_has_no_box() -> None:
     assert predictions_of(batch(anomaly_map=maps), [None, None], 0.5, 0.5)[1].box is None
 
 
+def test_maps_of_a_crop_have_no_boxes() -> None:
+    assert predictions_of(batch(), [None, None], 0.5, 0.5, boxes=False)[1].box is None
+
+
 def test_a_box_is_in_pixels_of_its_file(tmp_path: Path) -> None:
     path = tmp_path / "1.png"
     Image.new("RGB", (60, 40)).save(path)  # three times as wide and four times as high as the map

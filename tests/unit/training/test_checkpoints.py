@@ -16,10 +16,12 @@ from torchvision.transforms.v2 import ColorJitter, Compose, Pad, Resize
 
 from anomalib_mkd import MixedDistillation
 from tests.conftest import REPOSITORY
-from tests.life import make_engine
+from tests.life import NOISE, make_data, make_engine
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+pytestmark = [pytest.mark.filterwarnings(text) for text in NOISE]
 
 
 def state_of(model: MixedDistillation) -> dict[str, Any]:
@@ -54,6 +56,23 @@ def test_a_damaged_file_is_named(tmp_path: Path, kind: str) -> None:
     if kind != "gone":  # Lightning names that one itself
         with pytest.raises(error, match=sentence):
             make_engine(tmp_path).test(MixedDistillation(weights="quickstart"), ckpt_path=path)
+
+
+@pytest.mark.parametrize("had", [True, False])
+def test_a_pre_processor_or_none_is_that_of_the_training(tmp_path: Path, *, had: bool) -> None:
+    trained, other = (MixedDistillation(weights="quickstart", pre_processor=own) for own in (had, not had))
+    trained.model.teacher.prepare()
+    path = saved(tmp_path, state_of(trained))
+    what = "a pre-processor" if had else "no pre-processor, pre_processor=False"
+    with pytest.raises(ValueError, match=rf"^Expected {what}, as in the training of the checkpoint"):
+        make_engine(tmp_path).test(other, datamodule=make_data(tmp_path), ckpt_path=path)
+
+
+def test_a_blur_too_wide_for_the_pictures_stops_before_the_training(tmp_path: Path) -> None:
+    engine = make_engine(tmp_path, max_epochs=1)
+    with pytest.raises(ValueError, match=r"Expected maps of at least 160 pixels"):
+        engine.fit(MixedDistillation(weights="quickstart", sigma=40), datamodule=make_data(tmp_path))
+    assert engine.trainer.global_step == 0
 
 
 def test_numbers_of_numpy_are_kept_as_pythons(tmp_path: Path) -> None:

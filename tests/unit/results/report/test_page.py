@@ -108,7 +108,7 @@ def test_everything_is_there(tmp_path: Path) -> None:
         "No good part was called bad.",
         "dent/0.png 0.450 called good",
         "dent bad 9 of 12 0.450 0.58",
-        "1 of 21 training pictures scores far above the others",
+        "1 of 21 training pictures looked at scores far above the others",
         "train/odd.png 0.800 called bad far outside",
         "image_AUROC 0.987",
         "50 ms per picture (50 in 2.5 s)",
