@@ -90,8 +90,9 @@ class Subject:
 
     def build(self, size: tuple[int, int] = (SIZE, SIZE), **arguments: Any) -> Any:
         """Build the model for pictures of a size."""
-        small = {"pre_processor": self.model.configure_pre_processor(size), "visualizer": False}
-        return self.model(**{**self.arguments, **small, **arguments})
+        embedded = issubclass(self.model, (MixedDistillation, Dcam))  # whose teacher takes values in 0..1 here
+        usual = PreProcessor(Resize(size, antialias=True)) if embedded else self.model.configure_pre_processor(size)
+        return self.model(**{**self.arguments, "pre_processor": usual, "visualizer": False, **arguments})
 
     def data(self, folder: Path, **arguments: Any) -> Quickstart:
         """Make eight drawn pictures to train on, two to validate on and five to test on, of 64 pixels.

@@ -20,8 +20,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from anomalib.data import PredictDataset
 from anomalib.engine import Engine
+from anomalib.pre_processing import PreProcessor
 from PIL import Image
 from torch.utils.data import DataLoader
+from torchvision.transforms.v2 import Resize
 
 from anomalib_mkd import MixedDistillation
 from anomalib_mkd.data import Parts
@@ -79,7 +81,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         measured("draw", lambda: draw(root / "parts", given.pictures, given.size))
-        pre_processor = MixedDistillation.configure_pre_processor((given.size, given.size))
+        pre_processor = PreProcessor(Resize((given.size, given.size), antialias=True))
         model = MixedDistillation(
             weights="quickstart", training_steps=given.steps, visualizer=False, pre_processor=pre_processor
         )
