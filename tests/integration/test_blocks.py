@@ -50,6 +50,7 @@ LANGUAGES = ("bash", "python", "yaml")
 NOT_RUN = {
     "git": "fetches this repository",
     ". .venv": "changes the shell",
+    "python3 -m venv": "makes an environment",
     "pip": "installs from an index",
     "scripts/test.sh": "runs this test",
     "scripts/quickstart.sh": "makes an environment; the program that it starts has tests of its own",
@@ -87,7 +88,14 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("workshop")
     parts = make_dataset(home / "drawn", Recipe("metal", **TINY))
     (parts / "manifest.json").unlink()
-    for name in ("my_parts", "parts/bottle", "parts/screw", "datasets/my_parts", "datasets/my_parts/bottle"):
+    for name in (
+        "my_parts",
+        "new_parts",
+        "parts/bottle",
+        "parts/screw",
+        "datasets/my_parts",
+        "datasets/my_parts/bottle",
+    ):
         shutil.copytree(parts, home / name, dirs_exist_ok=True)
     for name in ("datasets/my_parts/screw", "datasets/MVTecAD/bottle", "datasets/MVTecAD/screw"):
         shutil.copytree(parts, home / name)

@@ -48,8 +48,9 @@ def base(model: Path) -> str:
 
 
 def teacher(name: str) -> dict[str, Any]:
-    """Arguments for a teacher that needs no network: the embedded one, or a ResNet where a decoder must fit it."""
-    return {"backbone": "resnet18.tv_in1k", "pre_trained": False} if name == "mmrd" else {"weights": "quickstart"}
+    """Arguments for a teacher that needs no network: the embedded one, or a ResNet where decoder or pictures fit it."""
+    fits = name in {"mmrd", "mixed_distillation_fast"}
+    return {"backbone": "resnet18.tv_in1k", "pre_trained": False} if fits else {"weights": "quickstart"}
 
 
 def data_for(model: Path) -> Path:
@@ -75,7 +76,7 @@ def train(tmp_path: Path, model: Path, data: Path, monkeypatch: pytest.MonkeyPat
         [
             "fit",
             f"--config={model}",
-            *(f"--model.{key}={value}" for key, value in teacher(base(model)).items()),
+            *(f"--model.{key}={value}" for key, value in teacher(model.stem.removesuffix("_paper")).items()),
             f"--config={data}",
             *(tiny if data.stem == "quickstart" else []),
             "--data.train_batch_size=2",

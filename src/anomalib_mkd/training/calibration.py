@@ -53,6 +53,7 @@ class Calibration(LightningModule):
             own.on_validation_batch_end(self.trainer, self, self.validation_step(batch))
         self.model.train(training)
         own.on_validation_epoch_end(self.trainer, self)  # without validation, with what was learnt
+        self._validated_step = self.global_step
 
     @torch.no_grad()
     def _calibrate_once(self) -> None:
@@ -75,7 +76,7 @@ class Calibration(LightningModule):
         if self.trainer.state.fn == "fit" and not self.trainer.sanity_checking:
             self._calibrate_once()
 
-    def on_validation_end(self) -> None:
-        """Remember which student the thresholds are of."""
+    def on_validation_epoch_end(self) -> None:
+        """Remember which student the thresholds are of, before a checkpoint is written."""
         if self.trainer.state.fn == "fit" and not self.trainer.sanity_checking:
             self._validated_step = self.global_step

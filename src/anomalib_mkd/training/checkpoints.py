@@ -32,6 +32,8 @@ MODEL_KEY = "anomalib_mkd_model"
 VERSION_KEY = "anomalib_mkd_version"
 COURSE_KEY = "anomalib_mkd_course"
 CONFIG_KEY = "anomalib_pre_processor_config"
+VALIDATED_KEY = "anomalib_mkd_validated_step"
+"""The step whose student the thresholds are of."""
 COMPONENTS_KEY = "anomalib_components_enabled"
 TRANSFORM_KEY = "anomalib_mkd_transform"
 """The pre-processor's transform in words, where a checkpoint cannot hold it."""
@@ -105,6 +107,8 @@ class CheckpointMixin(LightningModule):
 
     _course: Course | None = None
     _interrupted: dict[str, Any] | None = None  # the course of the training that a fit resumes
+    _validated_step: int | None = None  # the step whose student the thresholds are of
+    _validated_before: int | None = None  # that of the training that a fit resumes
     _own_pre_processor = False  # given to the constructor
     _replaced: str = ""  # says which pre-processor the checkpoint has, in place of which another one was given
 
@@ -116,6 +120,7 @@ class CheckpointMixin(LightningModule):
         transform = getattr(self.pre_processor, "transform", None)
         if transform is not None and checkpoint.get(CONFIG_KEY, {}).get("transform") is None:
             checkpoint[TRANSFORM_KEY] = repr(transform)
+        checkpoint[VALIDATED_KEY] = self._validated_step
         checkpoint[MODEL_KEY] = type(self).__name__
         checkpoint[VERSION_KEY] = __version__
 
@@ -151,6 +156,7 @@ class CheckpointMixin(LightningModule):
             self._replaced = "no pre-processor, pre_processor=False"
         if trainer is not None and trainer.state.fn == "fit":
             self._interrupted = checkpoint.get(COURSE_KEY)
+            self._validated_before = checkpoint.get(VALIDATED_KEY)
             if self._interrupted is None:
                 logger.warning("The checkpoint has no random states: the training goes on with other random numbers.")
             end_epoch(checkpoint, trainer)

@@ -110,7 +110,8 @@ class DistillationMixin(DefaultComponents, Calibration, CheckpointMixin, Distill
     def on_fit_start(self) -> None:
         """Load the teacher, unless a checkpoint has already restored it."""
         self.model.teacher.prepare()
-        self._calibrated_step = self._validated_step = None
+        self._calibrated_step = None
+        self._validated_step, self._validated_before = self._validated_before, None
 
     def on_train_start(self) -> None:
         """Open the caches.
