@@ -42,7 +42,7 @@ from torchvision.transforms.v2 import Compose, Pad, Resize
 
 from anomalib_mkd import Dcam, MixedDistillation, Mkd, Mmrd
 from anomalib_mkd.data import Quickstart
-from anomalib_mkd.deploy.graph import core
+from anomalib_mkd.deploy.graph import EXACT, core
 from benchmark.rows import BATTERY, Row, append_rows, has_run
 from benchmark.runs import Run, run_row
 
@@ -418,7 +418,7 @@ def export_parity(subject: Subject, folder: Path) -> None:
     module = subject.build()
     fit(module, folder, subject.data(folder))
     path = make_engine(folder).export(module, ExportType.OPENVINO, export_root=folder)
-    compiled = core().compile_model(str(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    compiled = core().compile_model(str(path), "CPU", EXACT)
     for count in (1, 3):
         for size in SIZES:
             images = photos(count, *size)

@@ -23,7 +23,7 @@ from torch import Tensor
 from anomalib_mkd.data import DepthFolder, MultiCategory, Parts
 from anomalib_mkd.results.predictions import kind_of
 
-FALSE_ALARMS = 0.05
+RECALL_FALSE_ALARMS = 0.05
 """Share of normal images above the threshold at which a recall is reported."""
 
 
@@ -136,7 +136,7 @@ def measure(outputs: Outputs, protocol: str = "user", *, by_type: bool = False) 
             values["pixel_AUROC", name] = compute(AUROC(fields=["maps", "masks"]), part)
             values["AUPRO", name] = compute(AUPRO(fields=["maps", "masks"], fpr_limit=0.3), part)
         if by_type:
-            threshold = torch.quantile(part.scores[~part.labels], 1 - FALSE_ALARMS)
+            threshold = torch.quantile(part.scores[~part.labels], 1 - RECALL_FALSE_ALARMS)
             values["recall", name] = float((part.scores[part.labels] > threshold).float().mean())
     return values
 

@@ -41,5 +41,5 @@ def whole(path: Path) -> Iterator[Path]:
         yield unfinished
         unfinished.replace(path)
     finally:
-        with suppress(OSError):  # what went wrong first is what to tell
+        with suppress(OSError):  # the first error matters
             unfinished.unlink(missing_ok=True)

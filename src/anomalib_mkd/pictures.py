@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-EIGHT_BITS = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"}
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
+"""Suffixes of files that anomalib reads as images (torchvision's list)."""
+EIGHT_BIT_MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"}
 """Pillow's modes that become RGB without loss of range; anomalib clips the others, of 16 bits or floats, at 255."""
 EXIF_ORIENTATION = 0x0112
 MASK_VALUES = 16
@@ -48,7 +50,7 @@ def as_rgb(image: Image.Image, place: Path | str) -> NDArray[np.uint8]:
     Raises:
         ValueError: If it has more than 8 bits per channel.
     """
-    if image.mode not in EIGHT_BITS:
+    if image.mode not in EIGHT_BIT_MODES:
         msg = (
             f"Expected 8 bits per channel in {place}, got Pillow's mode {image.mode!r}. Convert it to 8 bits as for "
             "training."
@@ -70,7 +72,7 @@ def read_mask(path: Path | str, picture: tuple[int, ...]) -> NDArray[np.bool_]:
     """
     with _opened(path, "mask") as image:
         upright = ImageOps.exif_transpose(image)
-        values = np.asarray(upright.convert("L") if upright.mode in EIGHT_BITS else upright)
+        values = np.asarray(upright.convert("L") if upright.mode in EIGHT_BIT_MODES else upright)
     if values.shape != tuple(picture):
         (rows, columns), (height, width) = values.shape, picture
         lying = ", as its photo is stored, which EXIF data turns" if (columns, rows) == (height, width) else ""

@@ -83,7 +83,7 @@ class Scale:
 
 
 class Fitted(NamedTuple):
-    """Thresholds of one kind of part, and what they were estimated from."""
+    """Thresholds of one category, and what they were estimated from."""
 
     image: Scale
     """Of scores."""

@@ -14,7 +14,7 @@ import torch
 
 from anomalib_mkd import MixedDistillation
 from benchmark import battery
-from benchmark.battery import CHECKS, EMBEDDED, SUBJECTS, Subject, measure_battery, run_battery, run_check
+from benchmark.battery import EMBEDDED, SUBJECTS, Subject, measure_battery, run_battery, run_check
 from benchmark.report import TABLES
 from benchmark.rows import BATTERY, CHECKED, Row, read_rows
 from tests.life import NOISE
@@ -91,9 +91,7 @@ BROKEN = (
 )
 
 
-def test_every_check_says_what_it_is_about() -> None:
-    assert all(check.__doc__ and "\n" not in check.__doc__ for check in CHECKS)
-    assert len({check.__name__ for check in CHECKS}) == len(CHECKS)
+def test_every_model_is_checked() -> None:
     assert tuple(SUBJECTS) == CHECKED
 
 

@@ -11,7 +11,6 @@ import shlex
 from itertools import dropwhile
 from pathlib import Path
 from string import Template
-from typing import Any
 
 import pytest
 from anomalib.cli.cli import AnomalibCLI
@@ -103,10 +102,9 @@ def test_compare_commands_parse(words: list[str]) -> None:
 
 @pytest.mark.parametrize("words", commands("python -m benchmark"), ids=" ".join)
 def test_benchmark_commands_parse(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    calls: list[dict[str, Any]] = []
+    calls: list[str] = []
     command = getattr(benchmark, words[0])
-    monkeypatch.setattr(benchmark, words[0], functools.wraps(command)(lambda *_, **options: calls.append(options)))
+    monkeypatch.setattr(benchmark, words[0], functools.wraps(command)(lambda *_, **__: calls.append(words[0])))
     monkeypatch.setattr(benchmark.Setup, "prepare", lambda _: None)
     benchmark.main(words)
-    (options,) = calls
-    assert all(word[2:] in options for word in words if word.startswith("--"))
+    assert calls == words[:1]

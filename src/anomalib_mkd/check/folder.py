@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from anomalib_mkd.check.images import Facts, exact_copies, mask_fault, near_copies, read_all
-from anomalib_mkd.check.layout import EXTENSIONS, GOOD, GOOD_WORDS, Layout, Role, find_layout
+from anomalib_mkd.check.layout import GOOD, GOOD_WORDS, Layout, Role, find_layout
 from anomalib_mkd.check.words import count, listed, shown
+from anomalib_mkd.pictures import EXTENSIONS
 from anomalib_mkd.thresholds import LEAST_GOOD
 
 if TYPE_CHECKING:

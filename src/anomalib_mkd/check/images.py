@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from anomalib_mkd.pictures import EIGHT_BITS, EXIF_ORIENTATION, MASK_VALUES, upright_size
+from anomalib_mkd.pictures import EIGHT_BIT_MODES, EXIF_ORIENTATION, MASK_VALUES, upright_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -52,7 +52,7 @@ class Facts:
     @property
     def depth(self) -> str | None:
         """Its bits per channel where there are not 8, in words."""
-        return None if self.fault or self.mode in EIGHT_BITS else DEEP_MODES.get(self.mode, f"mode {self.mode}")
+        return None if self.fault or self.mode in EIGHT_BIT_MODES else DEEP_MODES.get(self.mode, f"mode {self.mode}")
 
 
 def read_facts(path: Path, *, decode: bool = True) -> Facts:

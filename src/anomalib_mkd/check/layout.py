@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from anomalib_mkd.pictures import EXTENSIONS
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
 
-#: Names of files that anomalib reads as images (torchvision's list).
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 #: Images that have to be converted first.
 FOREIGN = (".heic", ".heif", ".avif", ".gif", ".jp2", ".jxl", ".dng", ".raw", ".cr2", ".nef", ".arw", ".svg", ".exr")
 

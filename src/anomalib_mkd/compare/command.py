@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 DESCRIPTION = """\
 Train, test, export and time several models on the same parts, and recommend one. Writes compare.html, compare.csv and
 compare.md. If stopped, run the same command again: it resumes and keeps finished models."""
-CODES = "Exit code: 0 a model finished, 1 none did, or a full disk, 2 the command or the folder is wrong, 130 a stop."
+CODES = "Exit code: 0 a model finished, 1 none did or the disk is full, 2 wrong command or folder, 130 interrupted."
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -47,10 +47,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         text = str(error)
         if not text.startswith("Expected"):
             text = f"Expected to write into '{shown(options.output)}', got {error.strerror or error}. Free space there."
-        sys.stderr.write(f"{text} What was done is kept: the same command goes on from there.\n")
+        sys.stderr.write(f"{text} Finished models are kept: run the same command to resume.\n")
         return 1
     except KeyboardInterrupt:
-        sys.stderr.write("\nStopped. What was done is kept: the same command goes on from there.\n")
+        sys.stderr.write("\nStopped. Finished models are kept: run the same command to resume.\n")
         return 130
 
 

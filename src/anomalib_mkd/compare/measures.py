@@ -17,8 +17,7 @@ from anomalib.metrics import AUPRO
 from lightning.pytorch import Callback, LightningModule, Trainer
 from openvino import opset13 as operators
 
-from anomalib_mkd.compare.timing import EXACT
-from anomalib_mkd.deploy.graph import core, read_graph
+from anomalib_mkd.deploy.graph import EXACT, core, read_graph
 from anomalib_mkd.export.quantization import fitted_arrays
 from anomalib_mkd.post_processor import categories_of
 from anomalib_mkd.results.predictions import predictions_of, thresholds
@@ -144,7 +143,7 @@ class _Pixels:
 
 
 def peak_megabytes() -> float | None:
-    """Return the most memory that this process has had; ``None`` where the system does not tell.
+    """Return the most memory that this process has had; ``None`` where the system does not report it.
 
     Linux hands the maximum of ``getrusage`` down from the process that started this one, so it is not asked first.
     """

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 APART = 0.065
 """Least distance of two names, in heights of the plot."""
-LOST = 5.0
+DRAWN_LOSS = 5.0
 """Points of image AUROC below the lowest in f32 that 8 bits may lose and still be drawn."""
 WIDE = 6.0
 """Ratio of the largest to the smallest value from which on an axis is logarithmic."""
@@ -98,7 +98,7 @@ def limits(points: Sequence[Point]) -> tuple[float, float]:
 
 def below(points: Sequence[Point]) -> list[Point]:
     """Return those whose 8 bits lose so much that drawing them would press all others together."""
-    least = min(point.f32[1] for point in points) - LOST
+    least = min(point.f32[1] for point in points) - DRAWN_LOSS
     return [point for point in points if point.int8 is not None and point.int8[1] < least]
 
 

@@ -22,7 +22,7 @@ class Row:
         model: Its name.
         reason: Why there are no figures; empty if there are.
         notes: What to know about the figures, a sentence each.
-        pictures: Good pictures that it learned from.
+        pictures: Good pictures that it learnt from.
         image_auroc: Of raw scores, 0..1.
         aupro: Of raw maps up to 30 % false alarms, 0..1; ``None`` without masks.
         caught: Bad test parts that are called bad, by the threshold that the model delivers.

@@ -22,7 +22,7 @@ import openvino
 from PIL import Image
 
 from anomalib_mkd.compare.turns import take_turns
-from anomalib_mkd.deploy.graph import core
+from anomalib_mkd.deploy.graph import EXACT, core
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -40,8 +40,6 @@ WARM_UP = 2
 """Turns that are not counted."""
 STARTS = 5
 """Starts of a process for each export."""
-EXACT = {"INFERENCE_PRECISION_HINT": "f32"}
-"""What is not in 8 bits is computed in f32, even if the processor has bf16: so verdicts stay the same."""
 LIMIT = 1800
 """Seconds after which a timing is given up."""
 

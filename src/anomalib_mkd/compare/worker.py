@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
 TAPS = ("layer1", "layer2", "layer3")
 """Layers that a model of anomalib may read."""
-LOST = 0.05
+NOTED_LOSS = 0.05
 """Image AUROC that 8 bits may lose without a note."""
 
 
@@ -184,9 +184,9 @@ def work(job: Job) -> Row:
         found = export_scores(path, map(inputs_for(model), items))
         labels = torch.tensor([bool(item.gt_label) for item in items])
         row = dataclasses.replace(row, int8_megabytes=megabytes(path), int8_auroc=auroc(found, labels))
-        if row.image_auroc is not None and row.int8_auroc is not None and row.int8_auroc < row.image_auroc - LOST:
+        if row.image_auroc is not None and row.int8_auroc is not None and row.int8_auroc < row.image_auroc - NOTED_LOSS:
             notes.append(f"Not to be used in 8 bits: its image AUROC falls to {100 * row.int8_auroc:.1f} %.")
-    except Exception as error:  # noqa: BLE001  # whatever stops NNCF or OpenVINO is what the row tells
+    except Exception as error:  # noqa: BLE001  # the row reports whatever stops NNCF or OpenVINO
         traceback.print_exc()
         notes.append(f"Not in 8 bits: {reason(error)}")
     return dataclasses.replace(row, notes=tuple(notes))

@@ -18,7 +18,7 @@ from torchvision.transforms.v2.functional import to_dtype, to_image
 from torchvision.tv_tensors import Mask
 
 from anomalib_mkd.functional import evenly_spaced
-from anomalib_mkd.pictures import EIGHT_BITS, is_turned, read_mask, read_picture
+from anomalib_mkd.pictures import EIGHT_BIT_MODES, is_turned, read_mask, read_picture
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -86,7 +86,7 @@ def _paths(dataset: Any) -> list[str]:
 def _odd(paths: list[str]) -> Iterator[str]:
     for index in evenly_spaced(len(paths), LOOKED_AT):
         with suppress(OSError), Image.open(Path(paths[index])) as image:  # what cannot be read, its reader tells
-            if image.mode not in EIGHT_BITS:
+            if image.mode not in EIGHT_BIT_MODES:
                 yield f"{paths[index]} of Pillow's mode {image.mode!r}"
             elif is_turned(image):
                 yield f"{paths[index]}, turned by EXIF data"

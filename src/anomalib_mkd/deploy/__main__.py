@@ -21,15 +21,13 @@ from anomalib_mkd.deploy.metadata import Region, write
 from anomalib_mkd.deploy.pictures import read_region
 from anomalib_mkd.deploy.prediction import highest_values
 from anomalib_mkd.deploy.serving import lay_out
+from anomalib_mkd.pictures import EXTENSIONS
 from anomalib_mkd.thresholds import FALSE_ALARMS, PEAK_SHARE, scale_from_good
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from anomalib_mkd.thresholds import Scale
-
-SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
-"""Files of a folder of good pictures."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -47,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     moved.add_argument("model", type=Path, metavar="MODEL", help="the .xml file")
     moved.add_argument("--false-alarms", type=float, metavar="SHARE", help="expected share of good parts called bad")
     moved.add_argument("--good", type=Path, metavar="FOLDER", help="new good pictures, which set the threshold")
-    moved.add_argument("--threshold", type=float, metavar="SCORE", help="the score of this model that becomes 0.5")
+    moved.add_argument("--threshold", type=float, metavar="SCORE", help="the score that becomes the threshold")
     moved.add_argument("--region", type=Path, metavar="MASK", help="mask; black areas are ignored")
     moved.add_argument("--smallest-area", type=int, metavar="PIXELS", help="smallest region that makes a part bad")
     moved.add_argument("--category", metavar="NAME", help="category to adjust, in a model of several")
@@ -114,9 +112,9 @@ def measure_good(path: Path, folder: Path, region: Region | None, false_alarms: 
     Returns:
         Raw scores, and threshold and scale of maps.
     """
-    files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES and file.name[0] != ".")
+    files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in EXTENSIONS and file.name[0] != ".")
     if not files:
-        msg = f"Expected pictures ({', '.join(sorted(SUFFIXES))}) in {folder}, got none. Name a folder of good ones."
+        msg = f"Expected pictures ({', '.join(EXTENSIONS)}) in {folder}, got none. Name a folder of good ones."
         raise ValueError(msg)
     inferencer = Inferencer(path)
     metadata = inferencer.metadata

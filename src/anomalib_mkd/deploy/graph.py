@@ -17,6 +17,9 @@ from openvino import opset13 as operators
 
 from anomalib_mkd.deploy.metadata import RT_INFO, Metadata, read
 
+EXACT = {"INFERENCE_PRECISION_HINT": "f32"}
+"""Keeps verdicts on a CPU with bf16: what is not in 8 bits is computed in f32."""
+
 
 @cache
 def core() -> openvino.Core:

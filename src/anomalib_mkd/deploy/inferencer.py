@@ -134,9 +134,9 @@ class Inferencer(_Compiled):
         device: OpenVINO's device.
         config: OpenVINO's configuration. ``{"PERFORMANCE_HINT": "THROUGHPUT"}`` makes :meth:`predict_many` faster and
             single pictures slower. The precision to compute in is the model's own, unless set here.
-        category: Kind of the parts in the pictures, of a model that learned several: its thresholds are taken. Without
-            it, those that are common to all.
-        threshold: The score of this export, between 0 and 1, that becomes 0.5.
+        category: Category of the pictures, for a model that learnt several: selects its thresholds. Default: those
+            common to all.
+        threshold: The score of this export, between 0 and 1, that becomes the threshold.
         false_alarms: Expected share of good parts called bad, between 0 and 0.5; moves the threshold by the stored
             scores of good pictures. They are of whole pictures: with a new ``region`` there will be fewer.
         region: Picture or array ``(H, W)`` of the pictures' size; what is black or 0 there does not count.

@@ -15,7 +15,7 @@ import json
 import os
 import shutil
 import zlib
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import sha256
@@ -29,7 +29,7 @@ from anomalib_mkd.arguments import check_arguments
 from anomalib_mkd.thresholds import FALSE_ALARMS, Fitted, Scale, scale_from_good
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import ArrayLike, NDArray
 
@@ -142,7 +142,7 @@ class Metadata:
         false_alarms: Share of good parts that the threshold of scores was chosen to call bad; None: another rule.
         good_scores: Raw scores of the good pictures that set the threshold, ascending, or evenly spaced among them.
         score_share: A raw score is the mean of that highest share of the raw map, 0 its maximum; None: of no map.
-        categories: Name to own thresholds, of a model that learned several kinds of parts; empty: ``image`` and
+        categories: Name to own thresholds, of a model that learnt several categories; empty: ``image`` and
             ``pixel`` hold for all.
         own_false_alarms: Name to ``false_alarms`` of each category that was moved alone.
         region: The part of the picture that counts; None: all of it.
@@ -203,13 +203,13 @@ class Metadata:
         raise ValueError(msg)
 
     def of_category(self, category: str) -> Metadata:
-        """Return a copy with the thresholds of one kind of part.
+        """Return a copy with the thresholds of one category.
 
         Raises:
             ValueError: If the model has no thresholds of that kind.
         """
         if category not in self.categories:
-            known = ", ".join(map(repr, self.categories)) or "none: it was trained on one kind of parts"
+            known = ", ".join(map(repr, self.categories)) or "none: it was trained on a single category"
             msg = f"Expected a category of the model, got {category!r}. It knows {known}."
             raise ValueError(msg)
         share = self.own_false_alarms.get(category, self.false_alarms)
@@ -217,7 +217,7 @@ class Metadata:
         return dataclasses.replace(self, **own, false_alarms=share, categories={}, own_false_alarms={})
 
     def with_category(self, category: str, moved: Metadata) -> Metadata:
-        """Return a copy in which one kind of part has the thresholds of what came from :meth:`of_category`."""
+        """Return a copy in which one category has the thresholds of what came from :meth:`of_category`."""
         own = Fitted(moved.image, moved.pixel, moved.good_scores)
         shares = {**self.own_false_alarms, category: moved.false_alarms}
         return dataclasses.replace(self, categories={**self.categories, category: own}, own_false_alarms=shares)
@@ -359,28 +359,22 @@ def write(path: Path | str, model: openvino.Model, metadata: Metadata) -> None:
         OSError: If the folder is not writable or full.
     """
     path = Path(path)
-    finish(path)
     content = metadata.to_json()
     model.set_rt_info(json.dumps(content), RT_INFO)
     model.set_rt_info(metadata.inference_precision or "", PRECISION_INFO)
-    unfinished = path.with_name(f".{path.stem}.unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
     try:
-        unfinished.mkdir()
-        openvino.save_model(model, unfinished / path.name, compress_to_fp16=False)
-        graph = [unfinished / path.with_suffix(suffix).name for suffix in (".xml", ".bin")]
-        content["files"] = {file.name: _digest(file) for file in graph}
-        lines = ",\n".join(f"  {json.dumps(name)}: {json.dumps(value)}" for name, value in content.items())
-        description = unfinished / path.with_suffix(".json").name
-        description.write_text(f"{{\n{lines}\n}}\n", encoding="utf-8")
-        for file in (*graph, description):
-            _sync(file)
-        unfinished.rename(_complete(path))
+        with _replacing(path) as folder:
+            openvino.save_model(model, folder / path.name, compress_to_fp16=False)
+            graph = [folder / path.with_suffix(suffix).name for suffix in (".xml", ".bin")]
+            content["files"] = {file.name: _digest(file) for file in graph}
+            lines = ",\n".join(f"  {json.dumps(name)}: {json.dumps(value)}" for name, value in content.items())
+            description = folder / path.with_suffix(".json").name
+            description.write_text(f"{{\n{lines}\n}}\n", encoding="utf-8")
+            for file in (*graph, description):
+                _sync(file)
     except (OSError, RuntimeError) as error:  # OpenVINO raises the latter
-        shutil.rmtree(unfinished, ignore_errors=True)
         msg = f"Expected to write an export into {path.parent}, got {error}. Free space, or choose another folder."
         raise OSError(msg) from error
-    finish(path)
 
 
 def publish(folder: Path, path: Path) -> None:
@@ -390,14 +384,24 @@ def publish(folder: Path, path: Path) -> None:
         folder: Has the three files, and may have others, which stay.
         path: The ``.xml`` file.
     """
+    with _replacing(path) as unfinished:
+        for suffix in SUFFIXES:
+            name = path.with_suffix(suffix).name
+            (folder / name).replace(unfinished / name)
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """Provide a folder whose three files replace those of an export when the block succeeds."""
     finish(path)
     unfinished = path.with_name(f".{path.stem}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir()
-    for suffix in SUFFIXES:
-        name = path.with_suffix(suffix).name
-        (folder / name).replace(unfinished / name)
-    unfinished.rename(_complete(path))
+    try:
+        unfinished.mkdir()
+        yield unfinished
+        unfinished.rename(_complete(path))
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
     finish(path)
 
 

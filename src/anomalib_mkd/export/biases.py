@@ -18,7 +18,7 @@ import numpy as np
 import openvino
 from openvino import opset13 as operators
 
-from anomalib_mkd.deploy.graph import core
+from anomalib_mkd.deploy.graph import EXACT, core
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -101,7 +101,7 @@ def _means(
 ) -> dict[str, NDArray[Any]]:
     """Return the mean output per channel of some operators, by the names given."""
     part = openvino.Model([end.output(0) for end in ends.values()], graph.get_parameters())
-    compiled = core().compile_model(part, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    compiled = core().compile_model(part, "CPU", EXACT)
     sums = {name: np.zeros(1) for name in ends}
     for arrays in inputs:
         results = compiled(arrays)

@@ -18,7 +18,7 @@ from anomalib_mkd._version import __version__
 from anomalib_mkd.deploy.graph import read_graph
 from anomalib_mkd.deploy.metadata import Input, Metadata, write
 from anomalib_mkd.export.quantization import (
-    CALIBRATION_IMAGES,
+    MOST_IMAGES,
     good_indices,
     input_sizes,
     raw_results,
@@ -59,7 +59,7 @@ def results_of_good(module: Any, path: Path, datamodule: AnomalibDataModule) -> 
         groups = [group_number(None if names is None else str(names.iloc[index])) for index in chosen]
         return torch.cat([found, torch.tensor(groups).reshape(-1, 1)], dim=1)
 
-    held_out = results(getattr(datamodule, "val_data", None), CALIBRATION_IMAGES)  # absent if the data has none
+    held_out = results(getattr(datamodule, "val_data", None), MOST_IMAGES)  # absent if the data has none
     return held_out, results(datamodule.train_data, LEARNT)
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from anomalib_mkd.deploy.graph import core
+from anomalib_mkd.deploy.graph import EXACT, core
 from anomalib_mkd.export.resize import TOLERANCE
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def compare(module: Any, path: Path, size: tuple[int, int] | None) -> None:
     with torch.no_grad():
         ours = module.eval()(*inputs)._asdict()
     module.train(training)
-    compiled = core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    compiled = core().compile_model(path, "CPU", EXACT)
     theirs = compiled([value.cpu().numpy() for value in inputs])
     found = {}
     for name in ("pred_score", "anomaly_map"):

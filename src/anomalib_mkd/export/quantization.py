@@ -22,14 +22,14 @@ from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2.functional import resize
 
 from anomalib_mkd.data.normal_images import normal_items
-from anomalib_mkd.deploy.graph import core, read_graph
+from anomalib_mkd.deploy.graph import EXACT, core, read_graph
 from anomalib_mkd.export.biases import correct_biases
 from anomalib_mkd.functional import evenly_spaced, mean_of_largest
 from anomalib_mkd.terminal.quiet import quiet_exporters
 from anomalib_mkd.thresholds import PEAK_SHARE
 
-CALIBRATION_IMAGES = 300
-"""NNCF's default number of images."""
+MOST_IMAGES = 300
+"""Most images that calibrate (NNCF's default), and most that set thresholds."""
 
 CORRECTION_IMAGES = 16
 """Number of images for the correction of biases; 64 are no better."""
@@ -46,7 +46,7 @@ def calibration_items(datamodule: AnomalibDataModule) -> Iterator[Any]:
     """
     datamodule.prepare_data()
     datamodule.setup("fit")
-    yield from normal_items(datamodule.train_data, CALIBRATION_IMAGES)
+    yield from normal_items(datamodule.train_data, MOST_IMAGES)
 
 
 def good_indices(dataset: Any, most: int) -> list[int]:
@@ -154,7 +154,7 @@ def raw_results(path: Path, inputs: Iterable[Sequence[Tensor]]) -> Tensor:
         Score, mean of the highest 0.5 % and median of the map of each image, ``(N, 3)``.
     """
     model = read_graph(path)
-    compiled = core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    compiled = core().compile_model(model, "CPU", EXACT)
     rows = []
     for arrays in fitted_arrays(model, inputs):
         found = compiled(arrays)

@@ -104,7 +104,7 @@ def why_unreachable(backbone: str, timeout: float = 10) -> str | None:
         timeout: Seconds to wait, for the name of the hub as for its answer.
 
     Returns:
-        Why it was not to be had; ``None`` if it was.
+        Why it is unavailable; ``None`` if it is not.
     """
     if HF_HUB_OFFLINE:
         return "HF_HUB_OFFLINE is set"

@@ -25,6 +25,7 @@ from anomalib_mkd.check import check_layout
 from anomalib_mkd.data import Parts, Quickstart
 from anomalib_mkd.data.reading import image_of
 from anomalib_mkd.data.synthetic import CATEGORIES
+from anomalib_mkd.deploy.graph import EXACT
 from anomalib_mkd.quickstart.advice import Outcome, advice
 from anomalib_mkd.quickstart.progress import Plan, Stages
 from anomalib_mkd.results.callback import PAGE, TABLE, Results
@@ -239,7 +240,7 @@ def run(data: AnomalibDataModule, name: str, choice: Choice, output: Path, steps
         assert exported is not None  # noqa: S101  # for the type checker: it is None only for other kinds
 
         bar.update(plan.until_comparison, title="[5/5] Comparing OpenVINO with the checkpoint")
-        inferencer = OpenVINOInferencer(exported, device="CPU", config={"INFERENCE_PRECISION_HINT": "f32"})
+        inferencer = OpenVINOInferencer(exported, device="CPU", config=EXACT)
         agreement = compare(model_class.load_from_checkpoint(checkpoint).eval(), inferencer, paths[:COMPARED])
         bar.update(plan.total)
     finally:

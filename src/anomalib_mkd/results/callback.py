@@ -133,7 +133,7 @@ class Results(Callback):
     on_predict_batch_end = on_test_batch_end
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Let Lightning not keep the pictures and maps of very many predictions in memory."""
+        """Stop Lightning from keeping the pictures and maps of very many predictions in memory."""
         del pl_module
         loop, loaders = trainer.predict_loop, trainer.predict_dataloaders
         loaders = loaders if isinstance(loaders, (list, tuple)) else [loaders]
@@ -183,7 +183,7 @@ class Results(Callback):
             part.training = training
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Let ``latest`` not point to a training that failed before it had a checkpoint."""
+        """Move ``latest`` off a training that failed before its first checkpoint."""
         del pl_module, exception
         if trainer.state.fn == "fit" and trainer.is_global_zero:
             forget_failed_run(Path(trainer.default_root_dir))

@@ -142,7 +142,7 @@ def predictions_of(
         categories: N categories; ``None`` for a picture without one.
         threshold: Of the scores; ``None`` if there is none.
         pixel_threshold: Of the maps, for the boxes; ``None`` if there is none.
-        boxes: Whether maps show all of their pictures, so that boxes can be told.
+        boxes: Whether maps show all of their pictures, so that boxes have places in the file.
 
     Returns:
         N predictions. A score that is not finite is never good.

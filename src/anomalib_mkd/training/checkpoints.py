@@ -95,7 +95,7 @@ class SafeCheckpointIO(AnomalibCheckpointIO):
         """Load a checkpoint; errors as for :func:`check_readable`."""
         del weights_only
         if self.instead is not None:
-            logger.info("The test is one of what the training has learnt, not of '%s', from which it went on.", path)
+            logger.info("Testing the weights in memory, not '%s', from which the training resumed.", path)
             return self.instead()
         check_readable(path)
         content: dict[str, Any] = super().load_checkpoint(path, map_location=map_location, weights_only=True)
@@ -224,12 +224,12 @@ class CheckpointMixin(LightningModule):
         """Name a setting other than the checkpoint's that changes scores; empty if there is none."""
         if self._replaced:
             return (
-                f"Expected {self._replaced}, as in the training of the checkpoint, whose thresholds hold for no other, "
+                f"Expected {self._replaced}, as when the checkpoint was trained: its thresholds hold for no other, "
                 "got another one. Build the model as for its training, or train again."
             )
         for name, (was, now) in self._differing(given, TRAINING_ONLY).items():
             return (
-                f"Expected {name}={was!r}, as in the training of the checkpoint, whose thresholds hold for no "
+                f"Expected {name}={was!r}, as when the checkpoint was trained: its thresholds hold for no "
                 f"other, got {now!r}. Pass --model.{name}={was} to the command, or train again."
             )
         return ""

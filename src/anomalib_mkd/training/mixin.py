@@ -51,7 +51,7 @@ class DistillationMixin(DefaultComponents, Calibration, CheckpointMixin, Distill
     _autocast: AbstractContextManager[object] = nullcontext()
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
-        """Leave out misleading messages, and code around an error, before the constructors say anything."""
+        """Install the filters of messages and the short form of errors before a constructor logs."""
         del args
         quiet()
         be_brief()
@@ -114,7 +114,7 @@ class DistillationMixin(DefaultComponents, Calibration, CheckpointMixin, Distill
         self._validated_step, self._validated_before = self._validated_before, None
 
     def on_train_start(self) -> None:
-        """Open the caches.
+        """Check the data, open the caches, and restore the random course of a resumed training.
 
         Raises:
             ValueError: If there are too few good pictures for a threshold, or ``sigma`` is too large for the pictures.

@@ -113,7 +113,7 @@ def begin_next_epoch(loop: Any) -> None:
 
 
 def stop_if_stopped(trainer: Any) -> None:
-    """Train no further epoch after a training that early stopping has ended; Lightning would train one more."""
+    """End a resumed training that early stopping had ended; Lightning would train one more epoch."""
     for callback in trainer.callbacks:
         if isinstance(callback, EarlyStopping) and callback.stopped_epoch and callback.wait_count >= callback.patience:
             trainer.should_stop = True

@@ -11,7 +11,8 @@ import pytest
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from anomalib_mkd.check import find_layout
-from anomalib_mkd.check.layout import EXTENSIONS, FOREIGN
+from anomalib_mkd.check.layout import FOREIGN
+from anomalib_mkd.pictures import EXTENSIONS
 
 
 def make(root: Path, *names: str) -> Path:

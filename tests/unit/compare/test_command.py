@@ -123,7 +123,7 @@ def test_the_same_command_goes_on_after_an_interruption(
 ) -> None:
     runner.dies_at = "Padim"
     assert main(words) == 130
-    assert "What was done is kept" in capsys.readouterr().err
+    assert "Finished models are kept" in capsys.readouterr().err
     runner.dies_at, runner.jobs = "", []
     assert main(words) == 0
     out = capsys.readouterr().out
@@ -207,8 +207,8 @@ def test_a_full_disk_and_data_that_no_model_can_read(
     monkeypatch.setattr(trainings, "run", fail(OSError(errno.ENOSPC, "No space left on device")))
     assert main(words) == 1
     assert capsys.readouterr().err == (
-        f"Expected to write into '{words[-1]}', got No space left on device. Free space there. What was done is kept: "
-        "the same command goes on from there.\n"
+        f"Expected to write into '{words[-1]}', got No space left on device. Free space there. Finished "
+        "models are kept: run the same command to resume.\n"
     )
     monkeypatch.setattr(trainings, "run", fail(DataError("Expected other pictures.")))
     assert main(words) == 2

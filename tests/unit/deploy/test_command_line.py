@@ -86,6 +86,14 @@ def test_good_pictures_set_the_thresholds(export: Path, good: Path, capsys: pyte
     assert "0 of 6 good pictures lie above" in capsys.readouterr().out.splitlines()[1]
 
 
+def test_every_kind_of_file_that_trains_sets_thresholds(export: Path, good: Path) -> None:
+    for file in sorted(good.glob("deep/*.png")):
+        Image.open(file).save(file.with_suffix(".ppm"))
+        file.unlink()
+    run("threshold", export, "--good", good)
+    np.testing.assert_allclose(read(export).good_scores, np.array(LEVELS) / 255, rtol=1e-5)
+
+
 def test_good_pictures_are_measured_in_the_new_region(export: Path, good: Path, tmp_path: Path) -> None:
     mask = np.zeros((20, 30), np.uint8)
     mask[:, 15:] = 1

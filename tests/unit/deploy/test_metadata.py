@@ -251,7 +251,7 @@ def test_every_category_has_its_own_thresholds() -> None:
     assert several.of_category("dark") == dataclasses.replace(METADATA, **dark._asdict())
     with pytest.raises(ValueError, match=r"Expected a category of the model, got 'light'\. It knows 'dark'\."):
         several.of_category("light")
-    with pytest.raises(ValueError, match=r"got 'dark'\. It knows none: it was trained on one kind of parts"):
+    with pytest.raises(ValueError, match=r"got 'dark'\. It knows none: it was trained on a single category"):
         METADATA.of_category("dark")
     light = Fitted(Scale(0.9, 0.1), Scale(0.95, 0.2), tuple(np.linspace(0.5, 0.8, 20).tolist()))
     several = dataclasses.replace(METADATA, categories={"light": light, "dark": dark})

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torchvision.models.vgg import cfgs, make_layers
 from torchvision.transforms.v2 import Resize
 
-from anomalib_mkd import MixedDistillation
+from anomalib_mkd import Dcam, MixedDistillation, Mkd
 from anomalib_mkd.networks import pretrained as module
 from anomalib_mkd.networks.backbone import is_chain, resolve_backbone
 from anomalib_mkd.networks.chain import Block, Chain
@@ -232,12 +232,13 @@ def test_a_checkpoints_teacher_needs_no_weights(no_network: None) -> None:  # no
     assert holds(loaded, trained.net.state_dict())
 
 
-def test_the_embedded_teacher_takes_no_normalised_pictures() -> None:
+@pytest.mark.parametrize("model", [MixedDistillation, Dcam, Mkd])
+def test_the_embedded_teacher_takes_no_normalised_pictures(model: type[MixedDistillation | Dcam | Mkd]) -> None:
     usual = MixedDistillation.configure_pre_processor((144, 144))
     with pytest.raises(ValueError, match=r"^Expected a pre-processor without Normalize for the embedded teacher"):
-        MixedDistillation(weights="quickstart", pre_processor=usual)
+        model(weights="quickstart", pre_processor=usual)
     own = PreProcessor(Resize((144, 144), antialias=True))
-    assert MixedDistillation(weights="quickstart", pre_processor=own).pre_processor is own
+    assert model(weights="quickstart", pre_processor=own).pre_processor is own
 
 
 def test_the_embedded_teacher_needs_no_network(no_network: None) -> None:  # noqa: ARG001

@@ -64,7 +64,7 @@ def test_a_pre_processor_or_none_is_that_of_the_training(tmp_path: Path, *, had:
     trained.model.teacher.prepare()
     path = saved(tmp_path, state_of(trained))
     what = "a pre-processor" if had else "no pre-processor, pre_processor=False"
-    with pytest.raises(ValueError, match=rf"^Expected {what}, as in the training of the checkpoint"):
+    with pytest.raises(ValueError, match=rf"^Expected {what}, as when the checkpoint was trained"):
         make_engine(tmp_path).test(other, datamodule=make_data(tmp_path), ckpt_path=path)
 
 
@@ -167,7 +167,7 @@ def test_a_pre_processor_that_is_given_is_kept_without_the_thresholds_of_another
     path = saved_with(Compose([Pad(3, fill=0.5), Resize((64, 64), antialias=True)]), tmp_path)
     loaded = MixedDistillation.load_from_checkpoint(path, pre_processor=PreProcessor(OTHER))
     assert loaded.pre_processor.transform is OTHER
-    assert "whose thresholds hold for no other" in caplog.text
+    assert "its thresholds hold for no other" in caplog.text
     same = PreProcessor(Compose([Pad(3, fill=0.5), Resize([64, 64], antialias=True)]))
     caplog.clear()
     assert MixedDistillation.load_from_checkpoint(path, pre_processor=same).pre_processor is same

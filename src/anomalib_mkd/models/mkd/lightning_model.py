@@ -25,6 +25,7 @@ from anomalib_mkd.models.mkd.cloner import StudentSize
 from anomalib_mkd.models.mkd.localization import Localization
 from anomalib_mkd.models.mkd.torch_model import MapScaling, MkdModel, Second
 from anomalib_mkd.networks.backbone import MIN_SIZE, VGG16, is_chain, resolve_backbone
+from anomalib_mkd.networks.inputs import suited_pre_processor
 from anomalib_mkd.networks.teacher import Teacher
 from anomalib_mkd.thresholds import FALSE_ALARMS
 from anomalib_mkd.training.caching import CACHE_GIGABYTES
@@ -136,10 +137,9 @@ class Mkd(DistillationMixin, AnomalibModule):
             student_precision=StudentPrecision,
         )
         paper_input = is_chain(resolve_backbone(backbone, weights))
+        given = suited_pre_processor(pre_processor, backbone, weights)
         super().__init__(
-            pre_processor=self.configure_pre_processor(imagenet=not paper_input)
-            if pre_processor is True
-            else pre_processor,
+            pre_processor=self.configure_pre_processor(imagenet=not paper_input) if given is True else given,
             post_processor=post_processor,
             evaluator=evaluator,
             visualizer=visualizer,
