@@ -17,7 +17,6 @@ _LEVELWISE: dict[str, dict[str, Any]] = {
     "clean": {"painted_share": 0.0},
     "adamw": {"optimizer": "adamw"},
     "sgd": {"optimizer": "sgd", "learning_rate": 0.4},
-    "sum": {"level_fusion": "sum"},
     "product": {"level_fusion": "product"},
 }
 _LEVELWISE_PAPER: dict[str, Any] = {
@@ -58,7 +57,6 @@ NAMED: dict[str, dict[str, dict[str, Any]]] = {
         "none": {"skip_weight": 0.0, "symmetric_weight": 0.0},
         "skip": {"skip_weight": 0.5, "symmetric_weight": 0.0},
         "symmetric": {"skip_weight": 0.0, "symmetric_weight": 0.5},
-        "both": {"skip_weight": 0.5, "symmetric_weight": 0.5},
         **_LEVELWISE,
     },
     "Dcam": {
@@ -123,8 +121,8 @@ NARROWED = ("MixedDistillation", "Dcam")
 """Models whose student may be narrower than its teacher."""
 
 WIDTHS: dict[str, tuple[str, ...]] = {
-    "1": ("width1.0", "width1"),
-    "0.5, the default": ("default", "width0.5"),
+    "1": ("width1.0",),
+    "0.5, the default": ("default",),
     "0.25": ("width0.25",),
 }
 STUDIES: dict[str, dict[str, dict[str, tuple[str, ...]]]] = {
@@ -133,7 +131,7 @@ STUDIES: dict[str, dict[str, dict[str, tuple[str, ...]]]] = {
             "none": ("none",),
             "skip": ("skip",),
             "symmetric": ("symmetric",),
-            "both, the default": ("default", "both"),
+            "both, the default": ("default",),
             **{f"{path}, nothing painted": (f"{path}+clean",) for path in ("none", "skip", "symmetric")},
             "both, nothing painted": ("clean",),
         },
@@ -141,7 +139,7 @@ STUDIES: dict[str, dict[str, dict[str, tuple[str, ...]]]] = {
             f"`{name}`": (name,)
             for name in (
                 *("clean+adamw", "product", "sigma4", "peak", "default+bf16", "every"),
-                *("all_pairs", "fine", "review", "feed", "mixed_map"),
+                *("all_pairs", "fine", "review"),
             )
         },
     },
@@ -167,12 +165,11 @@ STUDIES: dict[str, dict[str, dict[str, tuple[str, ...]]]] = {
             for name in (
                 *("attended+t4", "attended+kl_sum", "attended+both_gates", "attended+no_gate+cosine"),
                 "attended+double",
-                *("parallel", "ratio2", "kernel3", "spatial_cosine"),
             )
         },
     },
 }
-"""Model to question to answers; the variants of an answer are the same model under several names."""
+"""Model to question to answers, each the names of its variants in the rows."""
 
 OPTIONS: dict[str, dict[str, tuple[str, ...]]] = {
     "MixedDistillation": {

@@ -16,6 +16,8 @@ from einops import rearrange, reduce
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
+from anomalib_mkd.thresholds import soft_scale
+
 EPSILON = 1e-8
 """Lower bound of a norm, the one that ``torch.nn.functional.cosine_similarity`` uses."""
 
@@ -152,20 +154,6 @@ def mean_of_largest(maps: Tensor, share: float) -> Tensor:
     return values.mean(dim=1)
 
 
-def soft_scale(values: Tensor) -> Tensor:
-    """Map any number into 0..1 without ties: ``0.5 + x / (1 + 2 |x|)``, which is 0.5 with slope 1 at 0.
-
-    Args:
-        values: Tensor of any shape.
-
-    Example:
-        >>> import torch
-        >>> soft_scale(torch.tensor([-9.0, 0.0, 1.0, 1000.0]))
-        tensor([0.0263, 0.5000, 0.8333, 0.9998])
-    """
-    return 0.5 + values / (1 + 2 * values.abs())
-
-
 def linear_scale(values: Tensor) -> Tensor:
     """Undo :func:`soft_scale`, so that distances between scores can be compared.
 
@@ -199,7 +187,8 @@ def soft_normalize(values: Tensor, low: Tensor, high: Tensor, threshold: Tensor)
         tensor([0.1667, 0.5000, 0.9286])
     """
     centre = torch.where(torch.isnan(threshold), (high + low) / 2, threshold)
-    return soft_scale((values - centre) / (high - low))
+    scaled: Tensor = soft_scale((values - centre) / (high - low))
+    return scaled
 
 
 def spatial_kl_divergence(teacher: Tensor, student: Tensor) -> Tensor:

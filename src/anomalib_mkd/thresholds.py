@@ -47,9 +47,22 @@ Twice the 3.5 of Iglewicz and Hoaglin (1993) for normal distributions, because s
 """
 
 
+def soft_scale(values: Any) -> Any:
+    """Map any number into 0..1 without ties: ``0.5 + x / (1 + 2 |x|)``, which is 0.5 with slope 1 at 0.
+
+    Args:
+        values: A number, an array or a tensor of any shape.
+
+    Example:
+        >>> soft_scale(np.array([-9.0, 0.0, 1.0, 1000.0])).round(4).tolist()
+        [0.0263, 0.5, 0.8333, 0.9998]
+    """
+    return 0.5 + values / (1 + 2 * abs(values))
+
+
 @dataclass(frozen=True)
 class Scale:
-    """A threshold, and the scale on which it is 0.5: x = (raw - threshold) / scale becomes ``0.5 + x / (1 + 2 |x|)``.
+    """A threshold, and the scale on which it is 0.5: raw values become ``soft_scale((raw - threshold) / scale)``.
 
     Attributes:
         threshold: The raw value that becomes 0.5, finite.
@@ -73,7 +86,7 @@ class Scale:
     def scaled(self, raw: float) -> float:
         """Return where a raw value lies on the scale 0..1; NaN for a value that is not finite."""
         distance = (raw - self.threshold) / self.scale
-        return 0.5 + distance / (1 + 2 * abs(distance)) if math.isfinite(distance) else math.nan
+        return float(soft_scale(distance)) if math.isfinite(distance) else math.nan
 
     def raw(self, scaled: ArrayLike) -> Any:
         """Return the raw values of places on the scale, elementwise; infinite at 0 and 1."""

@@ -26,6 +26,7 @@ from benchmark.report import (
     documents,
     is_single,
     render,
+    study,
     update,
 )
 from benchmark.rows import DATA, INT8, Row, read_folder
@@ -162,10 +163,11 @@ def test_study_by_hand() -> None:
 
 def test_names_of_the_same_model_share_a_line_and_lengths_do_not() -> None:
     model = "MixedDistillation"
-    rows = metrics_of(0.8, 0.8, model=model) + metrics_of(0.6, 0.6, model=model, variant="both", seed=1)
+    rows = metrics_of(0.8, 0.8, model=model) + metrics_of(0.6, 0.6, model=model, variant="bf16", seed=1)
     longer = metrics_of(0.9, 0.9, model=model, seed=2)
     rows += [dataclasses.replace(row, steps=600) for row in longer]
-    lines = lines_of("paths-mixed_distillation", rows)
+    text = study(model, {"the default": ["default", "bf16"]}).markdown(rows)
+    lines = [line for line in text.splitlines() if line.startswith("| the default")]
     assert [line.split(" | ")[1:4] for line in lines] == [
         ["300 x 16", "2", "70.0±14.1 / 70.0±14.1"],
         ["600 x 16", "1", "90.0 / 90.0"],

@@ -22,7 +22,6 @@ from benchmark.variants import (
     NAMED,
     NARROWED,
     PREDICTED_OTHERWISE,
-    STUDIES,
     variant_arguments,
 )
 
@@ -55,15 +54,6 @@ def test_the_papers_variant_is_the_papers_file(model: str) -> None:
 
     expected = described(**recipe["model"]["init_args"])
     assert {**described(**variant_arguments(model, "paper")), "training_steps": None} == expected
-
-
-@pytest.mark.parametrize("model", STUDIES)
-def test_an_answer_of_a_study_is_one_model(model: str) -> None:
-    for variants in (variants for study in STUDIES[model].values() for variants in study.values()):
-        if len(variants) > 1:  # a single one may be of an option that is gone
-            arguments = [variant_arguments(model, variant) for variant in variants]
-            built = [getattr(anomalib_mkd, model)(backbone=RESNET18, pre_trained=False, **each) for each in arguments]
-            assert all(other.hparams == built[0].hparams for other in built)
 
 
 def test_later_words_win_and_unknown_ones_are_listed() -> None:

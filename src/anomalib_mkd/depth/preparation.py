@@ -30,6 +30,12 @@ DRAWS = 1000
 VOTERS = 2000  # points that score a draw: enough to rank planes, few enough for large scans
 LEAST_SHARE = 0.6
 KEPT_SHARE = (0.02, 0.95)
+INLIER_DISTANCE = 0.004
+"""Default of the largest distance of a plane's points from it, in metres."""
+REMOVAL_DISTANCE = 0.005
+"""Default of the height below which points are background, in metres."""
+FILL_ITERATIONS = 8
+"""Default number of pixels by which holes close from every side."""
 LEAST_PART = 0.005  # of the image; smaller islands are noise
 CLOSINGS = 3
 
@@ -67,9 +73,9 @@ def prepare_depth(
     points: ArrayLike,
     plane: Plane = "ransac",
     *,
-    inlier_distance: float = 0.004,
-    removal_distance: float = 0.005,
-    fill_iterations: int = 8,
+    inlier_distance: float = INLIER_DISTANCE,
+    removal_distance: float = REMOVAL_DISTANCE,
+    fill_iterations: int = FILL_ITERATIONS,
 ) -> DepthMap:
     """Remove the background plane, find the foreground, fill its small holes.
 

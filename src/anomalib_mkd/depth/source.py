@@ -19,7 +19,14 @@ import numpy as np
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 from anomalib_mkd.arguments import check_arguments
-from anomalib_mkd.depth.preparation import DepthMap, Plane, prepare_depth
+from anomalib_mkd.depth.preparation import (
+    FILL_ITERATIONS,
+    INLIER_DISTANCE,
+    REMOVAL_DISTANCE,
+    DepthMap,
+    Plane,
+    prepare_depth,
+)
 from anomalib_mkd.depth.reading import FloatArray, eyecandies_range, read_depth, unproject
 from anomalib_mkd.files import whole
 
@@ -56,9 +63,9 @@ class DepthSource:
     scale: float | Literal["eyecandies"] | None = None
     focal_length: float | None = None
     plane: Plane = "ransac"
-    inlier_distance: float = 0.004
-    removal_distance: float = 0.005
-    fill_iterations: int = 8
+    inlier_distance: float = INLIER_DISTANCE
+    removal_distance: float = REMOVAL_DISTANCE
+    fill_iterations: int = FILL_ITERATIONS
     cache_dir: Path | str | None = None
 
     def __post_init__(self) -> None:

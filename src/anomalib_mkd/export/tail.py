@@ -16,8 +16,8 @@ import openvino
 import torch
 from torch import Tensor, nn
 
-from anomalib_mkd.functional import soft_scale
 from anomalib_mkd.terminal.quiet import quiet_exporters
+from anomalib_mkd.thresholds import soft_scale
 
 if TYPE_CHECKING:
     from anomalib_mkd.thresholds import Scale

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from anomalib.post_processing import PostProcessor
 from lightning.pytorch import Callback
 
-from anomalib_mkd.functional import soft_normalize, soft_scale
+from anomalib_mkd.functional import soft_normalize
+from anomalib_mkd.thresholds import soft_scale
 
 if TYPE_CHECKING:
     from lightning.pytorch import LightningModule, Trainer
@@ -44,7 +45,8 @@ def soften(values: Tensor | None, post_processor: Any, kind: str) -> Tensor | No
         low, high, threshold = (getattr(post_processor, f"{kind}_{name}") for name in ("min", "max", "threshold"))
         if high > low:
             return soft_normalize(values, low, high, threshold)
-    return soft_scale(values)
+    scaled: Tensor = soft_scale(values)
+    return scaled
 
 
 class RawPredictions(Callback):

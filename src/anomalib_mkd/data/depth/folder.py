@@ -14,7 +14,7 @@ from torchvision.transforms.v2 import Transform  # noqa: TC002 (jsonargparse res
 from anomalib_mkd.arguments import check_arguments
 from anomalib_mkd.data.depth.dataset import DepthDataset
 from anomalib_mkd.data.depth.layouts import DepthLayout, list_samples
-from anomalib_mkd.depth.preparation import Plane  # noqa: TC001 (jsonargparse resolves the signature)
+from anomalib_mkd.depth.preparation import FILL_ITERATIONS, INLIER_DISTANCE, REMOVAL_DISTANCE, Plane
 from anomalib_mkd.depth.source import DepthSource, Serve
 
 #: Focal length of the cameras that rendered Eyecandies, in pixels at its 512x512.
@@ -80,9 +80,9 @@ class DepthFolder(AnomalibDataModule):
         num_workers: int = 0,
         depth: Serve = "height",
         plane: Plane = "ransac",
-        inlier_distance: float = 0.004,
-        removal_distance: float = 0.005,
-        fill_iterations: int = 8,
+        inlier_distance: float = INLIER_DISTANCE,
+        removal_distance: float = REMOVAL_DISTANCE,
+        fill_iterations: int = FILL_ITERATIONS,
         depth_scale: float | None = None,
         focal_length: float | None = None,
         cache_dir: Path | str | None = None,

@@ -14,7 +14,7 @@ from anomalib.metrics import AUROC
 from anomalib.post_processing import PostProcessor
 
 from anomalib_mkd.data.categories.raw_predictions import RawPredictions, soften
-from anomalib_mkd.functional import soft_scale
+from anomalib_mkd.thresholds import soft_scale
 
 
 def post_processor(low: float, high: float, threshold: float) -> PostProcessor:

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from anomalib_mkd.functional import linear_scale, soft_scale
+from anomalib_mkd.functional import linear_scale
 from anomalib_mkd.results.predictions import Prediction
 from anomalib_mkd.results.report.outliers import most_suspicious, robust_distances
-from anomalib_mkd.thresholds import SUSPECT
+from anomalib_mkd.thresholds import SUSPECT, soft_scale
 
 
 def test_distances_are_standard_deviations_of_a_normal_distribution() -> None:
