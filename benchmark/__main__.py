@@ -88,7 +88,7 @@ def accuracy(
     Args:
         setup: Common options.
         models: Mkd, MixedDistillation, Dcam, Mmrd (needs depth); anomalib's Stfpm (its own recipe: SGD 0.4), Patchcore
-            (1 % core set).
+            (1 % core set; 10 % with the variant coreset0.1).
         variants: Presets of benchmark/variants.py, joined by "+", for example none+width0.25; paper is tested by the
             paper's protocol.
         data: Folders under the data root, in MVTec layout; joint4 is one model for the four of the default. For Mmrd

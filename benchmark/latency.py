@@ -30,7 +30,7 @@ from anomalib_mkd.networks.teacher import Teacher
 from anomalib_mkd.results.machine import machine
 from benchmark.rows import INT8, Key, Row, append_rows, commit, has_run, noise_rows
 from benchmark.runs import RESNET18
-from benchmark.variants import BASELINES, variant_arguments
+from benchmark.variants import BASELINES, USUAL, variant_arguments
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -97,7 +97,7 @@ def build(model: str, variant: str, backbone: str, side: int) -> Any:
         side: Side of the images in pixels.
     """
     owner = getattr(import_module("anomalib.models" if model in BASELINES else "anomalib_mkd"), model)
-    arguments = dict(BASELINES[model][1] if model in BASELINES else variant_arguments(model, variant))
+    arguments = dict(BASELINES[model][USUAL[model]] if model in BASELINES else variant_arguments(model, variant))
     side = arguments.pop("image_size", side)
     module = owner(
         backbone=backbone,
@@ -112,8 +112,7 @@ def build(model: str, variant: str, backbone: str, side: int) -> Any:
     if model == "Patchcore":
         with torch.no_grad():
             patches = module.model.train()(torch.rand(NOISE_IMAGES, 3, side, side))  # (NOISE_IMAGES * h * w, C)
-        share = BASELINES[model][1]["coreset_sampling_ratio"]
-        count = int(share * TRAINING_IMAGES[variant] * len(patches) / NOISE_IMAGES)
+        count = int(arguments["coreset_sampling_ratio"] * TRAINING_IMAGES[variant] * len(patches) / NOISE_IMAGES)
         module.model.memory_bank = patches.repeat(count // len(patches) + 1, 1)[:count]
     return module.eval()
 

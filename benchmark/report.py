@@ -36,7 +36,7 @@ from benchmark.tables import (
     steps,
     teacher,
 )
-from benchmark.variants import BASELINES, CONSTANT, DELIVERED, NARROWED, OPTIONS, STUDIES, WIDTHS
+from benchmark.variants import BASELINES, CONSTANT, DELIVERED, NARROWED, OPTIONS, STUDIES, USUAL, WIDTHS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -65,7 +65,7 @@ SINGLE_STEPS = (300, 0)
 COMPARED = {
     "MixedDistillation": ("MixedDistillation", "default"),
     "its fast preset": ("MixedDistillation", "size144"),
-    "PatchCore 1 %": ("Patchcore", BASELINES["Patchcore"][0]),
+    "PatchCore 1 %": ("Patchcore", USUAL["Patchcore"]),
 }
 """The recommended model, its preset of images of 144 px, and anomalib's: titles of their columns, model and variant."""
 FEW, FEW_SEEDS = ("mvtec/bottle", "mvtec/screw", "magnetic_tile/mt", "aitex/fabric03"), (0, 1)
@@ -100,7 +100,7 @@ def accuracy(metric: str, *, first: bool = False) -> Table:
         metric: Of :data:`METRICS`.
         first: Whether this is the first of the tables on a page, which also says how the lines were measured.
     """
-    shown = {"default", "paper", *(variant for variant, _ in BASELINES.values())}
+    shown = {"default", "paper", *USUAL.values()}
 
     def name(group: Group) -> str:
         return f"{group[0].model}{' (anomalib)' if group[0].model in BASELINES else f', {group[0].protocol}'}"
@@ -279,6 +279,7 @@ def both(group: Group) -> str:
 def few_pictures() -> Table:
     """Compare the recommended model with PatchCore after training on some of the good images: means over data sets."""
     kinds = {title: kind for title, kind in COMPARED.items() if kind[1] != "size144"}
+    kinds["PatchCore 10 %"] = ("Patchcore", "coreset0.1")
 
     def compared(kind: tuple[str, str]) -> Cell:
         def cell(group: Group) -> str:
@@ -384,7 +385,7 @@ def joint() -> Table:
         instead = compared.get(name, nothing)
         return lambda group: instead(group) if is_both(group) else cell(group)
 
-    shown = {"default", *(variant for variant, _ in BASELINES.values())}
+    shown = {"default", *USUAL.values()}
     return Table(
         lambda row: is_full_test(row) and row.variant in shown,
         ("model", "variant", "weights"),
@@ -437,7 +438,7 @@ def defects() -> Table:
     shown = {
         **{model: [(model, name) for name in default] for model in NARROWED},
         f"{NARROWED[0]}, width 1": [(NARROWED[0], name) for name in whole],
-        "Patchcore": [("Patchcore", BASELINES["Patchcore"][0])],
+        "Patchcore": [("Patchcore", USUAL["Patchcore"])],
     }
     known = {of_model for several in shown.values() for of_model in several}
 

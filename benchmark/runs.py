@@ -20,7 +20,7 @@ from anomalib_mkd.data import DepthFolder, MultiCategory, Parts, Recipe, make_da
 from anomalib_mkd.results.machine import machine
 from anomalib_mkd.results.predictions import RGB_FOLDER
 from benchmark.rows import JOINT, MEAN, Key, Row, training_pictures, versions
-from benchmark.variants import BASELINES, NAMED, variant_arguments
+from benchmark.variants import BASELINES, NAMED, USUAL, variant_arguments
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -253,15 +253,15 @@ def model_arguments(run: Run) -> dict[str, Any]:
         ValueError: If the variant is unknown, or the model cannot have this teacher.
     """
     if run.model in BASELINES:
-        variant, fixed = BASELINES[run.model]
-        if run.variant != variant or run.teacher == QUICKSTART or run.weights is not None:
+        variants = BASELINES[run.model]
+        if run.variant not in variants or run.teacher == QUICKSTART or run.weights is not None:
             msg = (
-                f"Expected variant {variant!r} and a timm teacher without --weights for {run.model}, got "
+                f"Expected variant {' or '.join(variants)} and a timm teacher without --weights for {run.model}, got "
                 f"{run.variant!r}, {run.teacher!r} and {run.weights}. Run anomalib's models apart, with the hub or its "
                 "cache (HF_HOME): they have neither our variants nor our embedded teacher, and read no file."
             )
             raise ValueError(msg)
-        return {"backbone": run.teacher, **fixed, **run.arguments}
+        return {"backbone": run.teacher, **variants[run.variant], **run.arguments}
     arguments: dict[str, Any] = {"backbone": run.teacher}
     if run.weights is not None:
         arguments["weights"] = str(run.weights)
@@ -325,7 +325,7 @@ def plan(
 
     Args:
         models: Class names.
-        variants: Presets of our models; anomalib's have one each.
+        variants: Presets; of those, anomalib's models run what they have, or their usual one.
         data: Folders under the data root, or names in ``JOINT``.
         seeds: Seeds.
         steps: As for :func:`usual_steps`.
@@ -342,6 +342,12 @@ def plan(
         )
         for seed in seeds
         for model in models
-        for variant in ((BASELINES[model][0],) if model in BASELINES else variants)
+        for variant in _variants_of(model, variants)
         for name in data
     ]
+
+
+def _variants_of(model: str, wanted: Sequence[str]) -> Sequence[str]:
+    if model not in BASELINES:
+        return wanted
+    return [variant for variant in wanted if variant in BASELINES[model]] or [USUAL[model]]

@@ -259,11 +259,18 @@ def test_arguments_of_the_presets(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("changed", [{"teacher": "quickstart"}, {"weights": "file"}, {"variant": "default"}])
-def test_anomalibs_models_have_one_variant_and_the_hubs_weights(changed: dict[str, Any]) -> None:
+def test_anomalibs_models_have_their_variants_and_the_hubs_weights(changed: dict[str, Any]) -> None:
     run = Run("Stfpm", "anomalib", "toy/box", 0)
     assert model_arguments(run) == {"backbone": "resnet18.tv_in1k"}
-    with pytest.raises(ValueError, match="Expected variant 'anomalib' and a timm teacher without --weights for Stfpm"):
+    with pytest.raises(ValueError, match="Expected variant anomalib and a timm teacher without --weights for Stfpm"):
         model_arguments(dataclasses.replace(run, **changed))
+
+
+def test_a_core_set_of_a_tenth_is_run_if_asked_for() -> None:
+    (usual,), (tenth,) = (plan(["Patchcore"], [variant], ["x/y"], [0], None) for variant in ("default", "coreset0.1"))
+    shares = [model_arguments(run)["coreset_sampling_ratio"] for run in (usual, tenth)]
+    assert shares == [0.01, 0.1]
+    assert usual.key != tenth.key
 
 
 @pytest.mark.parametrize("model", ["Mkd", "MixedDistillation", "Dcam", "Mmrd"])

@@ -138,7 +138,11 @@ def test_few_pictures_by_hand() -> None:
             value if seed < 2 else 0.0, value - 0.1, data=data, seed=seed, protocol=protocol, **common
         )
     ]
-    assert lines_of("few-pictures", rows) == ["| 5 | 60.0 / 50.0 |  |", "| 100 |  |  |", "| all | 90.0 / 80.0 |  |"]
+    assert lines_of("few-pictures", rows) == [
+        "| 5 | 60.0 / 50.0 |  |  |",
+        "| 100 |  |  |  |",
+        "| all | 90.0 / 80.0 |  |  |",
+    ]
 
 
 def test_study_by_hand() -> None:
