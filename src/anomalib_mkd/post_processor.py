@@ -122,7 +122,7 @@ class SoftPostProcessor(PostProcessor):
         if self.false_alarms is None:
             super().on_validation_batch_end(trainer, pl_module, outputs, *args, **kwargs)
         elif len(found := good_parts(outputs, categories_of(trainer, outputs))):
-            self._held_out.update(found)
+            self._held_out.update(found.to(self.image_min.device))  # processes exchange what their GPU holds
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Estimate the thresholds."""
@@ -160,8 +160,7 @@ class SoftPostProcessor(PostProcessor):
         fits = [fit for group in groups if (fit := self.fitted_group(held_out, learnt, group))]
         if not fits:  # too few of each category
             return fit_good(held_out, learnt, self.false_alarms or FALSE_ALARMS)
-        highest = max(fits, key=lambda fit: fit.image.threshold)
-        return highest._replace(pixel=max((fit.pixel for fit in fits), key=lambda pixel: pixel.threshold))
+        return strictest(fits)
 
     def fitted_group(self, held_out: Tensor, learnt: Tensor, group: float) -> Fitted | None:
         """Estimate those of one category by its number, as :meth:`fitted` does; ``None`` if it has too few parts."""
@@ -278,6 +277,12 @@ def good_parts(batch: Any, categories: Sequence[str | None]) -> Tensor:
         name = "a picture" if batch.image_path is None else f"'{batch.image_path[index]}'"
         logger.warning("The score of %s is not finite: it does not count for the threshold. Check the picture.", name)
     return found[good & finite]
+
+
+def strictest(fits: Sequence[Fitted]) -> Fitted:
+    """Return the thresholds that are common to several categories: the highest of theirs."""
+    highest = max(fits, key=lambda fit: fit.image.threshold)
+    return highest._replace(pixel=max((fit.pixel for fit in fits), key=lambda pixel: pixel.threshold))
 
 
 def suspects(scores: Tensor) -> Tensor:

@@ -19,6 +19,8 @@ import numpy as np
 from anomalib_mkd.arguments import check_arguments
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import ArrayLike, NDArray
 
 LEAST_GOOD = 5
@@ -104,6 +106,36 @@ class Fitted(NamedTuple):
     """Of maps."""
     good_scores: tuple[float, ...]
     """Raw scores of the good parts that set the threshold of scores, in ascending order."""
+
+
+def in_another_precision(fitted: Fitted, before: ArrayLike, after: ArrayLike) -> Fitted:
+    """Move thresholds to the scores and maps of the same network in another precision.
+
+    A straight line through what both give for the same good parts moves them. To estimate the thresholds anew would be
+    rougher: rounding changes the spread of a few dozen scores by far more than their mean.
+
+    Args:
+        fitted: The thresholds.
+        before: Score, highest part and median of the map of N good parts, ``(N, 3)``.
+        after: The same of the same parts in the other precision.
+    """
+    score, peak, median = map(_line, np.asarray(before, np.float64).T, np.asarray(after, np.float64).T)
+    image, pixel, good_scores = fitted
+    typical, background = (scale.threshold - scale.scale for scale in (image, pixel))
+    return Fitted(
+        Scale(score(image.threshold), score(image.threshold) - score(typical)),
+        Scale(peak(pixel.threshold), max(peak(pixel.threshold) - median(background), 1e-6)),
+        tuple(map(score, good_scores)),
+    )
+
+
+def _line(before: NDArray[np.float64], after: NDArray[np.float64]) -> Callable[[float], float]:
+    """Return the line of Theil and Sen, by the median of all slopes: odd parts do not tilt it, few parts only shift."""
+    across, up = np.subtract.outer(before, before), np.subtract.outer(after, after)
+    slopes = up[across > 0] / across[across > 0]
+    slope = float(np.median(slopes)) if len(before) >= LEAST_GOOD and len(slopes) else 1.0
+    start = float(np.median(after - slope * before)) if len(before) else 0.0
+    return lambda value: start + slope * value
 
 
 def center_and_spread(scores: ArrayLike) -> tuple[float, float]:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
@@ -25,8 +26,8 @@ from anomalib_mkd.export.quantization import (
 )
 from anomalib_mkd.export.tail import Tail, add_tail
 from anomalib_mkd.functional import evenly_spaced
-from anomalib_mkd.post_processor import SoftPostProcessor, group_number, scales_of
-from anomalib_mkd.thresholds import LEARNT, Fitted
+from anomalib_mkd.post_processor import SoftPostProcessor, group_number, scales_of, strictest
+from anomalib_mkd.thresholds import LEARNT, LEAST_GOOD, Fitted, in_another_precision
 
 if TYPE_CHECKING:
     from anomalib.data import AnomalibDataModule
@@ -79,7 +80,7 @@ def fitted_before(post_processor: Any) -> tuple[Fitted, dict[str, Fitted]] | Non
 def fitted_in_8_bits(
     post_processor: Any, fitted: tuple[Fitted, dict[str, Fitted]], full: Results, in_8_bits: Results
 ) -> tuple[Fitted, dict[str, Fitted]]:
-    """Fit thresholds to a graph in 8 bits, and say how its verdicts on the good parts compare with those of before.
+    """Move thresholds to a graph in 8 bits, and say how its verdicts on the good parts compare with those of before.
 
     Args:
         post_processor: That of the exported model.
@@ -88,18 +89,17 @@ def fitted_in_8_bits(
         in_8_bits: Results of the graph in 8 bits, of the same parts.
 
     Returns:
-        Thresholds of all parts, and of each category that has enough good parts.
+        Thresholds of all parts, and of each category.
     """
     before, categories = fitted
-    if post_processor.false_alarms is None:
-        logger.warning(
-            "The threshold of best F1 is kept in 8 bits: good parts alone cannot fit it anew. Check the verdicts."
-        )
-        after, of = before, dict(categories)
-    else:
-        after = post_processor.fitted(*in_8_bits)
-        found = {name: post_processor.fitted_group(*in_8_bits, group_number(name)) for name in categories}
-        of = {name: own for name, own in found.items() if own}
+    parts = torch.cat(full).double(), torch.cat(in_8_bits).double()
+
+    def moved(own: Fitted, chosen: Tensor) -> Fitted:
+        of_all = int(chosen.sum()) < LEAST_GOOD
+        return in_another_precision(own, *(each[:, :3] if of_all else each[chosen, :3] for each in parts))
+
+    of = {name: moved(own, parts[0][:, 3] == group_number(name)) for name, own in categories.items()}
+    after = strictest(list(of.values())) if of else moved(before, parts[0][:, 3] > -math.inf)
     label_above = float(post_processor.normalized_image_threshold)
     called_bad = [
         int((torch.cat(results)[:, 0] > float(thresholds.image.raw(label_above))).sum())

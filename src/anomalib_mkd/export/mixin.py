@@ -118,8 +118,8 @@ class DistillationExport(ExportMixin, LightningModule):
     ) -> Path:
         """Export as anomalib does, with thresholds that can be moved, and metadata beside the graph.
 
-        In 8 bits, thresholds and scales are fitted anew to the graph's own scores of the good validation images, and a
-        line says how many of those it calls bad. Without thresholds of ours (``post_processor=False``, anomalib's own,
+        In 8 bits, thresholds move with the graph's scores of good images, learnt and held out, and a line
+        says how many of those it calls bad. Without thresholds of ours (``post_processor=False``, anomalib's own,
         or a model that was never validated), there is only the graph.
 
         At the end, an export in f32 is compared with the model on a picture of odd size. In FP16 and 8 bits it differs
