@@ -5,15 +5,17 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image, ImageOps
+from PIL.TiffImagePlugin import IMAGELENGTH, IMAGEWIDTH, TiffImageFile
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
+    from collections.abc import Collection, Iterator
 
     from numpy.typing import NDArray
 
@@ -24,6 +26,26 @@ EIGHT_BIT_MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YC
 EXIF_ORIENTATION = 0x0112
 MASK_VALUES = 16
 """Most grey values of a mask that may be numbers of defects; more are soft edges or the noise of JPEG."""
+
+
+def files_below(folder: Path, skipped: Collection[str] = ()) -> list[Path]:
+    """List all files below a folder, links followed, outside hidden folders.
+
+    Args:
+        folder: The folder.
+        skipped: Names of folders directly in it that are left out.
+    """
+    files: list[Path] = []
+    seen = {folder.resolve()}  # a link to a folder above would go on for ever
+    for home, folders, names in os.walk(folder, followlinks=True):
+        out = skipped if home == str(folder) else ()
+        places = {name: Path(home, name).resolve() for name in sorted(folders)}
+        folders[:] = [
+            name for name, place in places.items() if name[0] != "." and name not in out and place not in seen
+        ]
+        seen |= {places[name] for name in folders}
+        files += [Path(home, name) for name in names]
+    return files
 
 
 def read_picture(path: Path | str) -> NDArray[np.uint8]:
@@ -119,7 +141,11 @@ def refuse_turned(path: Path | str) -> None:
 def upright_size(image: Image.Image) -> tuple[int, int]:
     """Return width and height of an opened picture once it is upright; reads its header only."""
     width, height = image.size
-    return (height, width) if image.getexif().get(EXIF_ORIENTATION, 1) in range(5, 9) else (width, height)
+    if image.getexif().get(EXIF_ORIENTATION, 1) not in range(5, 9):
+        return width, height
+    if isinstance(image, TiffImageFile):  # Pillow 13 has turned its size already, older versions have not
+        width, height = (image.tag_v2[tag] for tag in (IMAGEWIDTH, IMAGELENGTH))
+    return height, width
 
 
 @contextmanager

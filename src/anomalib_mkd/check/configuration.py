@@ -69,11 +69,15 @@ def masks_in_order(layout: Layout) -> bool:
 
 
 def require_new(file: Path) -> None:
-    """Refuse to overwrite a file.
+    """Refuse to overwrite a file, or to write into a folder that is not there.
 
     Raises:
-        FileExistsError: If it exists.
+        FileExistsError: If the file exists.
+        FileNotFoundError: If its folder does not.
     """
+    if not file.parent.is_dir():
+        msg = f"Expected a folder for --write-config, got '{shown(file.parent)}', which is not there. Make it first."
+        raise FileNotFoundError(msg)
     if file.exists():
         msg = f"Expected a new file for --write-config, got '{shown(file)}', which exists. Choose another name."
         raise FileExistsError(msg)

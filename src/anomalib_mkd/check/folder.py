@@ -247,9 +247,11 @@ def _likeness(check: Check) -> Iterator[Finding]:
         yield Finding("warning", f"{count(odd, 'image')} in {kinds[0]} where others are in {kinds[1]}", remedy, files)
     large = max((each.size for each in images), default=(0, 0), key=max)
     if max(large) > LARGE:
-        pixels = round(max(large) / MODEL_SIDE)
-        text = f"Models see {MODEL_SIDE} x {MODEL_SIDE} pixels by default: of {large[0]} x {large[1]}, each square of "
-        yield Finding("note", f"{text}{pixels} x {pixels} pixels becomes one.")
+        across, down = (f"{side / MODEL_SIDE:.2g}" for side in large)
+        text = (
+            f"Models see {MODEL_SIDE} x {MODEL_SIDE} pixels by default: of {large[0]} x {large[1]}, each rectangle of "
+        )
+        yield Finding("note", f"{text}{across} x {down} pixels becomes one.")
 
 
 def _masks(check: Check, *, decode: bool) -> Iterator[Finding]:

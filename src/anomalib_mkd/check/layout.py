@@ -5,16 +5,15 @@
 
 from __future__ import annotations
 
-import os
 from collections import defaultdict
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from anomalib_mkd.pictures import EXTENSIONS
+from anomalib_mkd.pictures import EXTENSIONS, files_below
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
 
 #: Images that have to be converted first.
 FOREIGN = (".heic", ".heif", ".avif", ".gif", ".jp2", ".jxl", ".dng", ".raw", ".cr2", ".nef", ".arw", ".svg", ".exr")
@@ -127,7 +126,7 @@ def _parts(root: Path) -> Iterator[Group]:
     roles |= {folder: "mask" for folder in _subfolders(root / "ground_truth") if folder.name != GOOD}
     for folder, role in roles.items():
         if folder.is_dir():
-            yield _group(root, folder, role, _walk(folder))
+            yield _group(root, folder, role, files_below(folder))
     yield from _rest(root, roles)
 
 
@@ -139,13 +138,13 @@ def _depth(root: Path) -> Iterator[Group]:
             role: Role = split if folder.name == GOOD else "bad" if split == "test" else "left out"
             for inner in _subfolders(folder):
                 if inner.name == "rgb" or (inner.name in {"gt", "ground_truth"} and role == "bad"):
-                    yield _group(root, inner, role if inner.name == "rgb" else "mask", _walk(inner))
+                    yield _group(root, inner, role if inner.name == "rgb" else "mask", files_below(inner))
 
 
 def _folders(root: Path) -> Iterator[Group]:
     """Any other layout: roles by the words in the names."""
     found: dict[Path, list[Path]] = {}
-    for file in _walk(root, OUTPUTS):
+    for file in files_below(root, OUTPUTS):
         found.setdefault(file.parent, []).append(file)
     roles = {folder: _role(folder.relative_to(root).parts) for folder in found if _has_images(found[folder])}
     if "train" not in roles.values():  # no name says "good"; a folder of images alone is one of good parts
@@ -176,7 +175,7 @@ def _rest(root: Path, known: Iterable[Path]) -> Iterator[Group]:
     """Images in places of MVTec AD's layout that nothing reads."""
     taken = set(known)
     found: dict[Path, list[Path]] = {}
-    for file in _walk(root, OUTPUTS):
+    for file in files_below(root, OUTPUTS):
         if taken.isdisjoint(file.parents):
             found.setdefault(file.parent, []).append(file)
     for folder, files in sorted(found.items()):
@@ -203,13 +202,3 @@ def _has_images(files: Iterable[Path]) -> bool:
 
 def _subfolders(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("*") if path.is_dir() and not path.name.startswith("."))
-
-
-def _walk(folder: Path, skipped: Collection[str] = ()) -> list[Path]:
-    """List all files below a folder, outside hidden folders and those skipped, which lie directly in it."""
-    files = []
-    for home, folders, names in os.walk(folder):
-        out = skipped if home == str(folder) else ()
-        folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in out)
-        files += [Path(home, name) for name in names]
-    return files

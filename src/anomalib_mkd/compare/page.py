@@ -146,8 +146,9 @@ def write_files(folder: Path, rows: Sequence[Row], run: Comparison) -> None:
 
 
 def exports_of(row: Row, folder: Path) -> str:
-    """Say where the exports of a model are."""
-    return f"Its exports, ready to use: {(folder_of(folder, row.model) / '*/weights/openvino').as_posix()}"
+    """Say where the exports of a model are, and what they take: their size is fixed, for the timing."""
+    place = folder_of(folder, row.model) / "*/weights/openvino"
+    return f"Its exports, for pictures resized to its input: {place.as_posix()}"
 
 
 def _plots(rows: Sequence[Row]) -> list[Plot]:

@@ -45,7 +45,9 @@ def recommend(rows: Sequence[Row], wish: Wish) -> str:
         "one point" if wish == "accuracy" else "five points",
         "smallest" if wish == "size" else "fastest",
     )
-    if len(_tested(rows)) == 1:
+    if len(rows) == 1:
+        why = "no other model was compared"
+    elif len(_tested(rows)) == 1:
         why = "no other model finished"
     elif len(_near(rows, wish)) == 1:
         why = f"no other model is within {points} of its image AUROC"

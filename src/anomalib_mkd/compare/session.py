@@ -49,6 +49,15 @@ def compare(options: argparse.Namespace, command: str) -> int:
         OSError: If a folder cannot be read or written.
         ValueError: If an argument or the data are wrong.
     """
+    if options.folder is None and options.data is None and options.models and Path(options.models[-1]).is_dir():
+        msg = (
+            f"Expected FOLDER before --models, got '{shown(options.models[-1])}' among the models. Put it first: "
+            "compare FOLDER --models ..."
+        )
+        raise ValueError(msg)
+    if not 0 <= options.seed < 2**32:
+        msg = f"Expected a seed from 0 to 4294967295, got {options.seed}. Set --seed to one of them."
+        raise ValueError(msg)
     if (options.folder is None) == (options.data is None):
         msg = "Expected either FOLDER or --data FILE, got both or none. Name one of them."
         raise ValueError(msg)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from anomalib.data import AnomalibDataset
+from anomalib.data import AnomalibDataset, ImageItem, PredictDataset
 from anomalib.data.utils import LabelName
 from PIL import Image
 from torchvision.transforms.v2.functional import to_dtype, to_image
@@ -21,7 +21,7 @@ from anomalib_mkd.functional import evenly_spaced
 from anomalib_mkd.pictures import EIGHT_BIT_MODES, is_turned, read_mask, read_picture
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from torch import Tensor
 
@@ -35,7 +35,25 @@ class UprightDataset(AnomalibDataset):
     """A data set whose pictures :func:`image_of` reads."""
 
 
-def image_of(path: str) -> Tensor:
+class UprightPredictDataset(PredictDataset):
+    """anomalib's pictures to predict, read by :func:`image_of`."""
+
+    def __getitem__(self, index: int) -> ImageItem:
+        """Read a picture; errors as for :func:`image_of`."""
+        path = self.image_filenames[index]
+        image = image_of(path)
+        return ImageItem(image=self.transform(image) if self.transform else image, image_path=str(path))
+
+
+def read_upright(loaders: Any) -> None:
+    """Let loaders of pictures to predict read them as :mod:`anomalib_mkd.deploy` does, and name what cannot be read."""
+    for loader in loaders if isinstance(loaders, list | tuple) else [loaders]:
+        dataset = getattr(loader, "dataset", None)
+        if type(dataset) is PredictDataset:  # not one of the user's
+            dataset.__class__ = UprightPredictDataset
+
+
+def image_of(path: str | Path) -> Tensor:
     """Read an image ``(3, H, W)`` in 0..1; errors as for :func:`anomalib_mkd.pictures.read_picture`."""
     image: Tensor = to_dtype(to_image(read_picture(path)), torch.float32, scale=True)
     return image
@@ -77,7 +95,7 @@ def _paths(dataset: Any) -> list[str]:
     parts = getattr(dataset, "parts", None)  # of several categories
     if parts is not None:
         return [path for part in parts.values() for path in _paths(part)]
-    if hasattr(dataset, "image_filenames"):  # of a prediction
+    if type(dataset) is PredictDataset:
         return [str(path) for path in dataset.image_filenames]
     own = not isinstance(dataset, AnomalibDataset) or isinstance(dataset, UprightDataset)
     return [] if own else [str(path) for path in dataset.samples["image_path"]]
@@ -88,5 +106,24 @@ def _odd(paths: list[str]) -> Iterator[str]:
         with suppress(OSError), Image.open(Path(paths[index])) as image:  # what cannot be read, its reader tells
             if image.mode not in EIGHT_BIT_MODES:
                 yield f"{paths[index]} of Pillow's mode {image.mode!r}"
-            elif is_turned(image):
+            elif _lies(image):
                 yield f"{paths[index]}, turned by EXIF data"
+
+
+def seen_as_stored(loaders: Any) -> Callable[[str], bool]:
+    """Return what says whether anomalib's reader gave a picture to the model as it lies, not as viewers show it."""
+    loaders = loaders if isinstance(loaders, list | tuple) else [loaders]
+    theirs = {path for loader in loaders for path in _paths(getattr(loader, "dataset", None))}
+
+    def lying(path: str) -> bool:
+        if path not in theirs:
+            return False
+        with suppress(OSError), Image.open(path) as image:
+            return _lies(image)
+        return False
+
+    return lying
+
+
+def _lies(image: Image.Image) -> bool:
+    return is_turned(image) and image.format != "TIFF"  # which Pillow turns for every reader

@@ -21,7 +21,7 @@ from anomalib_mkd.deploy.metadata import Region, write
 from anomalib_mkd.deploy.pictures import read_region
 from anomalib_mkd.deploy.prediction import highest_values
 from anomalib_mkd.deploy.serving import lay_out
-from anomalib_mkd.pictures import EXTENSIONS
+from anomalib_mkd.pictures import EXTENSIONS, files_below
 from anomalib_mkd.thresholds import FALSE_ALARMS, PEAK_SHARE, scale_from_good
 
 if TYPE_CHECKING:
@@ -112,7 +112,9 @@ def measure_good(path: Path, folder: Path, region: Region | None, false_alarms: 
     Returns:
         Raw scores, and threshold and scale of maps.
     """
-    files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in EXTENSIONS and file.name[0] != ".")
+    files = sorted(
+        file for file in files_below(folder) if file.suffix.lower() in EXTENSIONS and not file.name.startswith(".")
+    )
     if not files:
         msg = f"Expected pictures ({', '.join(EXTENSIONS)}) in {folder}, got none. Name a folder of good ones."
         raise ValueError(msg)

@@ -57,7 +57,7 @@ class LargeAUROC(BinaryAUROC):
         if preds.ndim < 3:  # scores of pictures, not maps
             # Thousands of tiny tensors, each left between a batch's large ones, would keep the heap from ever being used
             # again: 1.3 GB more after 100 batches.
-            self.preds[:], self.target[:] = [torch.cat(self.preds)], [torch.cat(self.target)]
+            self.preds[:], self.target[:] = [_joined(self.preds)], [_joined(self.target)]
         if self._kept > self.most_exact:
             logger.info("More than %d pixels: their AUROC is computed in bins, to within 0.001.", self.most_exact)
             self._bin()
@@ -91,3 +91,8 @@ class LargeAUROC(BinaryAUROC):
 
 class AUROC(AnomalibMetric, LargeAUROC):  # type: ignore[misc]
     """The same as a metric of anomalib's."""
+
+
+def _joined(parts: list[Tensor]) -> Tensor:
+    """Concatenate parts on the device of the first: with ``compute_on_cpu``, earlier ones have left the GPU."""
+    return torch.cat([part.to(parts[0].device) for part in parts])

@@ -21,8 +21,9 @@ from lightning.pytorch.callbacks import Checkpoint
 from rich.console import Console
 
 from anomalib_mkd.data.normal_images import held_out, normal_batches
+from anomalib_mkd.data.reading import seen_as_stored
 from anomalib_mkd.post_processor import categories_of
-from anomalib_mkd.results.latest import forget_failed_run
+from anomalib_mkd.results.latest import forget_failed_run, number_run, remember_run
 from anomalib_mkd.results.machine import machine
 from anomalib_mkd.results.predictions import predictions_of, thresholds, write_csv
 from anomalib_mkd.results.report import Gallery, Run, command_of, write_report
@@ -35,7 +36,7 @@ from anomalib_mkd.thresholds import SUSPECT
 from anomalib_mkd.transforms import shows_all
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from lightning.pytorch import LightningModule, Trainer
 
@@ -79,6 +80,7 @@ class Results(Callback):
         self.report = report
         self.predictions: list[Prediction] = []
         self.suspicious: list[tuple[Prediction, float]] = []
+        self._placed: Callable[[str], bool] = lambda _: True
         self._gallery = Gallery()
         self._exhibits: list[Exhibit] = []
         self._start = 0.0
@@ -105,7 +107,8 @@ class Results(Callback):
 
     def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin with no predictions, and with nothing of a training unless this is its test."""
-        del trainer, pl_module
+        loaders = trainer.predict_dataloaders if trainer.predicting else trainer.test_dataloaders
+        self._placed = _placed(pl_module, loaders)
         if self._training_seconds is None:
             self.suspicious, self._exhibits = [], []
         self.predictions = []
@@ -125,10 +128,10 @@ class Results(Callback):
     ) -> None:
         """Collect the predictions of a batch, behind the post-processor."""
         del outputs, batch_idx, dataloader_idx
-        rows = _rows(trainer, pl_module, batch)
+        rows = _rows(trainer, pl_module, batch, self._placed)
         self.predictions += rows
         if self.report:
-            _exhibit(rows, batch, self._gallery, maps=_shows_all(pl_module))
+            _exhibit(rows, batch, self._gallery, self._placed)
 
     on_predict_batch_end = on_test_batch_end
 
@@ -156,6 +159,8 @@ class Results(Callback):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Score the good parts of the training: a defect among them is likeliest where the score is highest."""
         self._training_seconds = time.perf_counter() - self._start
+        if trainer.is_global_zero:
+            remember_run(Path(trainer.default_root_dir))
         if not self.report or not trainer.is_global_zero:
             return
         modes = {part: part.training for part in pl_module.modules()}
@@ -164,10 +169,11 @@ class Results(Callback):
         with torch.inference_mode():
             for batches in _good_pictures(trainer, pl_module):
                 rows, gallery = [], Gallery(TRAINED)
+                placed = _placed(pl_module, [trainer.train_dataloader, trainer.val_dataloaders])
                 for batch in batches:
-                    added = _rows(trainer, pl_module, batch)
+                    added = _rows(trainer, pl_module, batch, placed)
                     rows += added
-                    _exhibit(added, batch, gallery, maps=_shows_all(pl_module))
+                    _exhibit(added, batch, gallery, placed)
                 self.suspicious += most_suspicious(rows, linear)
                 self._exhibits += gallery.shown("training")
         self.suspicious.sort(key=lambda pair: -pair[1])
@@ -234,6 +240,7 @@ class Results(Callback):
                 rule=getattr(module.post_processor, "rule", ""),
             )
             write_report(folder / PAGE, run, self.predictions, self._gallery, self.suspicious, self._exhibits)
+        number_run(folder)
 
 
 def _keep_training(folder: Path) -> None:
@@ -246,25 +253,25 @@ def _keep_training(folder: Path) -> None:
         logger.info("The report of the training is now %s.", folder / f"train_{PAGE}")
 
 
-def _rows(trainer: Trainer, module: Any, batch: Any) -> list[Prediction]:
+def _rows(trainer: Trainer, module: Any, batch: Any, placed: Callable[[str], bool]) -> list[Prediction]:
     """List the predictions of a post-processed batch, whose files must be known."""
     if batch.image_path is None or batch.pred_score is None:
         return []
-    limits = thresholds(module.post_processor)
-    return predictions_of(batch, categories_of(trainer, batch), *limits, boxes=_shows_all(module))
+    limits, root = thresholds(module.post_processor), getattr(getattr(trainer, "datamodule", None), "root", None)
+    return predictions_of(batch, categories_of(trainer, batch), *limits, root=root, boxes=placed)
 
 
-def _shows_all(module: Any) -> bool:
-    """Return whether a model sees whole pictures: maps of a crop have no known place in a file."""
-    return shows_all(getattr(module.pre_processor, "transform", None))
+def _placed(module: Any, loaders: Any) -> Callable[[str], bool]:
+    """Return what says whether the map of a file has its place there: not of a crop, nor of a photo seen lying."""
+    whole, lying = shows_all(getattr(module.pre_processor, "transform", None)), seen_as_stored(loaders)
+    return lambda path: whole and not lying(path)
 
 
-def _exhibit(rows: Sequence[Prediction], batch: Any, gallery: Gallery, *, maps: bool) -> None:
-    """Offer the pictures of a batch to a gallery, with or without their maps."""
-    given = (batch.anomaly_map if maps else None, batch.gt_mask)
+def _exhibit(rows: Sequence[Prediction], batch: Any, gallery: Gallery, placed: Callable[[str], bool]) -> None:
+    """Offer the pictures of a batch to a gallery, with their maps where those have a place."""
     for index, row in enumerate(rows):
-        parts = (None if values is None else values[index] for values in given)
-        gallery.add(row, *parts)
+        given = (batch.anomaly_map if placed(row.file) else None, batch.gt_mask)
+        gallery.add(row, *(None if values is None else values[index] for values in given))
 
 
 def _name_of_data(trainer: Any, files: Sequence[str]) -> str:

@@ -13,7 +13,7 @@ from anomalib.visualization import ImageVisualizer
 from anomalib.visualization.image.item_visualizer import visualize_image_item
 from PIL import Image, ImageDraw, ImageFont
 
-from anomalib_mkd.results.predictions import thresholds, verdict, word
+from anomalib_mkd.results.predictions import RGB_FOLDER, place_of, thresholds, verdict, word
 
 LABELS = {"size": 15}
 """Text of the panels: anomalib's default size cuts off its longest label."""
@@ -74,6 +74,11 @@ class HeatMapVisualizer(ImageVisualizer):
     def file_of(self, item: Any, trainer: Any) -> Path:
         """Name the file of a picture as anomalib does, by its folders under that of the data."""
         data = getattr(trainer, "datamodule", None)
+        place = place_of(item.image_path or "", getattr(data, "root", None))
+        if data is not None and len(place.parts) > 2 and RGB_FOLDER not in place.parts:  # anomalib keeps one folder
+            file: Path = Path(self.output_dir or "") / place
+            file.parent.mkdir(parents=True, exist_ok=True)
+            return file
         return generate_output_filename(
             item.image_path or "",
             self.output_dir or "",

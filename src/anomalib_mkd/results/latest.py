@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 LATEST = "latest"
+VERSION = r"v\d+"
 
 
 def forget_failed_run(folder: Path) -> None:
@@ -26,11 +27,38 @@ def forget_failed_run(folder: Path) -> None:
     latest = folder.parent / LATEST
     if not latest.is_symlink() or latest.resolve() != folder.resolve() or _has_checkpoint(folder):
         return
-    runs = {int(each.name[1:]): each for each in folder.parent.iterdir() if re.fullmatch(r"v\d+", each.name)}
+    runs = _runs(folder.parent)
     complete = [number for number in runs if _has_checkpoint(runs[number])]
     latest.unlink()
     if complete:
         latest.symlink_to(runs[max(complete)].resolve(), target_is_directory=True)
+
+
+def remember_run(folder: Path) -> None:
+    """Let ``latest`` point to a run again that has ended well, if another that failed has removed the link meanwhile.
+
+    Args:
+        folder: Of the run, ``v3`` for example.
+    """
+    latest = folder.parent / LATEST
+    if re.fullmatch(VERSION, folder.name) and not latest.is_symlink() and not latest.exists():
+        latest.symlink_to(folder.resolve(), target_is_directory=True)
+
+
+def number_run(folder: Path) -> None:
+    """Turn a folder called ``latest`` into the next version, and ``latest`` into a link to it.
+
+    anomalib makes such a folder for a test before any training, and its next training stops at it.
+    """
+    if folder.name != LATEST or not folder.is_dir() or folder.resolve() != folder.absolute():
+        return
+    numbered = folder.with_name(f"v{max(_runs(folder.parent), default=-1) + 1}")
+    folder.rename(numbered)
+    folder.symlink_to(numbered.resolve(), target_is_directory=True)
+
+
+def _runs(folder: Path) -> dict[int, Path]:
+    return {int(each.name[1:]): each for each in folder.iterdir() if re.fullmatch(VERSION, each.name)}
 
 
 def _has_checkpoint(folder: Path) -> bool:

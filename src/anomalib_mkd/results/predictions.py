@@ -20,10 +20,12 @@ from anomalib_mkd.files import whole
 from anomalib_mkd.pictures import upright_size
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from torch import Tensor
 
+TEST_FOLDER = "test"
+"""Below it, MVTec AD's layout has a folder for each kind of defect."""
 RGB_FOLDER = "rgb"
 """Where MVTec 3D-AD's layout has its photos, one folder below the kind of defect."""
 
@@ -55,15 +57,38 @@ class Prediction(NamedTuple):
     box: Box | None = None
 
 
-def kind_of(path: str | Path) -> str:
-    """Return the kind of defect of a part: the name of its picture's folder, or in MVTec 3D-AD's layout of that above.
+def place_of(path: str | Path, root: str | Path | None = None) -> Path:
+    """Return where a picture lies below the folder ``test``; without one, its folder and name.
+
+    Args:
+        path: The picture.
+        root: Folder of its data, above which no folder counts; ``None`` if it is not known.
 
     Example:
-        >>> kind_of("metal/test/dent/000.png"), kind_of("metal/test/dent/rgb/000.png")
-        ('dent', 'dent')
+        >>> [place_of(path).as_posix() for path in ("metal/test/dent/lot1/000.png", "parts/dented/000.png")]
+        ['dent/lot1/000.png', 'dented/000.png']
+    """
+    path = Path(path)
+    below = path.relative_to(Path(root).resolve()) if root and path.is_relative_to(Path(root).resolve()) else path
+    folders = below.parent.parts
+    if TEST_FOLDER in folders[:-1]:
+        return Path(*below.parts[len(folders) - folders[::-1].index(TEST_FOLDER) :])
+    return Path(path.parent.name, path.name)
+
+
+def kind_of(path: str | Path, root: str | Path | None = None) -> str:
+    """Return the kind of defect of a part: its folder below ``test``, else the name of its picture's folder.
+
+    Args:
+        path: The picture.
+        root: As for :func:`place_of`.
+
+    Example:
+        >>> kind_of("metal/test/dent/000.png"), kind_of("metal/test/dent/lot1/000.png"), kind_of("dent/rgb/000.png")
+        ('dent', 'dent', 'dent')
     """
     folder = Path(path).parent
-    return folder.parent.name if folder.name == RGB_FOLDER else folder.name
+    return folder.parent.name if folder.name == RGB_FOLDER else folder.name and place_of(path, root).parts[0]
 
 
 def thresholds(post_processor: Any) -> tuple[float | None, float | None]:
@@ -133,7 +158,8 @@ def predictions_of(
     threshold: float | None,
     pixel_threshold: float | None = None,
     *,
-    boxes: bool = True,
+    root: str | Path | None = None,
+    boxes: Callable[[str], bool] = lambda _: True,
 ) -> list[Prediction]:
     """List the predictions of a batch.
 
@@ -142,7 +168,8 @@ def predictions_of(
         categories: N categories; ``None`` for a picture without one.
         threshold: Of the scores; ``None`` if there is none.
         pixel_threshold: Of the maps, for the boxes; ``None`` if there is none.
-        boxes: Whether maps show all of their pictures, so that boxes have places in the file.
+        root: Folder of the data, as for :func:`place_of`.
+        boxes: Whether the map of a file shows all of it as viewers do, so that a box has its place there.
 
     Returns:
         N predictions. A score that is not finite is never good.
@@ -158,9 +185,9 @@ def predictions_of(
     ):
         bad = verdict(score, label, threshold)
         box = None
-        if bad and boxes and anomaly_map is not None and torch.isfinite(anomaly_map).all():
+        if bad and anomaly_map is not None and boxes(str(path)) and torch.isfinite(anomaly_map).all():
             box = _in_file(highest_region(anomaly_map, pixel_threshold), anomaly_map.shape, path)
-        rows.append(Prediction(str(path), score, bad, threshold, category or "", kind_of(path), truth, box))
+        rows.append(Prediction(str(path), score, bad, threshold, category or "", kind_of(path, root), truth, box))
     return rows
 
 

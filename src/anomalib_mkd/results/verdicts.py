@@ -11,7 +11,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from rich.markup import escape
+from rich.text import Text
 from rich.table import Table
 
 from anomalib_mkd.results.predictions import word
@@ -95,7 +95,7 @@ def group_table(predictions: Sequence[Prediction]) -> Table | None:
     for name in ("category", "kind", "called bad", "of")[not several :]:
         table.add_column(name, justify="right" if name in {"called bad", "of"} else "left")
     for group, count in groups.items():
-        cells = (escape(group.category), escape(group.kind), str(count.called_bad), str(count.parts))
+        cells = (Text(group.category), Text(group.kind), str(count.called_bad), str(count.parts))
         table.add_row(*cells[not several :])
     return table
 
@@ -115,7 +115,7 @@ def prediction_table(predictions: Sequence[Prediction]) -> Table:
     table.add_column("verdict")
     names = short_names([row.file for row in shown])
     for name, row in zip(names, shown, strict=True):
-        table.add_row(escape(name), f"{row.score:.3f}", word(row.bad))
+        table.add_row(Text(name), f"{row.score:.3f}", word(row.bad))
     return table
 
 

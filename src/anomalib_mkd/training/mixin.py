@@ -18,7 +18,7 @@ from torch.optim import Optimizer
 from typing_extensions import Self
 
 from anomalib_mkd.data.normal_images import check_enough
-from anomalib_mkd.data.reading import warn_of_pictures
+from anomalib_mkd.data.reading import read_upright, warn_of_pictures
 from anomalib_mkd.export.mixin import DistillationExport
 from anomalib_mkd.functional import gaussian_blur
 from anomalib_mkd.terminal.errors import be_brief
@@ -104,6 +104,8 @@ class DistillationMixin(DefaultComponents, Calibration, CheckpointMixin, Distill
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
         if getattr(data, "val_split_mode", None) == ValSplitMode.NONE and not hasattr(data, "val_data"):
             self.trainer.limit_val_batches = 0  # anomalib's loader would raise an AttributeError
+        if stage == "predict":  # before the loaders begin to read
+            read_upright(self.trainer.predict_loop._data_source.instance)  # noqa: SLF001  # there is no public name
         if stage == "fit":
             limit_training(self.trainer, self.hparams["training_steps"])
 

@@ -65,7 +65,9 @@ def test_a_configuration_is_written_once(parts: Path, tmp_path: Path, capsys: py
     assert main([str(parts), "--write-config", str(file)]) == 2
     assert capsys.readouterr().err.startswith("Expected a new file for --write-config, got ")
     assert file.read_text() == before
+    capsys.readouterr()
     assert main([str(parts), "--write-config", str(tmp_path / "gone" / "x.yaml")]) == 2
+    assert capsys.readouterr().err.startswith(f"Expected a folder for --write-config, got '{tmp_path / 'gone'}'")
 
 
 @pytest.mark.parametrize("rename", [True, False])

@@ -114,7 +114,7 @@ CASES: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "large": (
         lambda root: save(root / "test/good/x.png", np.zeros((2048, 2048, 3), np.uint8)),
-        "note: Models see 256 x 256 pixels by default: of 2048 x 2048, each square of 8 x 8 pixels becomes one.",
+        "note: Models see 256 x 256 pixels by default: of 2048 x 2048, each rectangle of 8 x 8 pixels becomes one.",
     ),
     "in two roles": (
         lambda root: shutil.copy(root / "train/good/000.jpg", root / "test/dent/9.jpg"),
@@ -281,3 +281,8 @@ def test_masks_and_roles_of_scans(tmp_path: Path) -> None:
     roles = {group.name: group.role for group in check_folder(base).layout.groups}
     assert roles["test/bad/ground_truth"] == "mask"
     assert roles["train/bad/rgb"] == "left out"
+
+
+def test_sides_of_a_wide_image_shrink_apart(parts: Path) -> None:
+    save(parts / "test/good/x.png", np.zeros((400, 4000, 3), np.uint8))
+    assert any("of 4000 x 400, each rectangle of 16 x 1.6 pixels becomes one" in text for text in texts(parts))

@@ -110,3 +110,16 @@ def test_no_folder(tmp_path: Path) -> None:
         find_layout(tmp_path / "gone")
     with pytest.raises(FileNotFoundError, match=r"which is a file\."):
         find_layout(make(tmp_path, "0.png") / "0.png")
+
+
+def test_links_are_followed_once(tmp_path: Path) -> None:
+    root = make(tmp_path / "parts", "train/good/0.png", "test/good/0.png", "test/dent/0.png")
+    make(tmp_path / "elsewhere", "1.png", "deep/2.png", ".hidden/3.png")
+    (root / "train/good/lot7").symlink_to(tmp_path / "elsewhere")
+    (root / "train/good/round").symlink_to(root / "train")
+    images = find_layout(root).images("train")
+    assert [path.relative_to(root / "train/good").as_posix() for path in images] == [
+        "0.png",
+        "lot7/1.png",
+        "lot7/deep/2.png",
+    ]

@@ -87,7 +87,10 @@ def test_shares_rows_and_files(
     out = capsys.readouterr().out
     assert out.startswith(f"Comparing models on {words[0]}\n")
     assert "Take " in out
-    assert f"Its exports, ready to use: {tmp_path}/out/models/MixedDistillation/*/weights/openvino" in out
+    assert (
+        f"Its exports, for pictures resized to its input: {tmp_path}/out/models/MixedDistillation/*/weights/openvino"
+        in out
+    )
     assert "MixedDistillation: Caught only 1 of 10 bad parts" in out
     assert "Comparing: " in out or "[1/4] MixedDistillation: " in out
     assert {path.name for path in (tmp_path / "out").iterdir()} >= {"compare.html", "compare.csv", "compare.md"}
@@ -185,6 +188,8 @@ def test_bad_input_is_one_sentence(words: list[str], tmp_path: Path, capsys: pyt
         ([str(empty), *output], "Expected a folder of parts to train on, got no folder of good parts in "),
         ([str(good), *output], "Expected bad parts to test on in "),
         (output, "Expected either FOLDER or --data FILE, got both or none."),
+        ([*output, "--models", "Padim", folder], "Expected FOLDER before --models, got "),
+        ([*words, "--seed", "-1"], "Expected a seed from 0 to 4294967295, got -1."),
         ([folder, "--data", "x.yaml", *output], "Expected either FOLDER or --data FILE, got both or none."),
         (["--data", str(tmp_path / "gone.yaml"), *output], "Expected a configuration as --data, got "),
     ):

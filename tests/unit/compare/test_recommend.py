@@ -43,6 +43,7 @@ def test_one_that_no_other_comes_near() -> None:
         "Take Best: no other model is within one point of its image AUROC (99.0 %, 40.0 ms "
     )
     assert recommend([ROWS[4], ROWS[5]], "speed").startswith("Take Poor: no other model finished")
+    assert recommend([ROWS[4]], "speed").startswith("Take Poor: no other model was compared")
 
 
 def test_what_was_not_measured_is_said() -> None:

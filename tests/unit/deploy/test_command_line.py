@@ -40,6 +40,8 @@ def good(tmp_path: Path) -> Path:
         Image.fromarray(array).save(tmp_path / "good" / "deep" / f"{level}.png")
     (tmp_path / "good" / "notes.txt").write_text("not a picture")
     (tmp_path / "good" / "._60.png").write_bytes(b"of macOS")
+    (tmp_path / "good" / ".Trash").mkdir()
+    Image.new("RGB", (30, 20), "white").save(tmp_path / "good" / ".Trash" / "0.png")
     return tmp_path / "good"
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 from anomalib_mkd.deploy.pictures import depth_map, is_many, photo, photo_with_depth, read_region
 from anomalib_mkd.depth import DepthSource
-from anomalib_mkd.pictures import read_picture
+from anomalib_mkd.pictures import read_picture, upright_size
 from tests.depth_folders import SIZE, scan
 
 if TYPE_CHECKING:
@@ -67,11 +67,17 @@ def test_a_turned_file_is_read_upright(tmp_path: Path, orientation: int) -> None
     lying = np.rot90(PHOTO, turns.get(orientation, 0))
     exif = Image.Exif()
     exif[0x0112] = orientation
-    Image.fromarray(lying).save(tmp_path / "part.png", exif=exif)
-    if orientation in {1, *turns}:
-        np.testing.assert_array_equal(read_picture(tmp_path / "part.png"), PHOTO)
-    else:
-        assert read_picture(tmp_path / "part.png").shape == ((20, 30, 3) if orientation < 5 else (30, 20, 3))
+    for file in (tmp_path / "part.png", tmp_path / "part.tif"):
+        Image.fromarray(lying).save(file, exif=exif)
+        found = read_picture(file)
+        if orientation in {1, *turns}:
+            np.testing.assert_array_equal(found, PHOTO)
+        else:
+            assert found.shape == ((20, 30, 3) if orientation < 5 else (30, 20, 3))
+        with Image.open(file) as opened:
+            assert upright_size(opened) == found.shape[1::-1]
+            opened.load()
+            assert upright_size(opened) == found.shape[1::-1]
 
 
 def test_a_turned_photo_with_depth_is_refused(tmp_path: Path) -> None:

@@ -100,3 +100,12 @@ def test_scores_of_pictures_lie_in_one_tensor() -> None:
         exact.update(batch)
         assert len(metric.preds) == len(metric.target) == 1
     assert float(metric.compute()) == float(exact.compute())
+
+
+def test_parts_that_have_left_the_gpu_are_joined() -> None:
+    """As with ``compute_on_cpu``, which anomalib sets for one device; here the first part is on a device of its own."""
+    metric = AUROC(fields=["pred_score", "gt_label"])
+    metric.update(ImageBatch(image=torch.rand(2, 3, 8, 8), pred_score=torch.rand(2), gt_label=torch.tensor([0, 1])))
+    metric.preds[0], metric.target[0] = metric.preds[0].to("meta"), metric.target[0].to("meta")
+    metric.update(ImageBatch(image=torch.rand(1, 3, 8, 8), pred_score=torch.rand(1), gt_label=torch.tensor([0])))
+    assert [(part.device.type, len(part)) for part in (*metric.preds, *metric.target)] == [("meta", 3)] * 2

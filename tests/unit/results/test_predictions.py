@@ -13,7 +13,15 @@ import pytest
 import torch
 from PIL import Image
 
-from anomalib_mkd.results.predictions import HEADER, Prediction, highest_region, predictions_of, write_csv
+from anomalib_mkd.results.predictions import (
+    HEADER,
+    Prediction,
+    highest_region,
+    kind_of,
+    place_of,
+    predictions_of,
+    write_csv,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -58,15 +66,29 @@ def test_a_map_that_is_not_finite_has_no_box() -> None:
     assert predictions_of(batch(anomaly_map=maps), [None, None], 0.5, 0.5)[1].box is None
 
 
-def test_maps_of_a_crop_have_no_boxes() -> None:
-    assert predictions_of(batch(), [None, None], 0.5, 0.5, boxes=False)[1].box is None
-
-
 def test_a_box_is_in_pixels_of_its_file(tmp_path: Path) -> None:
     path = tmp_path / "1.png"
     Image.new("RGB", (60, 40)).save(path)  # three times as wide and four times as high as the map
-    row = predictions_of(batch(image_path=["a/good/0.png", str(path)]), [None, None], 0.5, 0.5)[1]
+    given = batch(image_path=["a/good/0.png", str(path)])
+    row = predictions_of(given, [None, None], 0.5, 0.5)[1]
     assert row.box == (15, 8, 27, 16)
+    assert predictions_of(given, [None, None], 0.5, 0.5, boxes=lambda file: file != str(path))[1].box is None
+
+
+@pytest.mark.parametrize(
+    ("path", "root", "place", "kind"),
+    [
+        ("/data/part/test/dent/lot1/0.png", "/data/part", "dent/lot1/0.png", "dent"),
+        ("/data/part/test/good/0.png", None, "good/0.png", "good"),
+        ("/test/part/bad/0.png", "/test/part", "bad/0.png", "bad"),  # the folder "test" is above the data
+        ("/data/part/test/0.png", "/data/part", "test/0.png", "test"),
+        ("/data/part/test/dent/rgb/0.png", "/data/part", "dent/rgb/0.png", "dent"),
+        ("0.png", None, "0.png", ""),
+    ],
+)
+def test_a_kind_is_the_folder_below_test(path: str, root: str | None, place: str, kind: str) -> None:
+    assert place_of(path, root).as_posix() == place
+    assert kind_of(path, root) == kind
 
 
 def test_the_highest_region_is_the_one_around_the_highest_pixel() -> None:

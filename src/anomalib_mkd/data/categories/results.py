@@ -20,6 +20,7 @@ import torch
 from lightning.pytorch import Callback
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 from torch import Tensor
 from torchmetrics import MeanMetric
 
@@ -241,7 +242,7 @@ def results_table(values: dict[str, dict[str | None, Tensor]]) -> Table:
     table = Table("category", *values, title="Test results per category")
     for category in categories:
         cells = (of_metric.get(category) for of_metric in values.values())
-        table.add_row(str(category), *("-" if cell is None else f"{float(cell):.4f}" for cell in cells))
+        table.add_row(Text(str(category)), *("-" if cell is None else f"{float(cell):.4f}" for cell in cells))
     table.add_section()
     table.add_row("mean", *(f"{float(_mean(of_metric)):.4f}" if of_metric else "-" for of_metric in values.values()))
     return table

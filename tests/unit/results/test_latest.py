@@ -1,0 +1,46 @@
+# Copyright (C) 2026 The anomalib-mkd authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""The link ``latest`` after failures, tests before any training, and two trainings at once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from anomalib.utils.path import create_versioned_dir
+
+from anomalib_mkd.results.latest import forget_failed_run, number_run, remember_run
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_a_failed_training_gives_the_link_back(tmp_path: Path) -> None:
+    first = create_versioned_dir(tmp_path)
+    (first / "model.ckpt").touch()
+    failed = create_versioned_dir(tmp_path)
+    forget_failed_run(failed)
+    assert (tmp_path / "latest").resolve() == first
+
+
+def test_a_training_that_outlives_a_failed_one_is_the_latest(tmp_path: Path) -> None:
+    first, failed = create_versioned_dir(tmp_path), create_versioned_dir(tmp_path)
+    forget_failed_run(failed)  # while the first has no checkpoint yet
+    assert not (tmp_path / "latest").is_symlink()
+    remember_run(first)
+    assert (tmp_path / "latest").resolve() == first
+    remember_run(failed)
+    assert (tmp_path / "latest").resolve() == first
+
+
+def test_a_test_before_any_training_does_not_stop_the_next(tmp_path: Path) -> None:
+    """anomalib's tests write into the folder that ``latest`` means, and its trainings replace the link."""
+    folder = tmp_path / "latest"
+    folder.mkdir()
+    (folder / "report.html").touch()
+    number_run(folder)
+    assert folder.resolve() == tmp_path / "v0"
+    assert (folder / "report.html").is_file()
+    number_run(folder)  # a link already
+    assert create_versioned_dir(tmp_path) == tmp_path / "v1"
+    assert (tmp_path / "v0" / "report.html").is_file()
