@@ -103,11 +103,15 @@ def accuracy(
     """
     from benchmark.accuracy import measure_run  # noqa: PLC0415
     from benchmark.rows import commit, has_run  # noqa: PLC0415
-    from benchmark.runs import draw_depth_data, plan  # noqa: PLC0415
+    from benchmark.runs import check_runs, draw_depth_data, plan  # noqa: PLC0415
 
+    if pictures and "paper" in variants:
+        msg = "Expected no variant 'paper' with --pictures, whose protocol is another. Run it with all images."
+        raise ValueError(msg)
     source, results = commit(), setup.file("accuracy.csv")
     protocols: list[dict[str, str]] = [{"protocol": f"good{number}"} for number in pictures] or [{}]
     runs = [run for few in protocols for run in plan(models, variants, data, seeds, steps, **setup.run, **few)]
+    check_runs([run for run in runs if not run.data.startswith(DRAWN)], setup.data_root)
     for number, run in enumerate(runs, start=1):
         state = " (there)" if has_run(results, run.key) else ""
         logger.info("run %d of %d: %s%s", number, len(runs), run.name, state)
@@ -154,13 +158,16 @@ def thresholds(setup: Setup, scored: Path = ROOT / "results" / "pictures" / "sco
         setup: Common options.
         scored: The file of "scores".
     """
-    from benchmark.rows import append_rows, commit  # noqa: PLC0415
+    from benchmark.rows import append_rows, commit, read_rows  # noqa: PLC0415
     from benchmark.rules import read_scores, rule_rows  # noqa: PLC0415
 
+    source = commit()
+    rows = [row for each in read_scores(scored) for row in rule_rows(each, source)]
     file = setup.file("thresholds.csv")
-    file.unlink(missing_ok=True)
-    for each in read_scores(scored):
-        append_rows(file, rule_rows(each, setup.teacher, commit()))
+    if any(row.variant not in {each.variant for each in rows} for row in read_rows(file)):
+        msg = f"Expected a file of rules of thresholds as --results, got other rows in {file}. Name another file."
+        raise ValueError(msg)
+    append_rows(file, rows, anew=True)
 
 
 def eight_bits(
@@ -355,13 +362,16 @@ def report(check: bool = False, show: str | None = None, root: Path = ROOT, resu
         root: Root of the repository.
         results: Folder of CSV files; null for the repository's.
     """
-    from benchmark.report import find_table, update  # noqa: PLC0415
+    from benchmark.report import documents, find_table, update  # noqa: PLC0415
     from benchmark.rows import read_folder  # noqa: PLC0415
 
     rows = read_folder(results or root / "results")
     if show is not None:
         print(find_table(show).markdown(rows))
         return
+    if not documents(root):
+        msg = f"Expected README.md or docs/ in --root {root}, got neither. Name the root of the repository."
+        raise ValueError(msg)
     changed = update(root, rows, check=check)
     for path in changed:
         logger.info("%s %s", "differs:" if check else "updated:", path)
@@ -405,12 +415,17 @@ def main(arguments: list[str] | None = None) -> None:
     parsed = parser.instantiate_classes(parser.parse_args(arguments))
     options = vars(parsed[parsed.subcommand])
     command = globals()[parsed.subcommand]
-    if command not in MEASURING:
-        command(**options)
-        return
-    setup = Setup(**{field.name: options.pop(field.name) for field in dataclasses.fields(Setup)})
-    setup.prepare()
-    command(setup, **options)
+    try:
+        if command in MEASURING:
+            setup = Setup(**{field.name: options.pop(field.name) for field in dataclasses.fields(Setup)})
+            setup.prepare()
+            command(setup, **options)
+        else:
+            command(**options)
+    except (ValueError, OSError) as error:
+        if not str(error).startswith("Expected"):
+            raise
+        sys.exit(str(error))
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from anomalib.deploy import CompressionType
 from lightning.pytorch import seed_everything
 
 from anomalib_mkd.deploy import DepthInferencer, Inferencer
+from anomalib_mkd.files import whole
 from anomalib_mkd.functional import evenly_spaced
 from anomalib_mkd.post_processor import SoftPostProcessor, good_parts
 from anomalib_mkd.thresholds import LEARNT
@@ -70,7 +71,8 @@ def measure_eight_bits(run: Run, *, kept: Path, results: Path, data_root: Path) 
             train(model, data, run, Path(folder))
             if keeps:
                 kept.mkdir(parents=True, exist_ok=True)
-                torch.save(model.state_dict(), weights)
+                with whole(weights) as unfinished:
+                    torch.save(model.state_dict(), unfinished)
         model.post_processor = SoftPostProcessor()
         fit_thresholds(model, data, Path(folder))
         for precision in missing:

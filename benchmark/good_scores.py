@@ -21,6 +21,7 @@ import torch
 from lightning.pytorch import seed_everything
 
 from anomalib_mkd.data import Parts
+from anomalib_mkd.files import whole
 from anomalib_mkd.functional import evenly_spaced, mean_of_largest
 from anomalib_mkd.thresholds import LEARNT, PEAK_SHARE, pooled, threshold_from_good
 from benchmark.accuracy import test_outputs, train
@@ -76,7 +77,8 @@ def measure_scores(run: Run, *, file: Path, data_root: Path, keep: Path | None =
         splits = {name: outputs_of(model, data, name, Path(folder)) for name in ("train", "held_out", "test")}
         rows = picture_rows(run, splits)
         if kept and not kept.is_file():
-            torch.save(model.state_dict(), _folder(kept.parent) / kept.name)
+            with whole(_folder(kept.parent) / kept.name) as unfinished:
+                torch.save(model.state_dict(), unfinished)
     append(file, rows)
     logger.info("%s: %d rows", run.name, len(rows))
 
@@ -136,15 +138,13 @@ def candidates(held_out: Outputs, learnt: Outputs) -> dict[str, float]:
 
 
 def append(file: Path, rows: list[dict[str, Any]]) -> None:
-    """Append rows to a CSV file, with a header if it is new."""
+    """Append the rows of a run to a CSV file, all or none, with a header if it is new."""
     header = [*COLUMNS, *(name + end for name in LEVELS for end in ("", "_hit"))]
-    new = not file.is_file()
     _folder(file.parent)
-    with file.open("a", encoding="utf-8", newline="") as stream:
-        writer = csv.DictWriter(stream, header)
-        if new:
-            writer.writeheader()
-        writer.writerows(rows)
+    before = file.read_text(encoding="utf-8") if file.is_file() else ",".join(header) + "\n"
+    with whole(file) as unfinished, unfinished.open("w", encoding="utf-8", newline="") as stream:
+        stream.write(before)
+        csv.DictWriter(stream, header, lineterminator="\n").writerows(rows)
 
 
 def _folder(path: Path) -> Path:

@@ -30,7 +30,7 @@ from anomalib_mkd.networks.teacher import Teacher
 from anomalib_mkd.results.machine import machine
 from benchmark.rows import INT8, Key, Row, append_rows, commit, has_run, noise_rows
 from benchmark.runs import RESNET18
-from benchmark.variants import BASELINES, USUAL, variant_arguments
+from benchmark.variants import BASELINES, NAMED, USUAL, variant_arguments
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -200,6 +200,9 @@ def measure_latency(
         The new rows, per graph and precision: median and interquartile range of the latency in seconds, median ratio to
         the first graph, and the size on disk in megabytes; none if the file already had them.
     """
+    if rounds < 2:
+        msg = f"Expected --rounds of at least 2, got {rounds}. Timings have a spread only then."
+        raise ValueError(msg)
     features = machine(threads).rsplit("; ", 1)[-1].replace(" ", "+")
     key = Key(f"latency-{backbone}-{side}px-t{threads}-{rounds}rounds-{features}", batch=1, steps=0)
     if has_run(results, key):
@@ -243,7 +246,7 @@ def measure_latency(
             numbers,
             model=model,
             variant=variant,
-            image_size=side,
+            image_size=variant_arguments(model, variant).get("image_size", side) if model in NAMED else side,
             precision=precision,
             weights=backbone,
             protocol="speed",

@@ -225,25 +225,20 @@ def pixel_levels() -> Table:
 
 
 def in_8_bits() -> Table:
-    """Compare f32 and exports in 8 bits at thresholds of their own, by data set.
-
-    Where ``eight_bits`` did not take the verdicts of f32, they are those of ``thresholds``: same weights, same rule.
-    """
+    """Compare f32 and exports in 8 bits at thresholds of their own, by data set."""
 
     def both(metric: str) -> Cell:
         def cell(group: Group) -> str:
             rows = [row for row in group if row.metric == metric and row.subset == "all"]
             in_8 = [row for row in rows if row.precision == INT8]
-            of_seed = {row.seed: row for row in rows if row.precision != INT8 and row.variant == "delivered"}
-            of_seed |= {row.seed: row for row in rows if row.precision != INT8 and row.variant == "default"}
-            texts = [mean(metric)(kind) for kind in (list(of_seed.values()), in_8)]
+            texts = [mean(metric)(kind) for kind in ([row for row in rows if row.precision != INT8], in_8)]
             return "/".join(texts) if all(texts) else ""
 
         return cell
 
     names = {"image_AUROC": "image AUROC", "AUPRO": "AUPRO", "caught": "caught", "false_alarms": "false alarms"}
     return Table(
-        lambda row: row.protocol == "held_out" and row.variant in {"default", "delivered"} and row.metric in names,
+        lambda row: row.protocol == "held_out" and row.variant == "default" and row.metric in names,
         ("model", "data"),
         {
             "f32 / 8 bits": "{row.model}, {row.category}",
@@ -397,41 +392,6 @@ def joint() -> Table:
     )
 
 
-def int8() -> Table:
-    """Compare exports in 8 bits with their models, over the runs that have both."""
-
-    def pairs(group: Group) -> list[tuple[Row, Row]]:
-        full = {(row.key, row.category, row.metric): row for row in group if row.precision != INT8}
-        exported = ((row.key._replace(int8=False), row) for row in group if row.precision == INT8)
-        found = ((full.get((key, row.category, row.metric)), row) for key, row in exported)
-        return [(model, row) for model, row in found if model]
-
-    def both(metric: str) -> Cell:
-        def cell(group: Group) -> str:
-            sides = zip(*(pair for pair in pairs(group) if pair[0].metric == metric), strict=True)
-            return " / ".join(f"{100 * statistics.fmean(row.value for row in side):.1f}" for side in sides)
-
-        return cell
-
-    return Table(
-        lambda row: (
-            row.subset == "all"
-            and row.metric in METRICS
-            and row.category != MEAN
-            and row.protocol != "held_out"
-            and row.variant == "default"
-        ),
-        ("model", "variant", "is_joint"),
-        {
-            "torch / 8 bits": "{row.model}, {row.variant}",
-            "Trained on": RUN["Trained on"],
-            "Runs": lambda group: str(len({row.key for _, row in pairs(group)})),
-            **{title: both(metric) for metric, title in METRICS.items()},
-        },
-        more=lambda group: [group] if pairs(group) else [],
-    )
-
-
 def defects() -> Table:
     """Show image AUROC by kind of defect: single-category models and PatchCore, each with its default length."""
     default, whole = WIDTHS["0.5, the default"], WIDTHS["1"]
@@ -541,7 +501,6 @@ TABLES: dict[str, Table] = {
     "pixel-levels": pixel_levels(),
     "verdicts-8-bits": in_8_bits(),
     "branches-rgbd": depth_study("branches", "user"),
-    "int8": int8(),
     "speed": Table(
         lambda row: (
             row.protocol == "speed"

@@ -157,7 +157,7 @@ def _check_header(path: Path, header: Sequence[str]) -> None:
     if tuple(header) != COLUMNS:
         msg = (
             f"Expected the columns {','.join(COLUMNS)} in {path}, got {','.join(header)}. "
-            "Move that file away, or set --setup.results to another one."
+            "Move that file away, or set --results to another one."
         )
         raise ValueError(msg)
 
@@ -203,9 +203,27 @@ def read_folder(folder: Path | str) -> list[Row]:
     """Read the rows of all result files in a folder.
 
     Args:
-        folder: Folder of CSV files; errors as for :func:`read_rows`.
+        folder: Folder of CSV files.
+
+    Raises:
+        ValueError: If there is none, a measurement is there twice, or as for :func:`read_rows`.
     """
-    return [row for path in sorted(Path(folder).glob("*.csv")) for row in read_rows(path)]
+    files = sorted(Path(folder).glob("*.csv"))
+    if not files:
+        msg = f"Expected CSV files in the folder {folder}, got none. Check its path."
+        raise ValueError(msg)
+    rows = [row for path in files for row in read_rows(path)]
+    seen = set()
+    for row in rows:
+        measured = (row.key, row.model, row.variant, row.precision, row.data, row.category, row.subset, row.metric)
+        if measured in seen:
+            msg = (
+                f"Expected each measurement once in {folder}, got {row.metric} of {row.run_id} twice. Keep results of "
+                "your own in another folder."
+            )
+            raise ValueError(msg)
+        seen.add(measured)
+    return rows
 
 
 def has_run(path: Path | str, key: Key) -> bool:
@@ -218,7 +236,7 @@ def has_run(path: Path | str, key: Key) -> bool:
     return any(row.key == key for row in read_rows(path))
 
 
-def append_rows(path: Path | str, rows: Iterable[Row]) -> None:
+def append_rows(path: Path | str, rows: Iterable[Row], *, anew: bool = False) -> None:
     """Add the rows of a run to a file, all or none.
 
     A new file is written next to the old one and replaces it in one step, under a lock, so neither a crash nor a second
@@ -227,6 +245,7 @@ def append_rows(path: Path | str, rows: Iterable[Row]) -> None:
     Args:
         path: CSV file; created with its folder and header if missing.
         rows: Rows of one run.
+        anew: Whether they replace what the file holds.
 
     Raises:
         ValueError: If the file has another header, or an incomplete line.
@@ -236,7 +255,8 @@ def append_rows(path: Path | str, rows: Iterable[Row]) -> None:
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     with _locked(path.parent):
-        for row in (*read_rows(path), *rows):
+        kept = read_rows(path)
+        for row in (*([] if anew else kept), *rows):
             cells = dataclasses.asdict(row)
             cells["value"] = f"{row.value:.6g}"
             cells["epochs"] = f"{row.epochs:.6g}"

@@ -12,6 +12,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import math
+import re
 from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -30,6 +31,7 @@ from anomalib_mkd.thresholds import (
 )
 from benchmark.good_scores import LEVELS
 from benchmark.runs import Run, run_row
+from benchmark.variants import NAMED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -54,31 +56,35 @@ class Scored:
     """Raw scores after one training.
 
     Attributes:
-        data: Folder of the data set.
-        seed: Seed of the training.
-        steps: Training steps.
+        run: The training.
         scores: Split to scores; the test in two, ``good`` and ``bad``.
         pixels: Level to the counts of a bad or good test picture: above it, and of these in the mask.
         masks: Pixels in the masks of the test pictures, the good ones first.
     """
 
-    data: str
-    seed: int
-    steps: int
+    run: Run
     scores: dict[str, Scores] = field(default_factory=dict)
     pixels: dict[str, NDArray[np.int64]] = field(default_factory=dict)
     masks: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
 
 
 def read_scores(file: Path) -> list[Scored]:
-    """Read the file that ``python -m benchmark scores`` writes."""
+    """Read the file that ``python -m benchmark scores`` writes.
+
+    Raises:
+        FileNotFoundError: If there is none.
+        ValueError: If it is another.
+    """
+    if not file.is_file():
+        msg = f"Expected the scores that 'python -m benchmark scores' writes in {file}, got no file. Check its path."
+        raise FileNotFoundError(msg)
     runs: dict[str, list[dict[str, str]]] = defaultdict(list)
     with file.open(encoding="utf-8") as stream:
         for row in csv.DictReader(stream):
             runs[row["run"]].append(row)
     found = []
     for rows in runs.values():
-        scored = Scored(rows[0]["data"], int(rows[0]["seed"]), int(rows[0]["steps"]))
+        scored = Scored(_run_of(rows[0]))
         for row in rows:
             row["split"] = ("good", "bad")[int(row["bad"])] if row["split"] == "test" else row["split"]
         for split in ("train", "held_out", "good", "bad"):
@@ -89,6 +95,19 @@ def read_scores(file: Path) -> list[Scored]:
             scored.pixels[level] = np.array([(int(row[level]), int(row[f"{level}_hit"])) for row in tested])
         found.append(scored)
     return found
+
+
+def _run_of(row: dict[str, str]) -> Run:
+    """Read the run of a row, whose name holds model, teacher and batch; see :attr:`Run.name`."""
+    data, seed, steps = row["data"], row["seed"], row["steps"]
+    name = rf"(?P<model>[a-z]+)-default-held_out-(?P<teacher>.+)-{re.escape(data.replace('/', '_').lower())}-s{seed}"
+    found = re.fullmatch(rf"{name}-b(?P<batch>\d+)-n{steps}", row["run"])
+    models = {model.lower(): model for model in NAMED}
+    if found is None or found["model"] not in models:
+        msg = f"Expected runs of the command scores, got {row['run']!r}. Name the file that it writes as --scored."
+        raise ValueError(msg)
+    model, teacher, batch = models[found["model"]], found["teacher"], int(found["batch"])
+    return Run(model, "default", data, int(seed), teacher, int(steps), batch, "held_out")
 
 
 def highest(held_out: Scores, learnt: Scores, false_alarms: float) -> float:
@@ -143,7 +162,7 @@ RULES: dict[str, Rule] = {
 
 def shares(scored: Scored, rule: Rule, false_alarms: float, wrong: int = 0) -> Iterator[tuple[str, float]]:
     """Yield the shares of bad test pictures caught and of good ones called bad, with wrong pictures held out, too."""
-    random = np.random.default_rng(scored.seed)
+    random = np.random.default_rng(scored.run.seed)
     caught, alarms = [], []
     for _ in range(DRAWS if wrong else 1):
         odd = random.choice(scored.scores["bad"], wrong, replace=False)
@@ -154,15 +173,13 @@ def shares(scored: Scored, rule: Rule, false_alarms: float, wrong: int = 0) -> I
     yield "false_alarms", float(np.mean(alarms))
 
 
-def rule_rows(scored: Scored, teacher: str, source: str) -> list[Row]:
+def rule_rows(scored: Scored, source: str) -> list[Row]:
     """Build the rows of one training: what each rule catches and calls bad, and the F1 of pixels at each level.
 
     Args:
         scored: Scores after the training.
-        teacher: Its teacher.
         source: Commit of the code.
     """
-    run = Run("MixedDistillation", "", scored.data, scored.seed, teacher, scored.steps, 8, "held_out")
     values = {
         (name, metric, f"{wrong} wrong" if wrong else "all"): value
         for name, rule in RULES.items()
@@ -177,7 +194,7 @@ def rule_rows(scored: Scored, teacher: str, source: str) -> list[Row]:
         values |= {(level, "pixel_F1", "all"): value for level, value in f1.items()}
     return [
         run_row(
-            dataclasses.replace(run, variant=variant),
+            dataclasses.replace(scored.run, variant=variant),
             metric,
             value,
             subset=subset,

@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import random
 from dataclasses import dataclass, field
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -68,8 +70,11 @@ class Run:
 
     @property
     def key(self) -> Key:
-        """Identify this run."""
-        parts = (self.model, self.variant, self.protocol, self.teacher, self.data.replace("/", "_"), f"s{self.seed}")
+        """Identify this run; a file of weights and arguments of its own by a digest."""
+        parts = [self.model, self.variant, self.protocol, self.teacher, self.data.replace("/", "_"), f"s{self.seed}"]
+        if self.weights is not None or self.arguments:
+            own = repr((self.weights and _digest(self.weights), sorted(self.arguments.items())))
+            parts.append(hashlib.sha256(own.encode()).hexdigest()[:8])
         return Key("-".join(parts).lower(), self.batch_size, self.steps)
 
     @property
@@ -86,6 +91,11 @@ class Run:
     def category(self) -> str:
         """Category of rows about the run as a whole."""
         return MEAN if self.data in JOINT else self.data.rsplit("/", 1)[-1]
+
+
+@cache
+def _digest(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def run_row(
@@ -300,6 +310,30 @@ def build_model(run: Run) -> AnomalibModule:
     return model
 
 
+def check_runs(runs: Sequence[Run], data_root: Path) -> None:
+    """Refuse runs that would stop a command hours from now.
+
+    Args:
+        runs: All runs of a command.
+        data_root: Folder of the data sets.
+
+    Raises:
+        ValueError: If a model, a variant or a folder is not one.
+    """
+    for run in runs:
+        if run.model not in {*NAMED, *BASELINES}:
+            msg = f"Expected a model out of {sorted({*NAMED, *BASELINES})}, got {run.model!r}. Set --models to some."
+            raise ValueError(msg)
+        model_arguments(run)
+        for name in JOINT.get(run.data, [run.data]):
+            if not (data_root / name).is_dir() or name.endswith("/"):
+                msg = (
+                    f"Expected a folder below {data_root} as --data, without a slash at its end, got {name!r}. Check "
+                    "its path."
+                )
+                raise ValueError(msg)
+
+
 def usual_steps(model: str, data: str, steps: int | None) -> int:
     """Return the training steps of a run, in total for joint data.
 
@@ -310,6 +344,9 @@ def usual_steps(model: str, data: str, steps: int | None) -> int:
     """
     if OTHER_STEPS.get(model) == 0:
         return 0
+    if steps is not None and steps < 1:
+        msg = f"Expected --steps of at least 1, got {steps}. Leave it out for the model's own number."
+        raise ValueError(msg)
     return steps or OTHER_STEPS.get(model) or OWN_STEPS * len(JOINT.get(data, [data]))
 
 

@@ -112,9 +112,22 @@ def test_broken_line_is_named(tmp_path: Path, line: str, message: str) -> None:
 
 
 def test_a_folder_is_all_its_files(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="Expected CSV files in the folder"):
+        read_folder(tmp_path)
+    other = dataclasses.replace(ROW, seed=1, run_id="other")
     append_rows(tmp_path / "a.csv", [ROW])
-    append_rows(tmp_path / "b.csv", [ROW])
-    assert read_folder(tmp_path) == [ROW, ROW]
+    append_rows(tmp_path / "b.csv", [other])
+    assert read_folder(tmp_path) == [ROW, other]
+    append_rows(tmp_path / "c.csv", [dataclasses.replace(ROW, value=0.1)])
+    with pytest.raises(ValueError, match="Expected each measurement once"):
+        read_folder(tmp_path)
+
+
+def test_rows_can_replace_those_of_a_file(tmp_path: Path) -> None:
+    append_rows(tmp_path / "a.csv", [ROW])
+    other = dataclasses.replace(ROW, value=0.5)
+    append_rows(tmp_path / "a.csv", [other], anew=True)
+    assert read_rows(tmp_path / "a.csv") == [other]
 
 
 def test_versions_name_the_host() -> None:
