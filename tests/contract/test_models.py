@@ -21,7 +21,7 @@ from anomalib.models.components import AnomalibModule
 from anomalib.pre_processing import PreProcessor
 from lightning.pytorch import Callback, seed_everything
 from torch import Tensor, nn
-from torchvision.transforms.v2 import Compose, Normalize, Resize
+from torchvision.transforms.v2 import Compose, Grayscale, Resize
 
 import anomalib_mkd
 from anomalib_mkd import Dcam, MixedDistillation, Mkd, Mmrd
@@ -313,7 +313,7 @@ def test_training_resumes(
 
 
 def test_a_transform_of_the_users_is_reloaded(case: Case, root: Path, tmp_path: Path) -> None:
-    transform = Compose([Resize((96, 64), antialias=True), Normalize(mean=[0.5] * 3, std=[0.25] * 3)])
+    transform = Compose([Resize((96, 64), antialias=True), Grayscale(num_output_channels=3)])
     module = case.build(pre_processor=PreProcessor(transform))
     loaded = case.model.load_from_checkpoint(fit(module, root, tmp_path, max_steps=1), weights_only=True)
     images = pictures(2, 80)

@@ -63,7 +63,8 @@ def test_another_network_sees_256_pixels_with_imagenets_normalisation() -> None:
 
 
 def test_size_and_normalisation_are_an_argument() -> None:
-    model = tiny(pre_processor=Mkd.configure_pre_processor((64, 96), imagenet=True))
+    usual = Mkd.configure_pre_processor((64, 96), imagenet=True)
+    model = Mkd("vgg11.tv_in1k", pre_trained=False, pre_processor=usual)
     resize, _ = transforms(model)
     assert list(resize.size) == [64, 96]
     with torch.inference_mode():
