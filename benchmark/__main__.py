@@ -132,7 +132,7 @@ def scores(
     steps: int | None = None,
     keep: Path | None = None,
 ) -> None:
-    """Write the raw score of every picture after a training that held out good ones, to compare thresholds.
+    """Write the raw score of every image after a training that held out good ones, to compare thresholds.
 
     Args:
         setup: Common options.
@@ -304,7 +304,7 @@ def latency(setup: Setup, rounds: int = 50) -> None:
 
 
 def deployment(setup: Setup, exports: list[Path], rounds: int = 50, side: int = 256) -> None:
-    """Measure exports on the line, in an environment without torch: its size, the start, one picture, and many.
+    """Measure exports on the line, in an environment without torch: its size, the start, one image, and many.
 
     Run it on an otherwise idle machine. The environment is installed from the package index.
 
@@ -312,7 +312,7 @@ def deployment(setup: Setup, exports: list[Path], rounds: int = 50, side: int = 
         setup: Common options.
         exports: The .xml files, each with its .bin and .json; they take turns.
         rounds: Counted turns.
-        side: Side of the pictures in pixels.
+        side: Side of the images in pixels.
     """
     from benchmark.deployment import measure_deployment  # noqa: PLC0415
 
@@ -340,7 +340,7 @@ def battery(setup: Setup, models: list[str] = list(CHECKED)) -> None:  # noqa: B
 
 
 def fuzz(setup: Setup, minutes: float = 10.0, seed: int = 0) -> None:
-    """Put odd pictures, folders, arrays and arguments to our doors, and append what was found to results/fuzzing.md.
+    """Put odd images, folders, arrays and arguments to our doors, and append what was found to results/fuzzing.md.
 
     Args:
         setup: Common options; only threads and results count.

@@ -57,7 +57,7 @@ SIZE = 64
 TOLERANCE = 1e-3
 """Largest difference of scores and maps between an export and torch."""
 SIZES = ((72, 90), (150, 220))
-"""Height and width of the pictures that an export is compared on; not those of the model's input."""
+"""Height and width of the images that an export is compared on; not those of the model's input."""
 ODD_SIZE = (72, 100)
 EVAL_BATCH = 4
 
@@ -79,7 +79,7 @@ class Subject:
         arguments: Arguments that make it small, and need no network.
         teacher: Beginning of the names of what is frozen in training.
         weights: As in rows.
-        batch: Pictures per training step.
+        batch: Images per training step.
     """
 
     model: type[AnomalibModule]
@@ -89,24 +89,24 @@ class Subject:
     batch: int = 3
 
     def build(self, size: tuple[int, int] = (SIZE, SIZE), **arguments: Any) -> Any:
-        """Build the model for pictures of a size."""
+        """Build the model for images of a size."""
         embedded = issubclass(self.model, (MixedDistillation, Dcam))  # whose teacher takes values in 0..1 here
         usual = PreProcessor(Resize(size, antialias=True)) if embedded else self.model.configure_pre_processor(size)
         return self.model(**{**self.arguments, "pre_processor": usual, "visualizer": False, **arguments})
 
     def data(self, folder: Path, **arguments: Any) -> Quickstart:
-        """Make eight drawn pictures to train on, two to validate on and five to test on, of 64 pixels.
+        """Make eight drawn images to train on, two to validate on and five to test on, of 64 pixels.
 
         Args:
-            folder: That of the check; the pictures lie beside it, for all checks.
+            folder: That of the check; the images lie beside it, for all checks.
             **arguments: Of the datamodule.
         """
-        tiny = {"picture_size": SIZE, "train_images": 10, "test_good": 2, "per_defect": 1}
+        tiny = {"image_size": SIZE, "train_images": 10, "test_good": 2, "per_defect": 1}
         batches = {"train_batch_size": self.batch, "eval_batch_size": EVAL_BATCH}
         return Quickstart(folder.parent / "pictures", "metal", **{**tiny, **batches, **arguments})
 
     def ready_data(self, folder: Path, **arguments: Any) -> Quickstart:
-        """Also draw and split the pictures."""
+        """Also draw and split the images."""
         data = self.data(folder, **arguments)
         data.prepare_data()
         data.setup(TrainerFn.FITTING)  # as the trainer does, which then does not split anew
@@ -151,7 +151,7 @@ def fit(module: Any, folder: Path, data: Quickstart, **arguments: Any) -> Path:
     Args:
         module: The model.
         folder: Of the engine's files.
-        data: The pictures.
+        data: The images.
         **arguments: Of the engine.
     """
     seed_everything(0, verbose=False)
@@ -199,7 +199,7 @@ def expect_same(first: dict[str, Tensor], second: dict[str, Tensor], what: str) 
 
 
 def expect_predictions(module: Any, folder: Path, data: Quickstart, **arguments: Any) -> dict[str, float]:
-    """Fail unless testing and predicting give every picture a finite score and map; return the scores by file."""
+    """Fail unless testing and predicting give every image a finite score and map; return the scores by file."""
     engine = make_engine(folder, **arguments)
     metrics = engine.test(module, datamodule=data)[0]
     expect(metrics, "the test gave no metric")
@@ -207,7 +207,7 @@ def expect_predictions(module: Any, folder: Path, data: Quickstart, **arguments:
     scores = {
         path: float(score) for batch in batches for path, score in zip(batch.image_path, batch.pred_score, strict=True)
     }
-    expect(len(scores) == len(data.test_data), f"{len(scores)} of {len(data.test_data)} pictures have a score")
+    expect(len(scores) == len(data.test_data), f"{len(scores)} of {len(data.test_data)} images have a score")
     finite = all(bool(value.isfinite().all()) for batch in batches for value in (batch.pred_score, batch.anomaly_map))
     expect(finite, "a score or a map is not finite")
     return scores
@@ -295,19 +295,19 @@ class DrawsApart(Quickstart):
     """Shuffles with a generator of its own, so that all draws of the global ones are the model's."""
 
     def train_dataloader(self) -> DataLoader[Any]:
-        """Build the loader of the training pictures."""
+        """Build the loader of the training images."""
         return self._loader(self.train_data, self.train_batch_size, shuffle=True)
 
     def val_dataloader(self) -> DataLoader[Any]:
-        """Build the loader of the validation pictures."""
+        """Build the loader of the validation images."""
         return self._loader(self.val_data, self.eval_batch_size)
 
     def test_dataloader(self) -> DataLoader[Any]:
-        """Build the loader of the test pictures."""
+        """Build the loader of the test images."""
         return self._loader(self.test_data, self.eval_batch_size)
 
     def predict_dataloader(self) -> DataLoader[Any]:
-        """Build the loader of the pictures to predict."""
+        """Build the loader of the images to predict."""
         return self.test_dataloader()
 
     @staticmethod
@@ -317,7 +317,7 @@ class DrawsApart(Quickstart):
 
 
 def mislabelled(dataset: Any) -> Any:
-    """Copy a data set so that every picture has the label of a defect, and a mask of noise."""
+    """Copy a data set so that every image has the label of a defect, and a mask of noise."""
     kind = type(dataset)
 
     def read(self: Any, index: int) -> Any:
@@ -509,7 +509,7 @@ def spawned_workers(subject: Subject, folder: Path) -> None:
 
 
 def batch_of_1(subject: Subject, folder: Path) -> None:
-    """Batches of 1 train, and a picture scores alone as in a batch."""
+    """Batches of 1 train, and an image scores alone as in a batch."""
     module = subject.build()
     fit(module, folder, subject.data(folder, train_batch_size=1))
     alone, together = (
@@ -637,7 +637,7 @@ class Outcome:
 
 
 def run_check(check: Check, subject: Subject, folder: Path) -> Outcome:
-    """Run a check in a folder of its own below ``folder``; pictures are drawn once for all of them."""
+    """Run a check in a folder of its own below ``folder``; images are drawn once for all of them."""
     name = check.__name__
     own = folder / name
     own.mkdir(parents=True)

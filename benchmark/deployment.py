@@ -1,7 +1,7 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""What an export takes on the line: the small environment's size, the start, one picture, and many of them."""
+"""What an export takes on the line: the small environment's size, the start, one image, and many of them."""
 
 from __future__ import annotations
 
@@ -78,13 +78,13 @@ def measure_deployment(
         results: CSV file.
         rounds: Counted turns, at least 2.
         threads: Threads of OpenVINO.
-        side: Side of the pictures, which are noise, in pixels.
+        side: Side of the images, which are noise, in pixels.
         source: Commit of the code; determined if ``None``.
 
     Returns:
         The new rows per export: megabytes of the environment and of the export, seconds from the start of a process to
         its first verdict, without and with OpenVINO's model cache, peak memory in megabytes, latency in seconds with
-        its interquartile range, and pictures per second with the ``THROUGHPUT`` hint.
+        its interquartile range, and images per second with the ``THROUGHPUT`` hint.
     """
     metadata = [read(path) for path in exports]
     named = "+".join(f"{own.model}-{own.precision}" for own in metadata)

@@ -110,12 +110,12 @@ def _good(outputs: Outputs) -> torch.Tensor:
 
 
 def held_out_data(data_root: Path, run: Run) -> Parts | DepthFolder:
-    """Return the data of a run with good pictures held out: with depth, those of the data set itself, if it has any."""
+    """Return the data of a run with good images held out: with depth, those of the data set itself, if it has any."""
     return depth_data(data_root, run.data, run.batch_size) if has_depth(data_root, run.data) else parts(data_root, run)
 
 
 def verdicts(path: Path, data: Parts | DepthFolder) -> Iterator[tuple[str, float]]:
-    """Yield metrics of an export on the test pictures, and what it catches and calls bad by mistake."""
+    """Yield metrics of an export on the test images, and what it catches and calls bad by mistake."""
     items: list[Any] = [data.test_data[index] for index in range(len(data.test_data))]
     if hasattr(items[0], "depth_map"):
         pairs = ((item.image_path, item.depth_map.numpy()) for item in items)

@@ -1,7 +1,7 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Odd pictures, folders, arrays and arguments, drawn by hypothesis and put to the doors where a user's input comes in.
+"""Odd images, folders, arrays and arguments, drawn by hypothesis and put to the doors where a user's input comes in.
 
 Nothing stops at the first fault: each kind of it is listed once, with the shortest input that showed it. A door answers
 an input with a clear sentence, handles it, raises a raw error, or is wrong in silence.
@@ -127,7 +127,7 @@ def explore(door: Door, inputs: st.SearchStrategy[Any], *, seed: int, seconds: f
     return found
 
 
-# ------------------------------------------------------------------------------------------------- pictures and folders
+# --------------------------------------------------------------------------------------------------- images and folders
 
 PLACES = ("train/good", "test/good", "test/dent", "ground_truth/dent")
 SUFFIXES = (".png", ".jpg", ".JPG", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".gif", ".txt")
@@ -157,7 +157,7 @@ class Drawn:
             "folder": path.mkdir,
             "link": lambda: path.symlink_to(root / "nowhere.png"),
             "empty": path.touch,
-            "text": lambda: path.write_text("no picture", encoding="utf-8"),
+            "text": lambda: path.write_text("no image", encoding="utf-8"),
         }
         if self.damage in special:
             path.unlink(missing_ok=True)
@@ -223,7 +223,7 @@ def folder_with(picture: Drawn) -> Iterator[tuple[Path, Path]]:
 
 
 def reference(path: Path) -> Any:
-    """Read a picture upright, as floats ``(3, H, W)`` in 0..1; None if nobody can, or its range is not known."""
+    """Read an image upright, as floats ``(3, H, W)`` in 0..1; None if nobody can, or its range is not known."""
     try:
         with Image.open(path) as opened:
             image = ImageOps.exif_transpose(opened)
@@ -239,7 +239,7 @@ def reference(path: Path) -> Any:
 
 
 def is_picture(path: Path) -> bool:
-    """Return whether a training would take a file for a picture."""
+    """Return whether a training would take a file for an image."""
     return path.suffix.lower() in SUFFIXES[:-2] and not path.name.startswith(".") and not path.is_dir()
 
 
@@ -275,7 +275,7 @@ class Said(logging.Handler):
 
 
 def parts_door(picture: Drawn) -> None:
-    """Read every picture and mask through ``Parts``, and compare with what Pillow reads."""
+    """Read every image and mask through ``Parts``, and compare with what Pillow reads."""
     said, log = Said(), logging.getLogger("anomalib_mkd")
     log.addHandler(said)
     try:
@@ -288,7 +288,7 @@ def parts_door(picture: Drawn) -> None:
             read = {Path(item.image_path) for item in items}
             taken = picture.place == "ground_truth/dent" or path in read or not is_picture(path)
             if not taken and not said.about(path):
-                raise WrongError(f"Parts leaves out a picture of {why(picture)}")  # noqa: EM102, TRY003
+                raise WrongError(f"Parts leaves out an image of {why(picture)}")  # noqa: EM102, TRY003
     finally:
         log.removeHandler(said)
 
@@ -297,18 +297,18 @@ def compare(item: Any, path: Path, said: Said) -> None:
     """Compare an item with its file, unless a warning says what is odd about it."""
     image, expected = item.image.numpy(), reference(path)
     if not np.isfinite(image).all():
-        raise WrongError("Parts gives a picture that is not finite")  # noqa: EM101, TRY003
+        raise WrongError("Parts gives an image that is not finite")  # noqa: EM101, TRY003
     if item.gt_mask is not None and tuple(item.gt_mask.shape[-2:]) != image.shape[1:] and not said.about(path, "mask"):
-        raise WrongError("Parts gives a mask of another size than its picture's")  # noqa: EM101, TRY003
+        raise WrongError("Parts gives a mask of another size than its image's")  # noqa: EM101, TRY003
     if said.about(path, "turned"):
         return
     with Image.open(path) as opened:
         mode, turned = opened.mode, opened.getexif().get(0x0112, 1) > 1
     if expected is None:
-        raise WrongError(f"Parts gives values to a picture of mode {mode}")  # noqa: EM102, TRY003
+        raise WrongError(f"Parts gives values to an image of mode {mode}")  # noqa: EM102, TRY003
     if image.shape != expected.shape or np.abs(image - expected).max() > 2.5 / 255:
         what = "turned" if turned else f"of mode {mode}"
-        raise WrongError(f"Parts gives other values to a picture {what}, {path.suffix.lower()}")  # noqa: EM102, TRY003
+        raise WrongError(f"Parts gives other values to an image {what}, {path.suffix.lower()}")  # noqa: EM102, TRY003
 
 
 # ----------------------------------------------------------------------------------------------------------- inferencer
@@ -333,7 +333,7 @@ SPOILS = ("none", "none", "nan", "inf", "negative", "above", "of 255", "no heigh
 
 @dataclass(frozen=True)
 class Array:
-    """A picture as an array."""
+    """An image as an array."""
 
     dtype: str
     form: str
@@ -341,7 +341,7 @@ class Array:
     size: tuple[int, int]
 
     def base(self) -> Any:
-        """Return the picture that it stands for, ``(H, W, 3)`` in 0..1."""
+        """Return the image that it stands for, ``(H, W, 3)`` in 0..1."""
         height, width = {"no height": (0, 9), "1 pixel": (1, 1)}.get(self.spoilt, self.size)
         picture = np.random.default_rng(height).random((height, width, 3)) * 0.3
         picture[height // 3 : height // 2, : width // 2] = 0.9
@@ -401,12 +401,12 @@ def inferencer_door(inferencer: Inferencer) -> Door:
     def door(array: Array) -> None:
         given = array.build()
         if isinstance(given, list) and not given:
-            raise RejectedError  # no picture at all
+            raise RejectedError  # no image at all
         answer = inferencer.predict(given)
         prediction = answer[0] if isinstance(answer, list) else answer
         what = f"{array.dtype} as {array.form}, {array.spoilt}"
         if array.spoilt in {"nan", "inf", "negative", "above"} and not prediction.bad:
-            raise WrongError(f"the inferencer calls a picture good: {what}")  # noqa: EM102, TRY003
+            raise WrongError(f"the inferencer calls an image good: {what}")  # noqa: EM102, TRY003
         if array.spoilt in {"nan", "inf", "negative", "above"}:
             return
         expected = inferencer.predict(array.base().astype(np.float32))

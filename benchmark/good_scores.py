@@ -1,9 +1,9 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Raw scores of every picture after a training that held out a fifth of the good ones, to compare rules of thresholds.
+"""Raw scores of every image after a training that held out a fifth of the good ones, to compare rules of thresholds.
 
-A rule may read the pictures that were learnt or held out, never those of the test. It is chosen on the data sets of
+A rule may read the images that were learnt or held out, never those of the test. It is chosen on the data sets of
 :data:`benchmark.rows.CHOOSING` and reported on all others.
 """
 
@@ -39,7 +39,7 @@ QUANTILES = (0.99, 0.995, 0.999, 0.9999)
 """Of all pixels of held-out maps: candidates for the threshold of pixels."""
 
 FACTORS = (0.7, 0.85, 1.0, 1.2, 1.5)
-"""Times the median over held-out pictures of the highest pixel: further candidates."""
+"""Times the median over held-out images of the highest pixel: further candidates."""
 
 LEVELS = (
     "highest_score",
@@ -53,7 +53,7 @@ COLUMNS = ("run", "data", "seed", "steps", "split", "bad", "score", "peak", "mas
 
 
 def measure_scores(run: Run, *, file: Path, data_root: Path, keep: Path | None = None) -> None:
-    """Train one model and append a row per picture, unless the file already has the run.
+    """Train one model and append a row per image, unless the file already has the run.
 
     Args:
         run: The run, of a model with one map per photo.
@@ -84,14 +84,14 @@ def measure_scores(run: Run, *, file: Path, data_root: Path, keep: Path | None =
 
 
 def parts(data_root: Path, run: Run) -> Parts:
-    """Return the data of a run, with every fifth good training picture, drawn by its seed, held out."""
+    """Return the data of a run, with every fifth good training image, drawn by its seed, held out."""
     data = Parts(data_root, run.data, train_batch_size=run.batch_size, eval_batch_size=8, num_workers=0, seed=run.seed)
     data.setup()
     return data
 
 
 def dataset_of(data: Parts | DepthFolder, split: str) -> Any:
-    """Return the pictures of a split: ``train``, ``held_out`` or ``test``."""
+    """Return the images of a split: ``train``, ``held_out`` or ``test``."""
     return {"train": data.train_data, "held_out": data.val_data, "test": data.test_data}[split]
 
 
@@ -104,7 +104,7 @@ def outputs_of(model: Any, data: Parts | DepthFolder, split: str, work: Path) ->
 
 
 def picture_rows(run: Run, splits: Mapping[str, Outputs]) -> list[dict[str, Any]]:
-    """Build a row per picture: its score and, for the test, the pixels above each candidate, and those of defects."""
+    """Build a row per image: its score and, for the test, the pixels above each candidate, and those of defects."""
     levels = candidates(splits["held_out"], splits["train"])
     rows = []
     for split, outputs in splits.items():
@@ -128,7 +128,7 @@ def picture_rows(run: Run, splits: Mapping[str, Outputs]) -> list[dict[str, Any]
 
 
 def candidates(held_out: Outputs, learnt: Outputs) -> dict[str, float]:
-    """Return the candidates for the threshold of pixels by name, from good pictures alone."""
+    """Return the candidates for the threshold of pixels by name, from good images alone."""
     kept = evenly_spaced(len(learnt.maps), LEARNT)
     own, known = (mean_of_largest(maps, PEAK_SHARE).numpy() for maps in (held_out.maps, learnt.maps[kept]))
     peak = held_out.maps.flatten(1).amax(dim=1).median()

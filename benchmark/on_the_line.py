@@ -3,7 +3,7 @@
 
 """Times of exports in an environment without torch; run by ``deployment.py`` as a file, with that environment's Python.
 
-``first MODEL PICTURE [CACHE]`` prints a verdict and the peak memory in bytes, ``stream SIDE ROUNDS THREADS MODEL ...``
+``first MODEL IMAGE [CACHE]`` prints a verdict and the peak memory in bytes, ``stream SIDE ROUNDS THREADS MODEL ...``
 the seconds of each call, with the exports taking turns.
 """
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 WARM_UP = 3
 """Turns that are not counted."""
 BURST = 16
-"""Pictures of a burst, whose throughput is timed."""
+"""Images of a burst, whose throughput is timed."""
 
 
 def first(model: str, picture: str, cache: str | None = None) -> None:
@@ -43,7 +43,7 @@ def first(model: str, picture: str, cache: str | None = None) -> None:
 
 
 def stream(side: int, rounds: int, threads: int, models: list[str]) -> None:
-    """Time single pictures, and bursts of them, with as many threads as are given."""
+    """Time single images, and bursts of them, with as many threads as are given."""
     generator = np.random.default_rng(0)
     pictures = [generator.integers(0, 256, (side, side, 3), dtype=np.uint8) for _ in range(BURST)]
     calls = {}
@@ -63,7 +63,7 @@ def stream(side: int, rounds: int, threads: int, models: list[str]) -> None:
 
 
 def prepare(model: str, config: dict[str, Any], pictures: list[Any]) -> Any:
-    """Load an export, and return a call that predicts on all pictures."""
+    """Load an export, and return a call that predicts on all images."""
     metadata = read(model)
     if "depth" not in metadata.inputs:
         photos = Inferencer(model, config=config)

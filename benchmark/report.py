@@ -73,7 +73,7 @@ FEW, FEW_SEEDS = ("mvtec/bottle", "mvtec/screw", "magnetic_tile/mt", "aitex/fabr
 MISSED = ("screw", "mt")
 """Categories of which not every defect is found."""
 BOARDS = "deeppcb/group20085"
-"""Circuit boards, of which every picture shows another place."""
+"""Circuit boards, of which every image shows another place."""
 
 
 def is_full_test(row: Row) -> bool:
@@ -193,7 +193,7 @@ def half(row: Row) -> str:
 
 
 def threshold_rules() -> Table:
-    """Compare rules of thresholds: false alarms, and what is caught, also with wrong pictures among those held out."""
+    """Compare rules of thresholds: false alarms, and what is caught, also with wrong images among those held out."""
     return Table(
         lambda row: row.metric in {"caught", "false_alarms"} and row.variant != "default",
         ("variant", half),

@@ -3,8 +3,8 @@
 
 """Rules that turn the scores of good parts into a threshold, compared on the scores of ``results/pictures``.
 
-What a rule reads are raw scores of pictures that were held out or learnt. Wrong pictures among the good ones are
-simulated exactly: those held out are not learnt, so that adding bad test pictures to them adds just their scores.
+What a rule reads are raw scores of images that were held out or learnt. Wrong images among the good ones are
+simulated exactly: those held out are not learnt, so that adding bad test images to them adds just their scores.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ if TYPE_CHECKING:
     Rule = Callable[[Scores, Scores, float], float]
 
 WRONG = (0, 1, 3)
-"""Numbers of wrong pictures among those held out."""
+"""Numbers of wrong images among those held out."""
 
 DRAWS = 20
-"""Times that wrong pictures are drawn; the shares are averages."""
+"""Times that wrong images are drawn; the shares are averages."""
 
 
 @dataclass
@@ -58,8 +58,8 @@ class Scored:
     Attributes:
         run: The training.
         scores: Split to scores; the test in two, ``good`` and ``bad``.
-        pixels: Level to the counts of a bad or good test picture: above it, and of these in the mask.
-        masks: Pixels in the masks of the test pictures, the good ones first.
+        pixels: Level to the counts of a bad or good test image: above it, and of these in the mask.
+        masks: Pixels in the masks of the test images, the good ones first.
     """
 
     run: Run
@@ -161,7 +161,7 @@ RULES: dict[str, Rule] = {
 
 
 def shares(scored: Scored, rule: Rule, false_alarms: float, wrong: int = 0) -> Iterator[tuple[str, float]]:
-    """Yield the shares of bad test pictures caught and of good ones called bad, with wrong pictures held out, too."""
+    """Yield the shares of bad test images caught and of good ones called bad, with wrong images held out, too."""
     random = np.random.default_rng(scored.run.seed)
     caught, alarms = [], []
     for _ in range(DRAWS if wrong else 1):
@@ -189,7 +189,7 @@ def rule_rows(scored: Scored, source: str) -> list[Row]:
     if scored.masks.any():
         threshold = delivered(scored.scores["held_out"], scored.scores["train"], FALSE_ALARMS)
         f1 = {level: pixel_f1(scored, level, threshold) for level in LEVELS}
-        # anomalib marks good pictures, too; the masks tell the best: a bound, no candidate
+        # anomalib marks good images, too; the masks tell the best: a bound, no candidate
         f1 |= {"anomalib": pixel_f1(scored, LEVELS[0]), "best": max(f1.values())}
         values |= {(level, "pixel_F1", "all"): value for level, value in f1.items()}
     return [
@@ -208,7 +208,7 @@ def rule_rows(scored: Scored, source: str) -> list[Row]:
 
 
 def pixel_f1(scored: Scored, level: str, threshold: float = -math.inf) -> float:
-    """Return the F1 of marked pixels, all above a level in pictures whose score is above the threshold."""
+    """Return the F1 of marked pixels, all above a level in images whose score is above the threshold."""
     bad = np.concatenate([scored.scores["good"], scored.scores["bad"]]) > threshold
     above, hit = scored.pixels[level][bad].sum(axis=0) if bad.any() else (0, 0)
     return float(2 * hit / max(above + scored.masks.sum(), 1))

@@ -228,7 +228,7 @@ def draw_depth_data(root: Path, data: str) -> None:
         data: ``drawn3d/<category>``.
     """
     folder, category = data.split("/")
-    recipe = Recipe(category, picture_size=256, train_images=60, test_good=20, per_defect=20, layout="mvtec3d")
+    recipe = Recipe(category, image_size=256, train_images=60, test_good=20, per_defect=20, layout="mvtec3d")
     make_dataset(root / folder, recipe)
 
 

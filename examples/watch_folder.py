@@ -1,11 +1,11 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Predict on every picture that a camera writes into a folder, once each: over restarts, power cuts and kill -9.
+"""Predict on every image that a camera writes into a folder, once each: over restarts, power cuts and kill -9.
 
-A picture is its name, size and time of last change. Its row is on the disk before the picture counts as done, and no
+An image is its name, size and time of last change. Its row is on the disk before the image counts as done, and no
 row is written twice, so a watcher that was killed goes on where it was. The folder itself is the long queue: in memory
-wait at most ``--queue`` pictures. One watcher per file of results.
+wait at most ``--queue`` images. One watcher per file of results.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 
 
 class Key(NamedTuple):
-    """What makes a picture one that was seen: another size or time is another picture."""
+    """What makes an image one that was seen: another size or time is another image."""
 
     name: str
     size: int
@@ -53,7 +53,7 @@ class Row(NamedTuple):
 
 
 class SqliteResults:
-    """Rows in a table ``results`` of SQLite, whose key is the picture."""
+    """Rows in a table ``results`` of SQLite, whose key is the image."""
 
     def __init__(self, path: Path) -> None:
         self.base = sqlite3.connect(path, isolation_level=None)  # every statement is a transaction
@@ -64,7 +64,7 @@ class SqliteResults:
         )
 
     def keys(self) -> Iterator[Key]:
-        """Return the pictures that are done."""
+        """Return the images that are done."""
         return (Key(*row) for row in self.base.execute("SELECT name, size, changed FROM results"))
 
     def add(self, row: Row) -> None:
@@ -94,7 +94,7 @@ class CsvResults:
             self._write(Row._fields)
 
     def keys(self) -> Iterator[Key]:
-        """Return the pictures that are done."""
+        """Return the images that are done."""
         return (Key(row[0], int(row[1]), int(row[2])) for row in self.rows)
 
     def add(self, row: Row) -> None:
@@ -112,12 +112,12 @@ class CsvResults:
 
 
 class Watcher(threading.Thread):
-    """Finds complete new pictures, oldest first, reads them, and waits while the queue is full.
+    """Finds complete new images, oldest first, reads them, and waits while the queue is full.
 
     Args:
         folder: What the camera writes to; folders inside count.
-        done: Pictures not to read.
-        waiting: Receives key and picture, or key and the error of reading it.
+        done: Images not to read.
+        waiting: Receives key and image, or key and the error of reading it.
         stop: Ends the thread.
         settle: Seconds for which a file must not have changed.
         poll: Seconds between looks.
@@ -162,7 +162,7 @@ class Watcher(threading.Thread):
                 continue  # renamed or taken away
             except (ValueError, OSError) as error:
                 found = error
-            if self.key(path) == key:  # otherwise it was still being written: another picture now
+            if self.key(path) == key:  # otherwise it was still being written: another image now
                 self.pass_on(key, found)
 
     def files(self) -> Iterator[Path]:
@@ -170,7 +170,7 @@ class Watcher(threading.Thread):
         return (Path(folder, name) for folder, _, names in os.walk(self.folder) for name in names)
 
     def key(self, path: Path) -> Key | None:
-        """Identify a picture; None if it is none, or gone."""
+        """Identify an image; None if it is none, or gone."""
         if path.suffix.lower() not in SUFFIXES or path.name.startswith("."):
             return None
         try:
@@ -180,7 +180,7 @@ class Watcher(threading.Thread):
         return Key(printable(str(path.relative_to(self.folder))), state.st_size, state.st_mtime_ns)
 
     def is_new(self, key: Key) -> bool:
-        """Return whether a picture is neither done nor waiting."""
+        """Return whether an image is neither done nor waiting."""
         return key not in self.done and key not in self.passed_on
 
     def pass_on(self, key: Key, found: Any) -> None:
@@ -200,7 +200,7 @@ def printable(text: str) -> str:
 
 
 def result(inferencer: Inferencer, key: Key, found: Any) -> Row:
-    """Predict on a picture; what cannot be read or predicted on is an error in its row, not lost."""
+    """Predict on an image; what cannot be read or predicted on is an error in its row, not lost."""
     verdict, score, boxes, message = "error", None, "", ""
     try:
         if isinstance(found, Exception):
@@ -217,12 +217,12 @@ def result(inferencer: Inferencer, key: Key, found: Any) -> Row:
 
 
 def main() -> int:
-    """Watch until a signal to stop: the picture in work is finished, those waiting are left for the next start."""
-    parser = argparse.ArgumentParser(description="Predict on every picture that appears in a folder, once each.")
+    """Watch until a signal to stop: the image in work is finished, those waiting are left for the next start."""
+    parser = argparse.ArgumentParser(description="Predict on every image that appears in a folder, once each.")
     parser.add_argument("model", type=Path, help="the .xml file of an export")
     parser.add_argument("folder", type=Path, help="what the camera writes to")
     parser.add_argument("results", type=Path, help="a file ending in .csv, or .sqlite")
-    parser.add_argument("--queue", type=int, default=8, metavar="PICTURES", help="read ahead (default: %(default)s)")
+    parser.add_argument("--queue", type=int, default=8, metavar="IMAGES", help="read ahead (default: %(default)s)")
     parser.add_argument("--settle", type=float, default=0.5, metavar="SECONDS", help="unchanged for (default: 0.5)")
     parser.add_argument("--poll", type=float, default=0.1, metavar="SECONDS", help="between looks (default: 0.1)")
     options = parser.parse_args()

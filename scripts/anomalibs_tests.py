@@ -7,7 +7,7 @@
     python scripts/anomalibs_tests.py anomalib
 
 Needs pyarrow beside our package. Fits, tests, trains, validates, predicts and exports each in anomalib's own way, on
-its generated pictures and without a network: all take the embedded teacher, but ``Mmrd``, which takes an untrained one
+its generated images and without a network: all take the embedded teacher, but ``Mmrd``, which takes an untrained one
 and its branch of photos.
 """
 

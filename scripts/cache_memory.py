@@ -83,7 +83,7 @@ def main() -> None:
     """Measure each kind."""
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        few: dict[str, Any] = {"picture_size": SIZE, "train_images": PICTURES, "test_good": 1, "per_defect": 1}
+        few: dict[str, Any] = {"image_size": SIZE, "train_images": PICTURES, "test_good": 1, "per_defect": 1}
         make_dataset(root / "photos", Recipe("metal", **few))
         make_dataset(root / "scans", Recipe("metal", layout="mvtec3d", **few))
         filled(Parts(root / "photos" / "metal")).free_bytes  # noqa: B018  # warms up what is loaded once

@@ -35,13 +35,13 @@ SIZE = 64
 
 
 def train(root: Path, folder: Path, checkpoint: Path | None = None, seed: int = 0) -> dict[str, torch.Tensor]:
-    """Train on seven drawn pictures, four steps an epoch, and return what the model consists of."""
+    """Train on seven drawn images, four steps an epoch, and return what the model consists of."""
     logging.disable(logging.WARNING)
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     seed_everything(seed, verbose=False)
     data = Quickstart(
-        root, picture_size=SIZE, train_images=8, test_good=1, per_defect=1, train_batch_size=2, num_workers=0
+        root, image_size=SIZE, train_images=8, test_good=1, per_defect=1, train_batch_size=2, num_workers=0
     )
     pre_processor = PreProcessor(Resize((SIZE, SIZE), antialias=True))
     model = MixedDistillation(weights="quickstart", visualizer=False, pre_processor=pre_processor)

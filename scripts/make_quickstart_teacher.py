@@ -42,7 +42,7 @@ logger = logging.getLogger("teacher")
 WIDTHS = ((16, 16), (32, 64), (64, 128), (128, 128, 192), (192, 192))
 TAPS = ("pool2", "pool3", "pool4", "pool5")
 TARGETS = (64, 128, 256, 256)  # channels of layer1, layer2, layer3, averaged layer3
-PICTURE = 160  # side of a stored picture, pixels
+PICTURE = 160  # side of a stored image, pixels
 SMALL, FULL = 96, 128  # training crops: cheap ones first, the size of use for the last part
 BATCH = 32
 
@@ -117,7 +117,7 @@ def _render(task: tuple[int, int, str | None]) -> NDArray[np.uint8]:
 
 
 def pool(folder: Path, name: str, tasks: list[tuple[int, int, str | None]]) -> NDArray[np.uint8]:
-    """Render pictures with all cores, or read them when an earlier run did, ``(N, H, W, 3)``."""
+    """Render images with all cores, or read them when an earlier run did, ``(N, H, W, 3)``."""
     path = folder / f"{name}_{tasks[0][0]}_{len(tasks)}.npy"
     if not path.exists():
         start = time.time()
@@ -125,7 +125,7 @@ def pool(folder: Path, name: str, tasks: list[tuple[int, int, str | None]]) -> N
             pictures = np.stack(list(workers.imap(_render, tasks, chunksize=16)))
         with whole(path) as unfinished:
             np.save(unfinished, pictures)
-        logger.info("Rendered %d pictures for %s in %.0f s", len(tasks), name, time.time() - start)
+        logger.info("Rendered %d images for %s in %.0f s", len(tasks), name, time.time() - start)
     return np.load(path, mmap_mode="r")
 
 
@@ -297,7 +297,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shared", type=Path, default=Path("../shared"), help="folder that holds weights/")
     parser.add_argument("--out", type=Path, default=Path("src/anomalib_mkd/weights/quickstart_teacher.safetensors"))
-    parser.add_argument("--work", type=Path, default=Path("build/teacher"), help="pictures, checkpoint and report")
+    parser.add_argument("--work", type=Path, default=Path("build/teacher"), help="images, checkpoint and report")
     parser.add_argument("--steps", type=int, default=1600)
     parser.add_argument("--pictures", type=int, default=6000)
     parser.add_argument("--seed", type=int, default=0)

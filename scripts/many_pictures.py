@@ -1,7 +1,7 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Peak memory of training, testing and predicting with very many pictures.
+"""Peak memory of training, testing and predicting with very many images.
 
     python scripts/many_pictures.py --pictures 10000
 
@@ -71,7 +71,7 @@ def main() -> None:
     """Draw, train, test and predict."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pictures", type=int, default=10_000)
-    parser.add_argument("--size", type=int, default=256, help="side of a picture and of its map in pixels")
+    parser.add_argument("--size", type=int, default=256, help="side of an image and of its map in pixels")
     parser.add_argument("--steps", type=int, default=300, help="of the training")
     parser.add_argument(
         "--stages", nargs="+", choices=("train", "test", "predict"), default=["train", "test", "predict"]

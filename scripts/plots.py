@@ -5,7 +5,7 @@
 
 usage: python scripts/plots.py
 
-``comparison.png`` shows accuracy against latency, ``few_pictures.png`` against the number of good pictures, with a
+``comparison.png`` shows accuracy against latency, ``few_pictures.png`` against the number of good images, with a
 panel for each category. Text is grey and the background transparent, for pages that are light or dark.
 """
 
@@ -35,9 +35,9 @@ GREY = "#808a94"
 COLOURS = {"MixedDistillation": "#2e9d46", "Patchcore": "#d9822b", "Patchcore 10 %": "#a8551a", "Padim": "#7b6fd0"}
 MILLISECONDS = {f"{value}": value for value in (10, 20, 50, 100, 200, 500)}
 PICTURES = {f"{count}": count for count in (5, 10, 25, 50, 100)} | {"all": 200}
-"""Labels of the horizontal axes and their places; all pictures are 160 to 320."""
+"""Labels of the horizontal axes and their places; "all" stands for 160 to 320 images."""
 METRICS = {"image_AUROC": "-", "AUPRO": ":"}
-"""What few pictures cost, and the lines that show it."""
+"""What few images cost, and the lines that show it."""
 
 
 def read(file: Path) -> list[dict[str, str]]:
@@ -123,10 +123,10 @@ def main() -> None:
     ]
     few = dict.fromkeys(row["data"] for row in accuracy if row["protocol"].startswith("good"))
     trained = {data.rsplit("/", 1)[-1]: [row for row in accuracy if row["data"] == data] for data in few}
-    latency = ("one picture, ms, 1 thread (filled: f32, hollow: 8 bits)", "image AUROC, %")
+    latency = ("one image, ms, 1 thread (filled: f32, hollow: 8 bits)", "image AUROC, %")
     for name, picture in (
         ("comparison.png", draw(compared, plot_comparison, MILLISECONDS, latency)),
-        ("few_pictures.png", draw(trained, plot_few_pictures, PICTURES, ("good training pictures", "%"))),
+        ("few_pictures.png", draw(trained, plot_few_pictures, PICTURES, ("good training images", "%"))),
     ):
         with whole(IMAGES / name) as unfinished:
             unfinished.write_bytes(picture)

@@ -2,7 +2,7 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 #
-# Sets up a virtual environment of its own (once), then trains, tests and exports a model on pictures that it draws.
+# Sets up a virtual environment of its own (once), then trains, tests and exports a model on images that it draws.
 # Arguments go to the program: `scripts/quickstart.sh --data FOLDER`, `scripts/quickstart.sh --help`. For PyTorch without
 # CUDA: `PIP_EXTRA_INDEX_URL=<address of PyTorch's CPU index> scripts/quickstart.sh`.
 set -euo pipefail

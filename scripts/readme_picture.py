@@ -82,7 +82,7 @@ def draw(found: dict[str, dict[str, Any]]) -> bytes:
 
 
 def main() -> None:
-    """Train, draw, and replace the picture."""
+    """Train, draw, and replace the figure."""
     with tempfile.TemporaryDirectory() as folder:
         picture = draw({category: predictions(category, Path(folder)) for category in SHOWN})
     TARGET.parent.mkdir(exist_ok=True)

@@ -1,7 +1,7 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Freely usable pictures to distil the quick-start teacher on.
+"""Freely usable images to distil the quick-start teacher on.
 
 Most are computed: coloured noise, marble, weaves, cells, fractals, flames, strokes, shaded objects, and dead leaves cut
 from all of these. The rest are views of photographs inside scikit-image's wheel whose documentation places them in the
@@ -9,7 +9,7 @@ public domain or under CC0. Two photographs of scikit-learn (CC BY 2.0) serve fo
 nothing of them reaches the weights.
 
 Source of the dead-leaves and noise statistics: Baradad et al., "Learning to See by Looking at Noise", 2021,
-arXiv:2106.05963 (the idea that generated pictures can train early vision; the generators here are ours).
+arXiv:2106.05963 (the idea that generated images can train early vision; the generators here are ours).
 """
 
 from __future__ import annotations
@@ -374,7 +374,7 @@ KINDS = {"photo": 0.42, "leaves": 0.16, "objects": 0.16, "strokes": 0.06, "textu
 
 
 def render(seed: int, index: int, size: int, kind: str | None = None) -> NDArray[np.uint8]:
-    """Picture ``index`` of the endless series of ``seed``, ``(size, size, 3)``.
+    """Image ``index`` of the endless series of ``seed``, ``(size, size, 3)``.
 
     ``kind`` is a key of ``KINDS`` or ``"held_out"`` (photographs that are never trained on).
     """

@@ -1,9 +1,9 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""A hand-made export: its raw map is the mean of a picture's colours, its raw score the maximum of the map.
+"""A hand-made export: its raw map is the mean of an image's colours, its raw score the maximum of the map.
 
-It scales and labels as our exports do, so a white part of a picture is a defect.
+It scales and labels as our exports do, so a white part of an image is a defect.
 """
 
 from __future__ import annotations

@@ -32,6 +32,6 @@ def make_engine(folder: Path, **arguments: Any) -> Engine:
 
 
 def make_data(root: Path, **arguments: Any) -> Quickstart:
-    """Eight training pictures of metal of 64 pixels, two of them for validation, and five to test on."""
-    tiny = {"picture_size": 64, "train_images": 8, "test_good": 2, "per_defect": 1, "train_batch_size": 3}
+    """Eight training images of metal of 64 pixels, two of them for validation, and five to test on."""
+    tiny = {"image_size": 64, "train_images": 8, "test_good": 2, "per_defect": 1, "train_batch_size": 3}
     return Quickstart(root, category="metal", **{**tiny, "eval_batch_size": 4, **arguments})

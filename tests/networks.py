@@ -1,7 +1,7 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Pictures and networks that tests share: seeded, small, never downloaded."""
+"""Images and networks that tests share: seeded, small, never downloaded."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Verdicts of an exported model: predict model.xml part.ppm ...
-// Resizing, networks, threshold and scale are in the graph. Pictures are PPM files (P6, 8 bits), which need no library:
+// Resizing, networks, threshold and scale are in the graph. Images are PPM files (P6, 8 bits), which need no library:
 // a camera's frame in RGB can take their place.
 
 #include <fstream>
@@ -55,7 +55,7 @@ static ov::CompiledModel load(const std::string& path) {
 
 int main(int count, char** arguments) try {
     if (count < 3) {
-        std::cerr << "Usage: predict MODEL.xml PICTURE.ppm ...\n";
+        std::cerr << "Usage: predict MODEL.xml IMAGE.ppm ...\n";
         return 2;
     }
     auto request = load(arguments[1]).create_infer_request();

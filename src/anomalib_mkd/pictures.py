@@ -1,7 +1,7 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""One reader of pictures and masks for training, checks and deployment; NumPy and Pillow only."""
+"""One reader of images and masks for training, checks and deployment; NumPy and Pillow only."""
 
 from __future__ import annotations
 
@@ -58,15 +58,15 @@ def read_picture(path: Path | str) -> NDArray[np.uint8]:
         FileNotFoundError: If there is no such file.
         ValueError: If it cannot be read, or has more bits.
     """
-    with _opened(path, "picture") as image:
+    with _opened(path, "image") as image:
         return as_rgb(image, path)
 
 
 def as_rgb(image: Image.Image, place: Path | str) -> NDArray[np.uint8]:
-    """Convert a picture to RGB ``(H, W, 3)``, upright.
+    """Convert an image to RGB ``(H, W, 3)``, upright.
 
     Args:
-        image: The picture.
+        image: The image.
         place: Where it is from, for the message.
 
     Raises:
@@ -82,11 +82,11 @@ def as_rgb(image: Image.Image, place: Path | str) -> NDArray[np.uint8]:
 
 
 def read_mask(path: Path | str, picture: tuple[int, ...]) -> NDArray[np.bool_]:
-    """Read which pixels of a picture a mask marks as defective; see :func:`marked`.
+    """Read which pixels of an image a mask marks as defective; see :func:`marked`.
 
     Args:
         path: Any format that Pillow reads, of any depth.
-        picture: Height and width of the upright picture.
+        picture: Height and width of the upright image.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -99,8 +99,8 @@ def read_mask(path: Path | str, picture: tuple[int, ...]) -> NDArray[np.bool_]:
         (rows, columns), (height, width) = values.shape, picture
         lying = ", as its photo is stored, which EXIF data turns" if (columns, rows) == (height, width) else ""
         msg = (
-            f"Expected a mask of its picture's size, {width} x {height} pixels, in {path}, got {columns} x {rows}"
-            f"{lying}. Draw it on the picture as viewers show it."
+            f"Expected a mask of its image's size, {width} x {height} pixels, in {path}, got {columns} x {rows}"
+            f"{lying}. Draw it on the image as viewers show it."
         )
         raise ValueError(msg)
     return marked(values)
@@ -118,7 +118,7 @@ def marked(values: NDArray[Any]) -> NDArray[np.bool_]:
 
 
 def is_turned(image: Image.Image) -> bool:
-    """Return whether EXIF data says that an opened picture is not upright as stored."""
+    """Return whether EXIF data says that an opened image is not upright as stored."""
     return image.getexif().get(EXIF_ORIENTATION, 1) in range(2, 9)
 
 
@@ -139,7 +139,7 @@ def refuse_turned(path: Path | str) -> None:
 
 
 def upright_size(image: Image.Image) -> tuple[int, int]:
-    """Return width and height of an opened picture once it is upright; reads its header only."""
+    """Return width and height of an opened image once it is upright; reads its header only."""
     width, height = image.size
     if image.getexif().get(EXIF_ORIENTATION, 1) not in range(5, 9):
         return width, height

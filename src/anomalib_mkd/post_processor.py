@@ -46,8 +46,8 @@ class SoftPostProcessor(PostProcessor):
     """Thresholds from good parts alone, and a scale that keeps the order of all scores.
 
     The threshold of scores is the one that a share of good parts is expected to exceed, estimated from the good parts
-    among the validation pictures, so that one odd picture does not set it: see
-    :func:`anomalib_mkd.thresholds.threshold_from_good`. Pictures that the model has learnt show how scores vary, too.
+    among the validation images, so that one odd image does not set it: see
+    :func:`anomalib_mkd.thresholds.threshold_from_good`. Images that the model has learnt show how scores vary, too.
     Where the data has several categories, the highest of their thresholds is taken. The threshold of pixels comes from
     the mean of the highest 0.5 % of each map in the same way. Masks are empty where a part is called good.
 
@@ -274,8 +274,8 @@ def good_parts(batch: Any, categories: Sequence[str | None]) -> Tensor:
     good = torch.ones_like(scores, dtype=torch.bool) if batch.gt_label is None else batch.gt_label.flatten().cpu() == 0
     finite = found.isfinite().all(dim=1)
     for index in (good & ~finite).nonzero().flatten().tolist():
-        name = "a picture" if batch.image_path is None else f"'{batch.image_path[index]}'"
-        logger.warning("The score of %s is not finite: it does not count for the threshold. Check the picture.", name)
+        name = "an image" if batch.image_path is None else f"'{batch.image_path[index]}'"
+        logger.warning("The score of %s is not finite: it does not count for the threshold. Check the image.", name)
     return found[good & finite]
 
 

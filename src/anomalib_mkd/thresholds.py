@@ -3,7 +3,7 @@
 
 """Thresholds from good parts alone, without torch: for trainings, exports and the line.
 
-A maximum depends on a single picture: with one odd part among the good ones, everything up to that part is good. Here
+A maximum depends on a single image: with one odd part among the good ones, everything up to that part is good. Here
 a threshold lies a number of robust standard deviations above the median, which a few odd parts hardly move.
 """
 
@@ -38,7 +38,7 @@ PEAK_SHARE = 0.005
 UPPER_TAIL = 1.35
 """Factor on the distance from the median, because scores have a longer upper tail than a normal distribution has.
 
-With it, on five data sets that did not choose it, 4.8 % of good test pictures are called bad at the default share, and
+With it, on five data sets that did not choose it, 4.8 % of good test images are called bad at the default share, and
 on none of them more than 12 % (``docs/results/thresholds.md``).
 """
 
@@ -206,7 +206,7 @@ def threshold_from_good(scores: ArrayLike, false_alarms: float = FALSE_ALARMS) -
         msg = f"Expected the scores of at least {LEAST_GOOD} good parts, got {len(values)}. Add good parts."
         raise ValueError(msg)
     if not np.isfinite(values).all():
-        msg = f"Expected finite scores of good parts, got {values[~np.isfinite(values)][0]}. Check model and pictures."
+        msg = f"Expected finite scores of good parts, got {values[~np.isfinite(values)][0]}. Check model and images."
         raise ValueError(msg)
     center, spread = center_and_spread(values)
     floor = 1e-3 * abs(center) or 1e-6  # equal scores say nothing of how others vary

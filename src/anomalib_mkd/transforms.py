@@ -1,7 +1,7 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Which transforms give the same picture each time: only of those may anything be cached or exported."""
+"""Which transforms give the same image each time: only of those may anything be cached or exported."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def steps_of(transform: Any) -> list[Any]:
 
 
 def changing(transform: Any) -> str | None:
-    """Name the first single transform that is not known to give the same picture each time; ``None`` if all are.
+    """Name the first single transform that is not known to give the same image each time; ``None`` if all are.
 
     Args:
         transform: A transform of torchvision, or ``None``.
@@ -45,7 +45,7 @@ def changing(transform: Any) -> str | None:
 
 
 def shows_all(transform: Any) -> bool:
-    """Return whether the result is known to show the whole picture and nothing else: no step crops or pads.
+    """Return whether the result is known to show the whole image and nothing else: no step crops or pads.
 
     Example:
         >>> shows_all(v2.Compose([v2.Resize((8, 8)), v2.Normalize([0.5], [0.5])])), shows_all(v2.CenterCrop(8))

@@ -1,7 +1,7 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""One run on a tiny data set with a stub model: rows, resume, protocols, pictures."""
+"""One run on a tiny data set with a stub model: rows, resume, protocols, heat maps."""
 
 from __future__ import annotations
 

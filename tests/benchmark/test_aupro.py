@@ -19,7 +19,7 @@ LIMIT = 0.3
 
 
 def official(maps: np.ndarray[Any, Any], masks: np.ndarray[Any, Any]) -> float:
-    """All pictures pooled, good ones included; every score a threshold; regions joined over corners, too."""
+    """All images pooled, good ones included; every score a threshold; regions joined over corners, too."""
     regions = []
     for one_map, mask in zip(maps, masks, strict=True):
         labels, count = ndimage.label(mask, np.ones((3, 3)))

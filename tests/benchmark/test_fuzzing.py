@@ -55,7 +55,7 @@ def test_a_sound_folder_is_handled_and_another_reading_of_it_is_wrong(monkeypatc
     fuzzing.check_door(SOUND)
     fuzzing.parts_door(SOUND)
     monkeypatch.setattr(fuzzing, "reference", lambda path: 1 - reference(path))
-    with pytest.raises(WrongError, match="Parts gives other values to a picture of mode RGB"):
+    with pytest.raises(WrongError, match="Parts gives other values to an image of mode RGB"):
         fuzzing.parts_door(SOUND)
 
 
@@ -69,7 +69,7 @@ def test_an_unread_file_that_nobody_names_is_wrong(monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize(
     ("changes", "says"),
-    [({"score": 0.9}, "scores uint16"), ({"spoilt": "nan", "dtype": "float32"}, "calls a picture good")],
+    [({"score": 0.9}, "scores uint16"), ({"spoilt": "nan", "dtype": "float32"}, "calls an image good")],
 )
 def test_another_score_for_the_same_picture_is_wrong(changes: dict[str, Any], says: str) -> None:
     def predict(given: Any) -> Any:

@@ -127,7 +127,7 @@ def test_defects_stand_under_their_category() -> None:
 
 
 def test_few_pictures_by_hand() -> None:
-    """Lines go by the number of pictures, and a cell has all four data sets; other seeds stay out."""
+    """Lines go by the number of images, and a cell has all four data sets; other seeds stay out."""
     common = {"model": "MixedDistillation", "variant": "default", "weights": "resnet18.tv_in1k", "steps": 300}
     rows = [
         row

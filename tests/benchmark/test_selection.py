@@ -79,7 +79,7 @@ def test_depth_moves_along_its_rays_where_the_photo_is_painted(kind: int, shape:
 
 
 def test_painted_scans(tmp_path: Path) -> None:
-    recipe = Recipe("metal", picture_size=64, train_images=20, test_good=2, per_defect=1, layout="mvtec3d")
+    recipe = Recipe("metal", image_size=64, train_images=20, test_good=2, per_defect=1, layout="mvtec3d")
     source = make_dataset(tmp_path, recipe)
     shutil.rmtree(source / "test")  # and no test image is there to be read
     target = painted_scans(source, tmp_path / "painted", seed=1)

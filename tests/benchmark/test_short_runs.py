@@ -26,7 +26,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWa
 
 @pytest.fixture
 def options(tmp_path: Path) -> dict[str, Any]:
-    recipe = Recipe("metal", picture_size=64, train_images=20, test_good=1, per_defect=1)
+    recipe = Recipe("metal", image_size=64, train_images=20, test_good=1, per_defect=1)
     root = make_dataset(tmp_path / "data", recipe).parent
     return {"results": tmp_path / "a.csv", "data_root": root, "source": "abc", "build": build}
 

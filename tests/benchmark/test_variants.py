@@ -108,7 +108,7 @@ def test_what_predicts_otherwise_is_the_variant_of_that_name(model: str) -> None
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning", "ignore::DeprecationWarning")
 def test_a_trained_default_predicts_otherwise_too_and_is_left_as_it_was(tmp_path: Path) -> None:
-    drawn = make_dataset(tmp_path, Recipe("metal", picture_size=64, train_images=5, test_good=2, per_defect=1))
+    drawn = make_dataset(tmp_path, Recipe("metal", image_size=64, train_images=5, test_good=2, per_defect=1))
     built: list[Any] = []
 
     def build(run: Run) -> Any:
@@ -129,9 +129,7 @@ def test_a_trained_default_predicts_otherwise_too_and_is_left_as_it_was(tmp_path
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning", "ignore::DeprecationWarning")
 def test_8_bits_give_rows_of_their_own(tmp_path: Path) -> None:
-    drawn = make_dataset(
-        tmp_path / "metal", Recipe("metal", picture_size=64, train_images=5, test_good=2, per_defect=1)
-    )
+    drawn = make_dataset(tmp_path / "metal", Recipe("metal", image_size=64, train_images=5, test_good=2, per_defect=1))
     run = Run("Dcam", "default+width0.25", "metal", 0, "quickstart", 2, 2)
     options: dict[str, Any] = {
         "results": tmp_path / "a.csv",

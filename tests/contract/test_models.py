@@ -60,7 +60,7 @@ class Case:
     further: tuple[Tensor, ...] = ()
 
     def build(self, **arguments: Any) -> Any:
-        """Build the model for pictures of 64 pixels."""
+        """Build the model for images of 64 pixels."""
         torch.manual_seed(0)
         small = {"pre_processor": self.model.configure_pre_processor((SIZE, SIZE)), "visualizer": False}
         return self.model(**{**self.arguments, **small, **arguments})
@@ -124,7 +124,7 @@ def case(request: pytest.FixtureRequest) -> Case:
 
 @pytest.fixture(scope="session")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder of the pictures."""
+    """Folder of the images."""
     return tmp_path_factory.mktemp("pictures")
 
 
@@ -258,7 +258,7 @@ class EpochLosses(Callback):
 
 
 def two_epochs(case: Case, root: Path, folder: Path, **arguments: Any) -> tuple[EpochLosses, dict[str, Tensor]]:
-    """Train on the same pictures in the same order, whatever the arguments."""
+    """Train on the same images in the same order, whatever the arguments."""
     module = case.build(**arguments)
     log = EpochLosses(module)
     seed_everything(0, verbose=False)

@@ -32,7 +32,7 @@ ODD = "größer [1] \"neu\" & 'alt' <script>alert(1)<script> {{ 7 }}.png"
 def parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of tiny parts in MVTec AD's layout, in the current folder."""
     monkeypatch.chdir(tmp_path)
-    make_dataset(tmp_path, Recipe("metal", picture_size=64, train_images=8, test_good=2, per_defect=1))
+    make_dataset(tmp_path, Recipe("metal", image_size=64, train_images=8, test_good=2, per_defect=1))
     return (tmp_path / "metal").rename(tmp_path / "Prüfling [v2] & <b>")
 
 

@@ -3,7 +3,7 @@
 
 """Every command and block of the README and the documentation runs as written, offline and in one process.
 
-What differs from a user's run is what only costs time: pictures are few and small, also inside the networks, trainings
+What differs from a user's run is what only costs time: images are few and small, also inside the networks, trainings
 take two steps, no worker processes read, and ImageNet's weights are random ones. How well a model inspects is tested
 elsewhere.
 """
@@ -77,7 +77,7 @@ def blocks_of(document: Path) -> list[tuple[str, str]]:
 
 RUN = [path for path in DOCUMENTS if blocks_of(path)]
 
-TINY: dict[str, Any] = {"picture_size": 64, "train_images": 8, "test_good": 2, "per_defect": 1}
+TINY: dict[str, Any] = {"image_size": 64, "train_images": 8, "test_good": 2, "per_defect": 1}
 SMALL = (64, 64)
 """Height and width of the networks' images."""
 
@@ -118,7 +118,7 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def short(workshop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In the folder: few, small and drawn pictures, two training steps, and weights that nobody downloads."""
+    """In the folder: few, small and drawn images, two training steps, and weights that nobody downloads."""
     monkeypatch.chdir(workshop)
     create = timm.create_model
     monkeypatch.setattr(drawn, "Recipe", lambda category, *_: Recipe(category, **TINY))

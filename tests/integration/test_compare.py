@@ -44,7 +44,7 @@ def environment(tmp_path: Path) -> dict[str, str]:
 
 
 def test_ours_beside_padim(tmp_path: Path, environment: dict[str, str]) -> None:
-    parts = make_dataset(tmp_path, Recipe("metal", picture_size=64, train_images=20, test_good=4, per_defect=2))
+    parts = make_dataset(tmp_path, Recipe("metal", image_size=64, train_images=20, test_good=4, per_defect=2))
     command = [sys.executable, "-m", "anomalib_mkd", "compare", str(parts), "--output", str(tmp_path / "out")]
     command += ["--models", "MixedDistillation", "Padim", "--weights", "quickstart", "--budget", "60m"]
 

@@ -31,7 +31,7 @@ ROOT = Path(__file__).resolve().parents[2]
 MODELS = sorted((ROOT / "configs" / "model").glob("*.yaml"))
 CLASSES: dict[str, Any] = {"dcam": Dcam, "mixed_distillation": MixedDistillation, "mkd": Mkd, "mmrd": Mmrd}
 DATA = sorted((ROOT / "configs" / "data").glob("*.yaml"))
-# where each data configuration expects pictures, besides those that are drawn anyway
+# where each data configuration expects images, besides those that are drawn anyway
 FOLDERS = {
     "depth_folder": ["my_scans/part"],
     "multi_category": ["my_parts/bottle", "my_parts/screw"],
@@ -48,7 +48,7 @@ def base(model: Path) -> str:
 
 
 def teacher(name: str) -> dict[str, Any]:
-    """Arguments for a teacher that needs no network: the embedded one, or a ResNet where decoder or pictures fit it."""
+    """Arguments for a teacher that needs no network: the embedded one, or a ResNet where decoder or images fit it."""
     fits = name in {"mmrd", "mixed_distillation_fast"}
     return {"backbone": "resnet18.tv_in1k", "pre_trained": False} if fits else {"weights": "quickstart"}
 
@@ -67,11 +67,11 @@ pytestmark = [
 def train(tmp_path: Path, model: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> AnomalibCLI:
     monkeypatch.chdir(tmp_path)
     layout: Any = "mvtec3d" if data.stem == "depth_folder" else "mvtec"
-    recipe = Recipe("washer", picture_size=64, train_images=6, test_good=1, per_defect=1, layout=layout)
+    recipe = Recipe("washer", image_size=64, train_images=6, test_good=1, per_defect=1, layout=layout)
     drawn = make_dataset(tmp_path / "datasets" / "quickstart", recipe)
     for folder in FOLDERS[data.stem]:
         shutil.copytree(drawn, tmp_path / "datasets" / folder)
-    tiny = ["--data.picture_size=64", "--data.train_images=6", "--data.test_good=1", "--data.per_defect=1"]
+    tiny = ["--data.image_size=64", "--data.train_images=6", "--data.test_good=1", "--data.per_defect=1"]
     return AnomalibCLI(
         [
             "fit",
@@ -122,7 +122,7 @@ def test_the_users_preset_is_the_class(name: str, tmp_path: Path, monkeypatch: p
 def test_the_file_that_trained_serves_every_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """``check`` writes it; ``train``, ``test``, ``predict`` and an export in 8 bits, which needs images, read it."""
     monkeypatch.chdir(tmp_path)
-    make_dataset(tmp_path, Recipe("washer", picture_size=64, train_images=20, test_good=1, per_defect=1))
+    make_dataset(tmp_path, Recipe("washer", image_size=64, train_images=20, test_good=1, per_defect=1))
     assert check(["washer", "--write-config", "washer.yaml"]) == 0
     words = ["--model=MixedDistillation", "--model.weights=quickstart", "--config=washer.yaml"]
     data = AnomalibCLI(["train", *words, "--data.num_workers=0", "--trainer.max_steps=2"]).datamodule
@@ -139,7 +139,7 @@ def test_the_file_that_trained_serves_every_command(tmp_path: Path, monkeypatch:
 def test_benchmark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The host's own runner trains ours beside its own, and writes a row for each."""
     monkeypatch.chdir(tmp_path)
-    drawn = make_dataset(tmp_path, Recipe("washer", picture_size=64, train_images=10, test_good=2, per_defect=1))
+    drawn = make_dataset(tmp_path, Recipe("washer", image_size=64, train_images=10, test_good=2, per_defect=1))
     shutil.copytree(drawn, tmp_path / "datasets" / "my_parts")
     create = timm.create_model
     torch.manual_seed(1)

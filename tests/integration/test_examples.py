@@ -50,7 +50,7 @@ def camera(tmp_path: Path) -> Path:
 
 
 def save(path: Path, *, bad: bool, number: int = 0) -> None:
-    """Write a picture at once, as unlike others of its kind as ``number``."""
+    """Write an image at once, as unlike others of its kind as ``number``."""
     array = picture(spot=SPOT if bad else None)
     array[-1, :30] = 40 + number % 50
     unfinished = path.with_suffix(".part")
@@ -94,7 +94,7 @@ def test_twenty_lines_predict(export: Path, tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".csv", ".sqlite"])
 def test_no_picture_is_lost_or_judged_twice_over_kills(export: Path, camera: Path, tmp_path: Path, suffix: str) -> None:
-    """Kill -9 after a random number of verdicts, a random moment later, while pictures come in."""
+    """Kill -9 after a random number of verdicts, a random moment later, while images come in."""
     results, chance, kills = tmp_path / f"results{suffix}", random.Random(0), 5  # noqa: S311
     expected: dict[str, str] = {}
     killed = threading.Event()
@@ -141,7 +141,7 @@ def test_half_written_unreadable_and_replaced_pictures(export: Path, camera: Pat
     save(camera / "folder, of\nodd 'names' ü" / 'a "part".png', bad=False)
     (camera / "broken.png").write_bytes(content[:60])
     Image.fromarray(np.full((8, 8), 9000, np.uint16)).save(camera / "deep.png")
-    (camera / "notes.txt").write_text("not a picture")
+    (camera / "notes.txt").write_text("not an image")
     with start(export, camera, results) as process, (camera / "slow.png").open("wb") as file:
         for byte in range(0, len(content), 20):  # slower than it settles, faster than it would be taken
             file.write(content[byte : byte + 20])

@@ -1,7 +1,7 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Teacher features are cached only where a training picture looks the same in every epoch."""
+"""Teacher features are cached only where a training image looks the same in every epoch."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SMALL = Resize((64, 64), antialias=True)
 
 
 class Brighter(Callback):
-    """Changes the pictures of each batch."""
+    """Changes the images of each batch."""
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
         del trainer, pl_module, batch_idx
@@ -34,7 +34,7 @@ class Brighter(Callback):
 
 
 def noisy(collate: Any) -> Any:
-    """A collate function that changes the pictures."""
+    """A collate function that changes the images."""
 
     def collated(items: Any) -> Any:
         batch = collate(items)
@@ -63,10 +63,10 @@ def test_fixed_pictures_are_cached(tmp_path: Path, caplog: pytest.LogCaptureFixt
 @pytest.mark.parametrize(
     ("options", "what"),
     [
-        ({"transform": Compose([SMALL, RandomHorizontalFlip(0.5)])}, "RandomHorizontalFlip may change pictures"),
-        ({"data": {"train_augmentations": RandomHorizontalFlip(0.5)}}, "RandomHorizontalFlip may change pictures"),
-        ({"callbacks": [Brighter()]}, "Brighter.on_train_batch_start may change pictures"),
-        ({"collate": True}, "two reads of the same picture differ"),
+        ({"transform": Compose([SMALL, RandomHorizontalFlip(0.5)])}, "RandomHorizontalFlip may change images"),
+        ({"data": {"train_augmentations": RandomHorizontalFlip(0.5)}}, "RandomHorizontalFlip may change images"),
+        ({"callbacks": [Brighter()]}, "Brighter.on_train_batch_start may change images"),
+        ({"collate": True}, "two reads of the same image differ"),
     ],
     ids=["transform", "augmentation", "callback", "collate"],
 )

@@ -51,7 +51,7 @@ pytestmark = [
 
 MODELS = [MixedDistillation, Dcam]
 STEPS = 60
-PICTURES = {"picture_size": 96, "train_images": 20, "test_good": 20, "per_defect": 10, "train_batch_size": 8}
+PICTURES = {"image_size": 96, "train_images": 20, "test_good": 20, "per_defect": 10, "train_batch_size": 8}
 OFF: dict[str, Any] = {"post_processor": False, "evaluator": False, "visualizer": False}
 RESNET: dict[str, Any] = {"backbone": "resnet18.tv_in1k", "pre_trained": False}
 PLAIN: dict[type, dict[str, Any]] = {
@@ -83,7 +83,7 @@ class Life:
         return module.eval()
 
     def photos(self) -> tuple[Tensor, NDArray[np.bool_]]:
-        """The test pictures ``(N, 3, 96, 96)``, which the model enlarges, and which of them are defective."""
+        """The test images ``(N, 3, 96, 96)``, which the model enlarges, and which of them are defective."""
         data = make_data(self.data.root, **PICTURES)  # one that no engine has set to resize
         data.setup()
         batches = list(data.test_dataloader())
@@ -138,7 +138,7 @@ def test_validate_test_and_predict_from_the_checkpoint_without_network(
 ) -> None:
     engine, module = make_engine(tmp_path), type(life.module)(weights="quickstart")
     engine.validate(module, datamodule=life.data, ckpt_path=life.checkpoint)
-    assert module.post_processor.scales == life.module.post_processor.scales  # from held-out and learnt pictures, too
+    assert module.post_processor.scales == life.module.post_processor.scales  # from held-out and learnt images, too
     (results,) = engine.test(module, datamodule=life.data, ckpt_path=life.checkpoint)
     assert results["image_AUROC"] > 0.7
     assert results["pixel_AUROC"] > 0.8

@@ -63,7 +63,7 @@ def life(tmp_path_factory: pytest.TempPathFactory) -> Life:
     folder = tmp_path_factory.mktemp("life")
     torch.manual_seed(0)
     data = make_data(
-        folder / "pictures", picture_size=128, train_images=20, test_good=20, per_defect=2, train_batch_size=8
+        folder / "pictures", image_size=128, train_images=20, test_good=20, per_defect=2, train_batch_size=8
     )
     module = Mkd(weights="quickstart", training_steps=STEPS)
     engine = make_engine(folder / "results")
@@ -81,7 +81,7 @@ def raw(life: Life) -> Mkd:
 
 @pytest.fixture(scope="module")
 def pictured(life: Life) -> Tensor:
-    """Normal test pictures at the model's size, ``(20, 3, 128, 128)``."""
+    """Normal test images at the model's size, ``(20, 3, 128, 128)``."""
     life.data.setup()
     images = torch.cat([batch.image[~batch.gt_label] for batch in life.data.test_dataloader()])
     assert images.shape == (20, 3, 128, 128)
@@ -102,7 +102,7 @@ def openvino_file(raw: Mkd, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_training_ends_by_itself_in_whole_epochs(life: Life) -> None:
-    assert life.engine.trainer.global_step == STEPS  # 16 pictures in batches of 8: 30 epochs of 2 steps
+    assert life.engine.trainer.global_step == STEPS  # 16 images in batches of 8: 30 epochs of 2 steps
     assert life.engine.trainer.current_epoch == 30
     assert torch.load(life.checkpoint, weights_only=True)["global_step"] == STEPS
 

@@ -52,7 +52,7 @@ pytestmark = [
 def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Drawn parts in MVTec 3D-AD's layout."""
     root = tmp_path_factory.mktemp("parts")
-    recipe = Recipe("metal", picture_size=80, train_images=6, test_good=2, per_defect=2, layout="mvtec3d")
+    recipe = Recipe("metal", image_size=80, train_images=6, test_good=2, per_defect=2, layout="mvtec3d")
     make_dataset(root, recipe)
     return root
 
@@ -85,7 +85,7 @@ def trained(parts: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Mmrd
 
 @pytest.fixture(scope="module")
 def exported(trained: tuple[Mmrd, DepthFolder, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The trained model in OpenVINO, for pictures of any size."""
+    """The trained model in OpenVINO, for images of any size."""
     return trained[0].to_openvino(tmp_path_factory.mktemp("exported"))
 
 

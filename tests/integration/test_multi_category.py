@@ -259,7 +259,7 @@ def test_the_model_sees_no_category(root: Path, tmp_path: Path, monkeypatch: pyt
 def test_thresholds_per_category_as_if_trained_alone(
     build: Callable[..., AnomalibModule], root: Path, tmp_path: Path
 ) -> None:
-    rule = {"false_alarms": None} if build is mkd else {}  # anomalib's, which needs no learnt pictures
+    rule = {"false_alarms": None} if build is mkd else {}  # anomalib's, which needs no learnt images
     model, run = build(visualizer=False, **rule), engine(tmp_path)
     own = functools.partial(type(model.post_processor), **rule)
     data = multi(root, thresholds="category")

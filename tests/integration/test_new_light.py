@@ -1,7 +1,7 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""A finished training continues on new good pictures by the recipe of docs/how_to/new_light.md."""
+"""A finished training continues on new good images by the recipe of docs/how_to/new_light.md."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class FirstLoss(Callback):
 
 
 def fit(folder: Path, model: MixedDistillation, seed: int, **arguments: Any) -> tuple[Any, float]:
-    """Train on pictures of a seed; returns the engine and the loss of the first step."""
+    """Train on images of a seed; returns the engine and the loss of the first step."""
     seed_everything(0, verbose=False)
     first = FirstLoss()
     engine = make_engine(folder / "run", callbacks=[first])
@@ -56,7 +56,7 @@ def test_training_continues_from_a_checkpoint(tmp_path: Path) -> None:
     engine, continued = fit(tmp_path, again, 1)
     assert engine.trainer.global_step == 6
     assert continued < 0.7 * fresh  # the student knows the parts already
-    assert again.post_processor.image_threshold != before  # from the new validation pictures
+    assert again.post_processor.image_threshold != before  # from the new validation images
 
     resumed = MixedDistillation.load_from_checkpoint(checkpoint, visualizer=False)
     weights = student(resumed)

@@ -1,7 +1,7 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""A training whose datamodule holds no pictures out, or that does not end on a validation."""
+"""A training whose datamodule holds no images out, or that does not end on a validation."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 
 """Checkpoints of commit 0a145f3, before 0.1.0: those with the settings that were kept predict as they did there.
 
-They were written there after one epoch on drawn pictures of 64 pixels, with timm's smallest ResNet as teacher. Mmrd,
+They were written there after one epoch on drawn images of 64 pixels, with timm's smallest ResNet as teacher. Mmrd,
 whose decoder needs a ResNet-18, has its large tensors replaced by constants, so that the file stays small.
 """
 

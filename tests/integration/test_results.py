@@ -1,7 +1,7 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""What a run leaves in its folder and on the terminal: table, report page, pictures, counts."""
+"""What a run leaves in its folder and on the terminal: table, report page, heat maps, counts."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_the_page_shows_the_test_and_the_training(trained: Engine) -> None:
 
 
 def test_a_test_keeps_the_report_of_the_training(tmp_path: Path) -> None:
-    """Only that one shows the suspicious training pictures."""
+    """Only that one shows the suspicious training images."""
     engine = make_engine(tmp_path)
     engine.train(model(), datamodule=make_data(tmp_path))
     where, checkpoint = folder(engine), engine.best_model_path
@@ -170,7 +170,7 @@ def test_very_many_predictions_are_written_but_not_kept(
     engine = make_engine(Path(trained.trainer.default_root_dir).parent / "many")
     assert engine.predict(model(), dataset=PredictDataset(pictures), ckpt_path=trained.best_model_path) is None
     assert len(table(engine)) == 2
-    assert "Predictions of 2 pictures, more than 1, are not returned" in caplog.text
+    assert "Predictions of 2 images, more than 1, are not returned" in caplog.text
 
 
 def test_without_validation_learnt_pictures_set_the_threshold(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.filterwarnings(noise) for noise in NOISE]
 
 STEPS_PER_EPOCH = 3
-"""Of the pictures of ``make_data``; the last batch holds one."""
+"""Of the images of ``make_data``; the last batch holds one."""
 EVERY_STEP = {"every_n_train_steps": 1}
 EVERY_EPOCH = {"every_n_epochs": 1}
 
@@ -49,18 +49,18 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder of the pictures."""
+    """Folder of the images."""
     return tmp_path_factory.mktemp("pictures")
 
 
 def categories(root: Path) -> MultiCategory:
-    options = {"picture_size": 64, "train_images": 6, "test_good": 2, "per_defect": 1}
+    options = {"image_size": 64, "train_images": 6, "test_good": 2, "per_defect": 1}
     sizes = {"train_batch_size": 4, "eval_batch_size": 4, "num_workers": 0}
     return MultiCategory("Quickstart", ["metal", "washer"], root / "both", options=options, balanced=True, **sizes)
 
 
 def scans(root: Path) -> DepthFolder:
-    recipe = Recipe("metal", picture_size=64, train_images=6, test_good=2, per_defect=1, layout="mvtec3d")
+    recipe = Recipe("metal", image_size=64, train_images=6, test_good=2, per_defect=1, layout="mvtec3d")
     make_dataset(root / "scans", recipe)
     sizes = {"train_batch_size": 3, "eval_batch_size": 4, "num_workers": 0, "removal_distance": 0.0}
     return DepthFolder(root / "scans", "metal", **sizes)
@@ -177,7 +177,7 @@ def test_a_resumed_training_is_tested_with_what_it_has_learnt(root: Path, tmp_pa
 def test_pictures_taken_away_are_missed(root: Path, tmp_path: Path) -> None:
     train(tmp_path / "whole", make_data(root), max_epochs=1)
     fewer = make_data(root, val_split_ratio=0.7)
-    with pytest.raises(ValueError, match=r"^Expected the training pictures of the interrupted training, got fewer"):
+    with pytest.raises(ValueError, match=r"^Expected the training images of the interrupted training, got fewer"):
         train(tmp_path, fewer, max_epochs=1, checkpoint=tmp_path / "whole" / "saved" / "2.ckpt")
 
 

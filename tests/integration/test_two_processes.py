@@ -34,7 +34,7 @@ if __name__ == "__main__":  # the second process runs this file, too
     seed_everything(0)
     small = PreProcessor(Resize((64, 64), antialias=True))
     model = MixedDistillation(weights="quickstart", training_steps=5, visualizer=False, pre_processor=small)
-    sizes = {"picture_size": 64, "train_images": 20, "test_good": 3, "per_defect": 1}
+    sizes = {"image_size": 64, "train_images": 20, "test_good": 3, "per_defect": 1}
     data = Quickstart(folder / "data", train_batch_size=4, eval_batch_size=4, **sizes)
     engine = Engine(default_root_dir=folder, logger=False, accelerator="cpu", strategy="ddp", devices=2)
     engine.fit(model, datamodule=data, ckpt_path=checkpoint)

@@ -58,7 +58,7 @@ def test_without_a_threshold_the_middle_of_the_range_is_half() -> None:
 
 
 def batch(scores: Tensor, bad: Tensor | None = None) -> ImageBatch:
-    """Pictures with raw scores, whose maps have twice the score as the highest pixel and 0 elsewhere."""
+    """Images with raw scores, whose maps have twice the score as the highest pixel and 0 elsewhere."""
     maps = torch.zeros(len(scores), 1, 4, 4)
     maps[:, 0, 1, 1] = 2 * scores
     return ImageBatch(

@@ -281,7 +281,7 @@ def _masks(check: Check, *, decode: bool) -> Iterator[Finding]:
         for image, mask in unequal
     ]
     if sizes:
-        remedy = "Draw it on the picture as viewers show it."
+        remedy = "Draw it on the image as viewers show it."
         yield Finding(level, f"{count(sizes, 'mask')} of another size than the image", remedy, (*sizes,))
     odd = []
     for image, mask in couples if decode else ():

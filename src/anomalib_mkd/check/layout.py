@@ -24,7 +24,7 @@ TEST_WORDS = {"test", "testing", "val", "valid", "validation"}
 GOOD_WORDS = {GOOD, "ok", "io", "normal", "pass", "passed", "defect_free"}
 MASK_WORDS = {"ground_truth", "groundtruth", "gt", "mask", "masks", "label", "labels"}
 OUTPUTS = {"results", "compare_results", "quickstart_results"}
-"""Folders that anomalib and our commands write pictures into when they are called in a folder of parts."""
+"""Folders that anomalib and our commands write images into when they are called in a folder of parts."""
 
 Kind = Literal["parts", "folders", "depth", "categories", "nothing"]
 Role = Literal["train", "validation", "test", "bad", "mask", "left out"]

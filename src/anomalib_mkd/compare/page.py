@@ -56,24 +56,24 @@ class Comparison:
 
 
 MEASURED = """\
-All models learn from the same good pictures, and are tested on the same others. No test label chooses anything but
+All models learn from the same good images, and are tested on the same others. No test label chooses anything but
 the model to recommend.
 
 anomalib's models have the backbone that this package's default has, ResNet-18 with the same ImageNet weights, so that
 methods are compared and not backbones. Larger ones find more, and take longer.
 
 Image AUROC and AUPRO (up to 30 % false alarms) are anomalib's, on raw scores and maps. Caught and called bad: by the
-threshold that each model delivers, from the validation pictures of the data.
+threshold that each model delivers, from the validation images of the data.
 
 Training: until the threshold is set, on the CPU. Peak memory: of the process of that model, until then.
 
-One picture: of the model's own size, by OpenVINO with {threads} thread; median of {rounds} turns \N{PLUS-MINUS SIGN}
+One image: of the model's own size, by OpenVINO with {threads} thread; median of {rounds} turns \N{PLUS-MINUS SIGN}
 interquartile range. All models take turns, so that other work on the computer slows all of them. Reading and shrinking
 a file are not part of it.
 
-Pictures per second: {burst} at a time on all {cores} cores, median of {bursts} turns.
+Images per second: {burst} at a time on all {cores} cores, median of {bursts} turns.
 
-First verdict: from the start of a process with OpenVINO, NumPy and Pillow alone, on a picture of 256 x 256 pixels;
+First verdict: from the start of a process with OpenVINO, NumPy and Pillow alone, on an image of 256 x 256 pixels;
 median of {starts} starts.
 
 Size: all files of the export. 8 bits: by INT8_PTQ, anomalib's for its models and this package's own for its. Image
@@ -148,14 +148,14 @@ def write_files(folder: Path, rows: Sequence[Row], run: Comparison) -> None:
 def exports_of(row: Row, folder: Path) -> str:
     """Say where the exports of a model are, and what they take: their size is fixed, for the timing."""
     place = folder_of(folder, row.model) / "*/weights/openvino"
-    return f"Its exports, for pictures resized to its input: {place.as_posix()}"
+    return f"Its exports, for images resized to its input: {place.as_posix()}"
 
 
 def _plots(rows: Sequence[Row]) -> list[Plot]:
     """Draw what there are figures for."""
     drawn = []
     for title, label, factor, cost in (
-        ("Accuracy and latency", f"one picture, ms, {timing.THREADS} thread", 1000, "latency"),
+        ("Accuracy and latency", f"one image, ms, {timing.THREADS} thread", 1000, "latency"),
         ("Accuracy and size", "size of the export, MB", 1, "megabytes"),
     ):
         points = [point for row in rows if (point := _point(row, cost, factor)) is not None]

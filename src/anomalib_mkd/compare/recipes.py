@@ -32,9 +32,9 @@ class Recipe:
         about: The recipe in words.
         ours: Whether it is one of this package's, which take ``weights``.
         arguments: Of the constructor.
-        image_size: Side of the pictures that the model sees; ``None`` for its default.
+        image_size: Side of the images that the model sees; ``None`` for its default.
         trainer: Arguments of the trainer.
-        batch_size: Pictures of a training step; ``None`` leaves it to the data.
+        batch_size: Images of a training step; ``None`` leaves it to the data.
     """
 
     name: str
@@ -59,7 +59,7 @@ RECIPES: dict[str, Recipe] = {
     for recipe in (
         _ours("MixedDistillation", "this package's recommendation, by its own defaults"),
         _ours(
-            FAST, "the same on pictures of 144 px: configs/model/mixed_distillation_fast.yaml", "MixedDistillation", 144
+            FAST, "the same on images of 144 px: configs/model/mixed_distillation_fast.yaml", "MixedDistillation", 144
         ),
         _ours("Dcam", "this package's, by its own defaults"),
         _ours("Mkd", "this package's, by its own defaults"),
@@ -99,7 +99,7 @@ RECIPES: dict[str, Recipe] = {
         Recipe(
             "EfficientAd",
             "EfficientAd",
-            "anomalib's defaults with its own teacher, 70,000 steps of one picture; downloads 1.6 GB once",
+            "anomalib's defaults with its own teacher, 70,000 steps of one image; downloads 1.6 GB once",
             trainer={"max_epochs": 1000, "max_steps": 70_000},
             batch_size=1,
         ),

@@ -34,7 +34,7 @@ def recommend(rows: Sequence[Row], wish: Wish) -> str:
         >>> exact = Row("Exact", image_auroc=0.99, latency=0.04, megabytes=30.0)
         >>> swift = Row("Swift", image_auroc=0.985, latency=0.02, megabytes=20.0)
         >>> recommend([exact, swift], "accuracy")
-        'Take Swift: the fastest of the models within one point of the best image AUROC (98.5 %, 20.0 ms per picture).'
+        'Take Swift: the fastest of the models within one point of the best image AUROC (98.5 %, 20.0 ms per image).'
     """
     chosen = pick(rows, wish)
     if chosen is None:
@@ -55,7 +55,7 @@ def recommend(rows: Sequence[Row], wish: Wish) -> str:
         why = "it has the best image AUROC, and no export was timed"
     else:
         why = f"the {superlative} of the models within {points} of the best image AUROC"
-    latency = "" if chosen.latency is None else f", {1000 * chosen.latency:.1f} ms per picture"
+    latency = "" if chosen.latency is None else f", {1000 * chosen.latency:.1f} ms per image"
     return f"Take {chosen.model}: {why} ({100 * (chosen.image_auroc or 0):.1f} %{latency})."
 
 

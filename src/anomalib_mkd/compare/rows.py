@@ -22,7 +22,7 @@ class Row:
         model: Its name.
         reason: Why there are no figures; empty if there are.
         notes: What to know about the figures, a sentence each.
-        pictures: Good pictures that it learnt from.
+        pictures: Good images that it learnt from.
         image_auroc: Of raw scores, 0..1.
         aupro: Of raw maps up to 30 % false alarms, 0..1; ``None`` without masks.
         caught: Bad test parts that are called bad, by the threshold that the model delivers.
@@ -36,12 +36,12 @@ class Row:
         megabytes: Size of the export in f32.
         int8_megabytes: Size of the export in 8 bits.
         int8_auroc: Image AUROC of the scores of the export in 8 bits.
-        latency: Median seconds of one picture in f32.
+        latency: Median seconds of one image in f32.
         latency_spread: Interquartile range of these.
-        int8_latency: Median seconds of one picture in 8 bits.
+        int8_latency: Median seconds of one image in 8 bits.
         int8_latency_spread: Interquartile range of these.
-        throughput: Pictures per second in f32.
-        int8_throughput: Pictures per second in 8 bits.
+        throughput: Images per second in f32.
+        int8_throughput: Images per second in 8 bits.
         first_verdict: Seconds from the start of a process to its first verdict, in f32.
     """
 
@@ -118,12 +118,10 @@ FINDS = (
 )
 """What a model finds, and what its training takes."""
 RUNS = (
-    Column("One picture, f32, ms", "{:.1f} \N{PLUS-MINUS SIGN} {:.1f}", ("latency", "latency_spread"), 1000),
-    Column(
-        "One picture, 8 bits, ms", "{:.1f} \N{PLUS-MINUS SIGN} {:.1f}", ("int8_latency", "int8_latency_spread"), 1000
-    ),
-    Column("Pictures per s, f32", "{:.1f}", ("throughput",), best="high"),
-    Column("Pictures per s, 8 bits", "{:.1f}", ("int8_throughput",), best="high"),
+    Column("One image, f32, ms", "{:.1f} \N{PLUS-MINUS SIGN} {:.1f}", ("latency", "latency_spread"), 1000),
+    Column("One image, 8 bits, ms", "{:.1f} \N{PLUS-MINUS SIGN} {:.1f}", ("int8_latency", "int8_latency_spread"), 1000),
+    Column("Images per s, f32", "{:.1f}", ("throughput",), best="high"),
+    Column("Images per s, 8 bits", "{:.1f}", ("int8_throughput",), best="high"),
     Column("First verdict, s", "{:.2f}", ("first_verdict",)),
     Column("Size, f32, MB", "{:.1f}", ("megabytes",)),
     Column("Size, 8 bits, MB", "{:.1f}", ("int8_megabytes",)),

@@ -210,6 +210,6 @@ def _died(code: int, job: Job) -> str:
     if code == -getattr(signal, "SIGKILL", 0):  # Windows has none
         return (
             f"Expected the process to finish, got killed while {phase}, as systems do when memory runs out. Close "
-            "other programs, or take fewer pictures."
+            "other programs, or take fewer images."
         )
     return f"Expected the process to finish, got exit code {code} while {phase}. See '{log}'."

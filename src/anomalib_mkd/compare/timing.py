@@ -3,7 +3,7 @@
 
 """Times of exports on this computer, in processes of their own with OpenVINO, NumPy and Pillow alone.
 
-All exports are in memory at once and take turns on the same picture, so that other load slows them all.
+All exports are in memory at once and take turns on the same image, so that other load slows them all.
 ``python -m anomalib_mkd.compare.timing`` is started by :func:`time_turns` and :func:`time_first`.
 """
 
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 THREADS = 1
-"""Threads of one picture's latency: what a line computer has for it is known, and others' work disturbs it least."""
+"""Threads of one image's latency: what a line computer has for it is known, and others' work disturbs it least."""
 ROUNDS = 30
-"""Counted turns of single pictures."""
+"""Counted turns of single images."""
 BURSTS = 5
-"""Counted turns of many pictures."""
+"""Counted turns of many images."""
 BURST = 16
-"""Pictures of such a turn."""
+"""Images of such a turn."""
 WARM_UP = 2
 """Turns that are not counted."""
 STARTS = 5
@@ -56,13 +56,13 @@ def quartiles(seconds: Sequence[float]) -> tuple[float, float]:
 
 
 def time_turns(exports: Mapping[str, Path]) -> dict[str, dict[str, Any]]:
-    """Time single pictures with one thread, and bursts with all cores; all exports take turns.
+    """Time single images with one thread, and bursts with all cores; all exports take turns.
 
     Args:
         exports: The ``.xml`` files by any name.
 
     Returns:
-        By name: ``latency`` and ``latency_spread`` in seconds, ``throughput`` in pictures per second; ``error`` instead
+        By name: ``latency`` and ``latency_spread`` in seconds, ``throughput`` in images per second; ``error`` instead
         if an export could not be run.
 
     Raises:
@@ -82,7 +82,7 @@ def time_turns(exports: Mapping[str, Path]) -> dict[str, dict[str, Any]]:
 
 
 def time_first(exports: Mapping[str, Path], picture: Path) -> dict[str, float]:
-    """Time from the start of a process to its first verdict: imports, reading, compiling, and one picture.
+    """Time from the start of a process to its first verdict: imports, reading, compiling, and one image.
 
     Args:
         exports: The ``.xml`` files by any name.
@@ -125,7 +125,7 @@ def _output(*words: str) -> str:
 
 
 def read_single(path: str) -> openvino.Model:
-    """Read a graph and fix its batch at one picture."""
+    """Read a graph and fix its batch at one image."""
     graph = core().read_model(path)
     graph.reshape({taken: [1, *list(taken.partial_shape)[1:]] for taken in graph.inputs})
     return graph
@@ -138,7 +138,7 @@ def inputs_of(graph: openvino.Model | openvino.CompiledModel) -> list[np.ndarray
 
 
 def first(path: str, picture: str) -> None:
-    """Print the score of a picture as soon as it is known."""
+    """Print the score of an image as soon as it is known."""
     graph = read_single(path)
     inputs = inputs_of(graph)
     height, width = inputs[0].shape[2:]

@@ -61,7 +61,7 @@ def open_data(file: Path, recipe: Recipe) -> AnomalibDataModule:
         recipe: Its batch size goes before that of the file.
 
     Raises:
-        DataError: If there is none, or its pictures cannot be used.
+        DataError: If there is none, or its images cannot be used.
     """
     parser = jsonargparse.ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(AnomalibDataModule, "data", required=True)
@@ -106,7 +106,7 @@ def build(recipe: Recipe, weights: str) -> tuple[Any, str]:
         if side := recipe.image_size:
             if choice.weights == QUICKSTART:
                 msg = (
-                    f"Expected ImageNet's ResNet-18 for pictures of {side} px, got the embedded teacher, which has a "
+                    f"Expected ImageNet's ResNet-18 for images of {side} px, got the embedded teacher, which has a "
                     "size of its own. Set --weights to a file for ResNet-18."
                 )
                 raise ValueError(msg)
@@ -200,7 +200,7 @@ def inputs_for(model: Any) -> Callable[[Any], Sequence[Tensor]]:
 def quantized_data(job: Job, recipe: Recipe, data: AnomalibDataModule) -> AnomalibDataModule:
     """Return the data that calibrate 8 bits.
 
-    Ours resizes pictures itself. anomalib's exporter takes the validation batches, of as many pictures as the graph.
+    Ours resizes images itself. anomalib's exporter takes the validation batches, of as many images as the graph.
     """
     if recipe.ours:
         return open_data(job.data, recipe)
@@ -209,7 +209,7 @@ def quantized_data(job: Job, recipe: Recipe, data: AnomalibDataModule) -> Anomal
 
 
 def export(model: Any, recipe: Recipe, folder: Path, calibration: AnomalibDataModule | None = None) -> Path:
-    """Export for OpenVINO, for one picture of the model's own size.
+    """Export for OpenVINO, for one image of the model's own size.
 
     Args:
         model: The model.
@@ -220,7 +220,7 @@ def export(model: Any, recipe: Recipe, folder: Path, calibration: AnomalibDataMo
     Returns:
         The ``.xml`` file.
     """
-    # anomalib's graphs of several pictures hold PatchCore's for as many as the example has
+    # anomalib's graphs of several images hold PatchCore's for as many as the example has
     single: dict[str, Any] = {} if recipe.ours else {"onnx_kwargs": {"dynamic_axes": {}}}
     if calibration is not None:
         single |= {"compression_type": CompressionType.INT8_PTQ, "datamodule": calibration}

@@ -49,17 +49,17 @@ def normal_batches(module: Any, count: int = CALIBRATION_IMAGES, dataset: Any = 
 
 
 def check_enough(trainer: Any) -> None:
-    """Refuse a training whose good pictures are too few for a threshold, before it begins.
+    """Refuse a training whose good images are too few for a threshold, before it begins.
 
     Raises:
-        ValueError: If the pictures to learn, and those held out, are fewer than five in all.
+        ValueError: If the images to learn, and those held out, are fewer than five in all.
     """
     datasets = [getattr(trainer.train_dataloader, "dataset", None), held_out(getattr(trainer, "datamodule", None))]
     sizes = [len(each) for each in datasets if hasattr(each, "__len__")]
     if sizes and sum(sizes) < LEAST_GOOD:
         msg = (
-            f"Expected at least {LEAST_GOOD} good pictures, of which the threshold is estimated, got {sum(sizes)}. Add "
-            "good pictures to the training folder."
+            f"Expected at least {LEAST_GOOD} good images, of which the threshold is estimated, got {sum(sizes)}. Add "
+            "good images to the training folder."
         )
         raise ValueError(msg)
 

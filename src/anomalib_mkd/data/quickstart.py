@@ -40,7 +40,7 @@ class Quickstart(AnomalibDataModule):
         val_split_ratio: Share of images to validate on.
         seed: Seed of the split.
         data_seed: Seed of the images.
-        picture_size: Side of the images in pixels, 64 or more.
+        image_size: Side of the images in pixels, 64 or more.
         train_images: Number of normal training images, validation included.
         test_good: Number of normal test images.
         per_defect: Number of test images of each defect.
@@ -68,7 +68,7 @@ class Quickstart(AnomalibDataModule):
         val_split_ratio: float = 0.2,
         seed: int | None = 0,
         data_seed: int = 0,
-        picture_size: int = 192,
+        image_size: int = 192,
         train_images: int = 60,
         test_good: int = 12,
         per_defect: int = 8,
@@ -90,7 +90,7 @@ class Quickstart(AnomalibDataModule):
         )
         self.root = Path(root)
         self.category = category
-        self.recipe = Recipe(category, data_seed, picture_size, train_images, test_good, per_defect)
+        self.recipe = Recipe(category, data_seed, image_size, train_images, test_good, per_defect)
 
     def prepare_data(self) -> None:
         """Draw the category unless it exists."""

@@ -1,7 +1,7 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Images and masks of a data set's rows as tensors, and a warning where anomalib reads pictures in another way."""
+"""Images and masks of a data set's rows as tensors, and a warning where anomalib reads them in another way."""
 
 from __future__ import annotations
 
@@ -28,25 +28,25 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 LOOKED_AT = 32
-"""Pictures of a data set whose headers are read before a run."""
+"""Images of a data set whose headers are read before a run."""
 
 
 class UprightDataset(AnomalibDataset):
-    """A data set whose pictures :func:`image_of` reads."""
+    """A data set whose images :func:`image_of` reads."""
 
 
 class UprightPredictDataset(PredictDataset):
-    """anomalib's pictures to predict, read by :func:`image_of`."""
+    """anomalib's images to predict, read by :func:`image_of`."""
 
     def __getitem__(self, index: int) -> ImageItem:
-        """Read a picture; errors as for :func:`image_of`."""
+        """Read an image; errors as for :func:`image_of`."""
         path = self.image_filenames[index]
         image = image_of(path)
         return ImageItem(image=self.transform(image) if self.transform else image, image_path=str(path))
 
 
 def read_upright(loaders: Any) -> None:
-    """Let loaders of pictures to predict read them as :mod:`anomalib_mkd.deploy` does, and name what cannot be read."""
+    """Let loaders of images to predict read them as :mod:`anomalib_mkd.deploy` does, and name what cannot be read."""
     for loader in loaders if isinstance(loaders, list | tuple) else [loaders]:
         dataset = getattr(loader, "dataset", None)
         if type(dataset) is PredictDataset:  # not one of the user's
@@ -72,18 +72,18 @@ def mask_of(row: Any, size: tuple[int, ...]) -> Mask:
 
 
 def warn_of_pictures(loaders: Any) -> None:
-    """Warn if anomalib's own reader sees pictures otherwise than viewers and :mod:`anomalib_mkd.deploy` do.
+    """Warn if anomalib's own reader sees images otherwise than viewers and :mod:`anomalib_mkd.deploy` do.
 
     It clips more than 8 bits at 255, so that they become white, and ignores EXIF data, so that a part lies.
 
     Args:
-        loaders: A loader, or several; a few headers of each one's pictures are read.
+        loaders: A loader, or several; a few headers of each one's images are read.
     """
     for loader in loaders if isinstance(loaders, list | tuple) else [loaders]:
         odd = list(_odd(_paths(getattr(loader, "dataset", None))))
         if odd:
             logger.warning(
-                "Expected upright pictures of 8 bits per channel, got %s and %d more. anomalib's reader clips values "
+                "Expected upright images of 8 bits per channel, got %s and %d more. anomalib's reader clips values "
                 "at 255 and ignores EXIF data: convert them, or train with the datamodule Parts.",
                 odd[0],
                 len(odd) - 1,
@@ -91,7 +91,7 @@ def warn_of_pictures(loaders: Any) -> None:
 
 
 def _paths(dataset: Any) -> list[str]:
-    """List the pictures that anomalib's reader opens."""
+    """List the images that anomalib's reader opens."""
     parts = getattr(dataset, "parts", None)  # of several categories
     if parts is not None:
         return [path for part in parts.values() for path in _paths(part)]
@@ -111,7 +111,7 @@ def _odd(paths: list[str]) -> Iterator[str]:
 
 
 def seen_as_stored(loaders: Any) -> Callable[[str], bool]:
-    """Return what says whether anomalib's reader gave a picture to the model as it lies, not as viewers show it."""
+    """Return what says whether anomalib's reader gave an image to the model as it lies, not as viewers show it."""
     loaders = loaders if isinstance(loaders, list | tuple) else [loaders]
     theirs = {path for loader in loaders for path in _paths(getattr(loader, "dataset", None))}
 

@@ -310,7 +310,7 @@ DEFECTS: dict[str, Callable[[Generator, Surface], Surface]] = {"scratch": scratc
 CATEGORIES = tuple(SURFACES)
 
 
-# --- pictures --------------------------------------------------------------------------------------------------------
+# --- images ----------------------------------------------------------------------------------------------------------
 
 
 def camera(rng: Generator, size: int) -> Camera:
@@ -428,7 +428,7 @@ class Recipe:
     Attributes:
         category: ``fabric``, ``metal`` or ``washer``.
         seed: Any integer from 0.
-        picture_size: Side in pixels, 64 or more.
+        image_size: Side in pixels, 64 or more.
         train_images: Number of normal training images.
         test_good: Number of normal test images.
         per_defect: Number of test images of each defect.
@@ -438,7 +438,7 @@ class Recipe:
 
     category: str
     seed: int = 0
-    picture_size: int = 192
+    image_size: int = 192
     train_images: int = 60
     test_good: int = 12
     per_defect: int = 8
@@ -503,7 +503,7 @@ def make_dataset(root: Path | str, recipe: Recipe) -> Path:
 def _write(folder: Path, recipe: Recipe, split: str, label: str, index: int) -> None:
     """Write one image, with its mask and points if the layout has them."""
     defect = None if label == "good" else label
-    where = (recipe.category, recipe.seed, split, index, recipe.picture_size, defect)
+    where = (recipe.category, recipe.seed, split, index, recipe.image_size, defect)
     home = folder / split / label
     pictures: dict[Path, NDArray[np.uint8]] = {}
     if recipe.layout == "mvtec":
@@ -529,6 +529,8 @@ def _check_manifest(folder: Path, recipe: Recipe) -> None:
         found = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         found = "no readable manifest"
+    if isinstance(found, dict) and "picture_size" in found:  # the older name of image_size
+        found["image_size"] = found.pop("picture_size")  # the older name
     if found != asdict(recipe):
         wanted = asdict(recipe)
         msg = f"Expected {folder} to be absent or drawn by {wanted}, got {found}. Remove it or choose another root."

@@ -44,15 +44,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     moved = commands.add_parser("threshold", help="show the thresholds, or move them and rewrite the export")
     moved.add_argument("model", type=Path, metavar="MODEL", help="the .xml file")
     moved.add_argument("--false-alarms", type=float, metavar="SHARE", help="expected share of good parts called bad")
-    moved.add_argument("--good", type=Path, metavar="FOLDER", help="new good pictures, which set the threshold")
+    moved.add_argument("--good", type=Path, metavar="FOLDER", help="new good images, which set the threshold")
     moved.add_argument("--threshold", type=float, metavar="SCORE", help="the score that becomes the threshold")
     moved.add_argument("--region", type=Path, metavar="MASK", help="mask; black areas are ignored")
     moved.add_argument("--smallest-area", type=int, metavar="PIXELS", help="smallest region that makes a part bad")
     moved.add_argument("--category", metavar="NAME", help="category to adjust, in a model of several")
-    shown = commands.add_parser("predict", help="print verdict, score and boxes of pictures as CSV")
+    shown = commands.add_parser("predict", help="print verdict, score and boxes of images as CSV")
     shown.add_argument("model", type=Path, metavar="MODEL", help="the .xml file")
-    shown.add_argument("pictures", type=Path, metavar="PICTURE", nargs="+")
-    shown.add_argument("--category", metavar="NAME", help="category of the pictures, in a model of several")
+    shown.add_argument("pictures", type=Path, metavar="IMAGE", nargs="+")
+    shown.add_argument("--category", metavar="NAME", help="category of the images, in a model of several")
     served = commands.add_parser("serve", help="write the folders and the configuration of OpenVINO Model Server")
     served.add_argument("model", type=Path, metavar="MODEL", help="the .xml file")
     served.add_argument("folder", type=Path, metavar="FOLDER", help="the server's folder of models")
@@ -92,7 +92,7 @@ def threshold(options: argparse.Namespace) -> None:
         above = int((counted > metadata.image.raw(metadata.label_above)).sum())
         share = "" if metadata.false_alarms is None else f", for {100 * metadata.false_alarms:g} % false alarms"
         place = f"threshold {metadata.image.threshold:.6g}{share}"
-        sys.stdout.write(f"{name}: {place}; {above} of {len(counted)} good pictures lie above\n")
+        sys.stdout.write(f"{name}: {place}; {above} of {len(counted)} good images lie above\n")
     if new != old:
         if options.category is not None:
             new = whole.with_category(options.category, new)
@@ -101,12 +101,12 @@ def threshold(options: argparse.Namespace) -> None:
 
 
 def measure_good(path: Path, folder: Path, region: Region | None, false_alarms: float) -> tuple[list[float], Scale]:
-    """Predict on the good pictures of a folder.
+    """Predict on the good images of a folder.
 
     Args:
         path: The export's ``.xml`` file.
-        folder: Good pictures, in folders of any depth.
-        region: The part of the picture that is to count; None: the export's own.
+        folder: Good images, in folders of any depth.
+        region: The part of the image that is to count; None: the export's own.
         false_alarms: Expected share of good parts called bad.
 
     Returns:
@@ -116,7 +116,7 @@ def measure_good(path: Path, folder: Path, region: Region | None, false_alarms: 
         file for file in files_below(folder) if file.suffix.lower() in EXTENSIONS and not file.name.startswith(".")
     )
     if not files:
-        msg = f"Expected pictures ({', '.join(EXTENSIONS)}) in {folder}, got none. Name a folder of good ones."
+        msg = f"Expected images ({', '.join(EXTENSIONS)}) in {folder}, got none. Name a folder of good ones."
         raise ValueError(msg)
     inferencer = Inferencer(path)
     metadata = inferencer.metadata
@@ -133,7 +133,7 @@ def measure_good(path: Path, folder: Path, region: Region | None, false_alarms: 
 
 
 def predict(model: Path, pictures: Sequence[Path], category: str | None = None) -> int:
-    """Print verdicts as CSV; a picture that cannot be read is an error in its row, and does not stop the others."""
+    """Print verdicts as CSV; an image that cannot be read is an error in its row, and does not stop the others."""
     inferencer = Inferencer(model, category=category)
     table = csv.writer(sys.stdout, lineterminator="\n")
     table.writerow(["file", "verdict", "score", "boxes (left top right bottom)"])

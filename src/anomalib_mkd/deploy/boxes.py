@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Box:
-    """One connected region of a map above a threshold, in pixels of the picture.
+    """One connected region of a map above a threshold, in pixels of the image.
 
     Attributes:
         left: First column.
@@ -46,7 +46,7 @@ def find_boxes(
     Args:
         mask: ``(h, w)``.
         anomaly_map: ``(h, w)``.
-        size: Height and width of the picture, which the mask covers.
+        size: Height and width of the image, which the mask covers.
 
     Returns:
         For each pixel of the mask the number of its region, 0 outside, and the regions: number 1 comes first.

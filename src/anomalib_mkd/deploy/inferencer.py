@@ -33,8 +33,8 @@ class _Compiled:
     """A compiled export; each subclass says what it takes.
 
     As many requests are in flight as ``openvino.AsyncInferQueue`` would hold, but waited for in the order of the
-    pictures: so results keep that order, no more than these wait in memory, and an error is raised at its picture. The
-    queue itself calls back in any order, and raises at a later picture.
+    images: so results keep that order, no more than these wait in memory, and an error is raised at its image. The
+    queue itself calls back in any order, and raises at a later image.
     """
 
     takes: tuple[str, ...]
@@ -133,14 +133,14 @@ class Inferencer(_Compiled):
         path: The ``.xml`` file; its ``.bin`` and ``.json`` lie beside it.
         device: OpenVINO's device.
         config: OpenVINO's configuration. ``{"PERFORMANCE_HINT": "THROUGHPUT"}`` makes :meth:`predict_many` faster and
-            single pictures slower. The precision to compute in is the model's own, unless set here.
-        category: Category of the pictures, for a model that learnt several: selects its thresholds. Default: those
+            single images slower. The precision to compute in is the model's own, unless set here.
+        category: Category of the images, for a model that learnt several: selects its thresholds. Default: those
             common to all.
         threshold: The score of this export, between 0 and 1, that becomes the threshold.
         false_alarms: Expected share of good parts called bad, between 0 and 0.5; moves the threshold by the stored
-            scores of good pictures. They are of whole pictures: with a new ``region`` there will be fewer.
-        region: Picture or array ``(H, W)`` of the pictures' size; what is black or 0 there does not count.
-        smallest_area: In pixels of the picture: a part is bad only if a connected region above the pixel threshold is
+            scores of good images. They are of whole images: with a new ``region`` there will be fewer.
+        region: Image or array ``(H, W)`` of the images' size; what is black or 0 there does not count.
+        smallest_area: In pixels of the image: a part is bad only if a connected region above the pixel threshold is
             at least that large.
         maps: Whether to compute maps. Without, a prediction has an empty map and no boxes, and ``Mkd`` need not compute
             the gradient that is its map.
@@ -154,7 +154,7 @@ class Inferencer(_Compiled):
     otherwise = "DepthInferencer, which takes a photo with its depth"
 
     def predict(self, pictures: Picture | Sequence[Picture]) -> Any:
-        """Predict on one picture, or on several.
+        """Predict on one image, or on several.
 
         Args:
             pictures: A file or PIL image of 8 bits per channel, or an array in RGB ``(H, W, 3)`` or ``(3, H, W)``,
@@ -164,14 +164,14 @@ class Inferencer(_Compiled):
             A :class:`Prediction`, or a list of them.
 
         Raises:
-            ValueError: If a picture is none of these, or does not fit the model.
+            ValueError: If an image is none of these, or does not fit the model.
         """
         if is_many(pictures):
             return list(self.predict_many(pictures))  # type: ignore[arg-type]
         return next(self.predict_many([pictures]))  # type: ignore[list-item]
 
     def predict_many(self, pictures: Iterable[Picture]) -> Iterator[Prediction]:
-        """Predict on pictures as they come; in their order, as many at a time as suits the device.
+        """Predict on images as they come; in their order, as many at a time as suits the device.
 
         Args:
             pictures: As for :meth:`predict`, one by one. The next is read when there is room for it.

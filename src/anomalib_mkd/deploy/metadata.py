@@ -44,10 +44,10 @@ SUFFIXES = (".xml", ".bin", ".json")
 
 @dataclass(frozen=True)
 class Region:
-    """The part of the picture that counts.
+    """The part of the image that counts.
 
     Attributes:
-        size: Height and width of the pictures, in pixels.
+        size: Height and width of the images, in pixels.
         pixels: The mask: its bits, row after row, compressed by zlib and written in base 64.
 
     Example:
@@ -84,16 +84,16 @@ class Region:
         """Return which pixels of a map have their centre inside.
 
         Args:
-            size: Height and width of the picture.
+            size: Height and width of the image.
             wanted: Height and width of the map.
 
         Raises:
-            ValueError: If region and picture differ in size, or no pixel of the map is inside.
+            ValueError: If region and image differ in size, or no pixel of the map is inside.
         """
         if self.size != tuple(size):
             msg = (
-                f"Expected a picture of the region's size, {self.size[0]}x{self.size[1]} (height x width), got "
-                f"{size[0]}x{size[1]}. Draw the region on a picture of this size."
+                f"Expected an image of the region's size, {self.size[0]}x{self.size[1]} (height x width), got "
+                f"{size[0]}x{size[1]}. Draw the region on an image of this size."
             )
             raise ValueError(msg)
         rows, columns = (
@@ -140,12 +140,12 @@ class Metadata:
         image: Threshold and scale of scores.
         pixel: Threshold and scale of maps.
         false_alarms: Share of good parts that the threshold of scores was chosen to call bad; None: another rule.
-        good_scores: Raw scores of the good pictures that set the threshold, ascending, or evenly spaced among them.
+        good_scores: Raw scores of the good images that set the threshold, ascending, or evenly spaced among them.
         score_share: A raw score is the mean of that highest share of the raw map, 0 its maximum; None: of no map.
         categories: Name to own thresholds, of a model that learnt several categories; empty: ``image`` and
             ``pixel`` hold for all.
         own_false_alarms: Name to ``false_alarms`` of each category that was moved alone.
-        region: The part of the picture that counts; None: all of it.
+        region: The part of the image that counts; None: all of it.
         smallest_area: Pixels that the largest region above the pixel threshold needs for a part to be bad; 0: none.
         label_above: Scaled score above which a part is bad: 0.5, or 1 - the sensitivity that the model was given.
         mask_above: Likewise, of the scaled map.
@@ -240,9 +240,9 @@ class Metadata:
         Args:
             threshold: The score of this export, 0..1, that becomes the limit: ``label_above``.
             false_alarms: Expected share of good parts called bad, above 0 and below 0.5.
-            good_scores: Raw scores of new good pictures, in the new region if there is one; replace the stored ones.
-            pixel: Threshold and scale of maps, from the same new pictures.
-            region: The part of the picture that counts.
+            good_scores: Raw scores of new good images, in the new region if there is one; replace the stored ones.
+            pixel: Threshold and scale of maps, from the same new images.
+            region: The part of the image that counts.
             smallest_area: See :class:`Metadata`.
 
         Raises:
@@ -269,7 +269,7 @@ class Metadata:
             if good_scores is None and not scores:
                 msg = (
                     "Expected stored scores of good parts for false_alarms, got none: the threshold is the one of best "
-                    "F1. Measure good pictures: python -m anomalib_mkd.deploy threshold MODEL --good FOLDER."
+                    "F1. Measure good images: python -m anomalib_mkd.deploy threshold MODEL --good FOLDER."
                 )
                 raise ValueError(msg)
             changes |= {"image": scale_from_good(scores, scores, share), "false_alarms": share}
@@ -289,17 +289,15 @@ class Metadata:
     def _check_region(self, *, fitted: bool) -> None:
         """Refuse a region where scores are no function of the map, or that leaves the threshold of another one."""
         if self.score_share is None:
-            msg = f"Expected a model that scores by its map, got {self.model}. Leave out region, or crop the pictures."
+            msg = f"Expected a model that scores by its map, got {self.model}. Leave out region, or crop the images."
             raise ValueError(msg)
         if self.categories:
-            msg = (
-                f"Expected the category of the pictures with region, got none of {', '.join(self.categories)}. Set it."
-            )
+            msg = f"Expected the category of the images with region, got none of {', '.join(self.categories)}. Set it."
             raise ValueError(msg)
         if self.region is not None and not fitted:
             msg = (
                 "Expected no region beside the model's own, whose scores set its threshold, got another one. Set it "
-                "with good pictures: python -m anomalib_mkd.deploy threshold MODEL --region MASK --good FOLDER."
+                "with good images: python -m anomalib_mkd.deploy threshold MODEL --region MASK --good FOLDER."
             )
             raise ValueError(msg)
 

@@ -24,15 +24,15 @@ Picture: TypeAlias = "str | Path | NDArray[Any] | Image.Image"
 
 
 def is_many(pictures: object) -> bool:
-    """Return whether something is several pictures: a list, a tuple, or an array of four axes."""
+    """Return whether something is several images: a list, a tuple, or an array of four axes."""
     return isinstance(pictures, list | tuple) or (not isinstance(pictures, str | Path) and np.ndim(pictures) == 4)  # type: ignore[arg-type]
 
 
 def read_region(path: Path | str) -> NDArray[np.bool_]:
-    """Read a mask ``(H, W)``: the pixels of a picture that are not black.
+    """Read a mask ``(H, W)``: the pixels of an image that are not black.
 
     Raises:
-        ValueError: As for pictures, and for JPEG, whose compression leaves black not black.
+        ValueError: As for images, and for JPEG, whose compression leaves black not black.
     """
     if Path(path).suffix.lower() in {".jpg", ".jpeg"}:
         msg = f"Expected a mask without losses, got '{path}', in which black is not quite black. Save it as PNG."
@@ -53,7 +53,7 @@ def photo(picture: Picture) -> FloatArray:
     if isinstance(picture, str | Path):
         array: NDArray[Any] = read_picture(picture)
     elif isinstance(picture, Image.Image):
-        array = as_rgb(picture, "the picture")
+        array = as_rgb(picture, "the image")
     else:
         array = np.asarray(picture)
     if array.ndim == 4 and len(array) == 1:

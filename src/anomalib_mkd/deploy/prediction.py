@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """What a model says about a picture.
+    """What a model says about an image.
 
     Attributes:
         bad: The verdict. A score or a map that is not finite is bad.
@@ -42,20 +42,20 @@ class Prediction:
 
 
 def decide(score: float, anomaly_map: NDArray[np.float32], size: Sequence[int], metadata: Metadata) -> Prediction:
-    """Decide about one picture.
+    """Decide about one image.
 
     Args:
         score: The graph's score, 0..1.
         anomaly_map: The graph's map ``(h, w)``, 0..1.
-        size: Height and width of the picture.
+        size: Height and width of the image.
         metadata: Region, smallest area, and how a score follows from a map.
 
     Raises:
-        ValueError: If the region is of another size than the picture, or the smallest area larger than the picture.
+        ValueError: If the region is of another size than the image, or the smallest area larger than the image.
     """
     least = metadata.smallest_area
     if least > math.prod(size):
-        msg = f"Expected smallest_area <= {math.prod(size)}, the pixels of the picture, got {least}. Set it smaller."
+        msg = f"Expected smallest_area <= {math.prod(size)}, the pixels of the image, got {least}. Set it smaller."
         raise ValueError(msg)
     above = anomaly_map > metadata.mask_above
     if metadata.region is not None:
@@ -83,7 +83,7 @@ def score_inside(values: NDArray[np.float32], metadata: Metadata) -> float:
         The score, 0..1; NaN if one of the highest values is not finite.
     """
     if metadata.score_share is None:
-        msg = f"Expected a model that scores by its map, got {metadata.model}. Leave out region, or crop the pictures."
+        msg = f"Expected a model that scores by its map, got {metadata.model}. Leave out region, or crop the images."
         raise ValueError(msg)
     highest = highest_values(values, metadata.score_share)
     if not np.isfinite(highest).all():

@@ -122,7 +122,7 @@ class DistillationExport(ExportMixin, LightningModule):
         says how many of those it calls bad. Without thresholds of ours (``post_processor=False``, anomalib's own,
         or a model that was never validated), there is only the graph.
 
-        At the end, an export in f32 is compared with the model on a picture of odd size. In FP16 and 8 bits it differs
+        At the end, an export in f32 is compared with the model on an image of odd size. In FP16 and 8 bits it differs
         by design.
 
         Args:

@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 ODD_SIZE = (131, 197)
-"""Height and width of the picture where an export takes any."""
+"""Height and width of the image where an export takes any."""
 
 
 def compare(module: Any, path: Path, size: tuple[int, int] | None) -> None:
-    """Compare an OpenVINO export in f32 with its model on one random picture.
+    """Compare an OpenVINO export in f32 with its model on one random image.
 
     Args:
         module: The model.
@@ -47,7 +47,7 @@ def compare(module: Any, path: Path, size: tuple[int, int] | None) -> None:
     for name in ("pred_score", "anomaly_map"):
         wanted = ours[name].cpu().numpy()
         found[name] = float(np.abs(theirs[name].reshape(wanted.shape) - wanted).max() / max(1.0, np.abs(wanted).max()))
-    place = f"a picture of {size[0]}x{size[1]}"
+    place = f"an image of {size[0]}x{size[1]}"
     if not max(found.values()) <= TOLERANCE:  # NaN, too
         msg = (
             f"Expected an export with the scores and maps of the model, got others on {place}: scores differ by "

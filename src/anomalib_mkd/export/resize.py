@@ -46,13 +46,13 @@ def exportable(transform: Transform) -> "Transform | nn.Module":
 def check_exportable(transform: Transform | None) -> None:
     """Reject a transform that a graph would not reproduce, before a long export.
 
-    Each step is tried on a picture of odd size: as in testing, and as in the graph.
+    Each step is tried on an image of odd size: as in testing, and as in the graph.
 
     Args:
         transform: A pre-processor's transform.
 
     Raises:
-        ValueError: If a step draws random numbers, or its exportable form gives another picture.
+        ValueError: If a step draws random numbers, or its exportable form gives another image.
     """
     picture = torch.rand(1, 3, 131, 197, generator=torch.Generator().manual_seed(0))
     for step in steps_of(transform):

@@ -87,13 +87,13 @@ def check_output(output: Path, data: Path | None = None) -> None:
 
     Raises:
         OSError: If it is not writable.
-        ValueError: If its pictures would count as parts.
+        ValueError: If its images would count as parts.
     """
     if data is not None and output.resolve().is_relative_to(data.resolve()):
         inside = output.resolve().relative_to(data.resolve()).parts
         if not inside or inside[0] not in OUTPUTS:
             msg = (
-                f"Expected --output outside of the folder of parts, got '{output}', whose pictures would count as "
+                f"Expected --output outside of the folder of parts, got '{output}', whose images would count as "
                 f"parts. Choose another folder, or {min(OUTPUTS)} in it."
             )
             raise ValueError(msg)

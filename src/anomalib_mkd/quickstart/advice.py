@@ -22,13 +22,13 @@ class Outcome(NamedTuple):
     """What a first run found.
 
     Attributes:
-        good_pictures: Good pictures for training and threshold.
+        good_pictures: Good images for training and threshold.
         bad: Bad parts of the test.
         caught: Those that were called bad.
         good: Good parts of the test.
         alarms: Those that were called bad.
         auroc: Image AUROC in percent.
-        far: Names of pictures that set the threshold and whose score is far above the others'.
+        far: Names of images that set the threshold and whose score is far above the others'.
     """
 
     good_pictures: int
@@ -54,29 +54,29 @@ def advice(outcome: Outcome) -> list[str]:
     found = []
     if outcome.far:
         found.append(
-            f"Look at {listed(outcome.far)}: among the good pictures that set the threshold, the score is far above "
-            "the others'. If the part is defective, or another one, remove the picture from train/good and run again."
+            f"Look at {listed(outcome.far)}: among the good images that set the threshold, the score is far above "
+            "the others'. If the part is defective, or another one, remove the image from train/good and run again."
         )
     if outcome.good_pictures < ENOUGH_GOOD:
         found.append(
-            f"Only {outcome.good_pictures} good pictures in train/good. Add more until there are at least "
+            f"Only {outcome.good_pictures} good images in train/good. Add more until there are at least "
             f"{ENOUGH_GOOD}, better 50, that show all that varies on good parts: position, light, material."
         )
     if few_caught and outcome.auroc >= SEPARATED:
         found.append(
             f"Only {outcome.caught} of {outcome.bad} bad parts were caught, although most score higher than good ones: "
-            "the threshold is too high. Look in the report for bad parts among the good pictures, or allow more false "
+            "the threshold is too high. Look in the report for bad parts among the good images, or allow more false "
             "alarms (docs/how_to/thresholds.md)."
         )
     elif few_caught:
         found.append(
             f"Only {outcome.caught} of {outcome.bad} bad parts were caught, and their scores do not differ from those "
-            "of good ones. Take the pictures closer, so that the defect is larger than a few pixels of 256, or use "
+            "of good ones. Move the camera closer, so that the defect is larger than a few pixels of 256, or use "
             "ImageNet's teacher (--weights imagenet) and more steps (--steps 1000)."
         )
     if many_alarms:
         found.append(
             f"{outcome.alarms} of {outcome.good} good parts were called bad: they differ from those in train/good. Add "
-            "good pictures from the same camera, light and day as the test's, and run again."
+            "good images from the same camera, light and day as the test's, and run again."
         )
     return found

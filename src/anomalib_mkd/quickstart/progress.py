@@ -99,5 +99,5 @@ class Stages(Callback):
         """Count a batch."""
         del trainer, pl_module, outputs, batch_idx, dataloader_idx
         self.tested += len(batch.image)
-        note = f"{self.tested} of {self.plan.tests} pictures"
+        note = f"{self.tested} of {self.plan.tests} images"
         self.bar.update(self.plan.training + self.plan.TESTED * self.tested, note)

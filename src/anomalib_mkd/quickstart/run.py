@@ -284,9 +284,9 @@ def outcome(predictions: Sequence[Prediction], good_pictures: int, auroc: float,
 
     Args:
         predictions: Of the test, whose truth is known.
-        good_pictures: Good pictures for training and threshold.
+        good_pictures: Good images for training and threshold.
         auroc: Image AUROC in 0..1.
-        far: Files of pictures that set the threshold and score far above the others.
+        far: Files of images that set the threshold and score far above the others.
     """
     bad = [row.bad for row in predictions if row.truth]
     good = [row.bad for row in predictions if not row.truth]

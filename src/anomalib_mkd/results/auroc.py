@@ -1,7 +1,7 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""AUROC over any number of pictures and their pixels, in a memory that does not grow with them."""
+"""AUROC over any number of images and their pixels, in a memory that does not grow with them."""
 
 import logging
 from typing import Any
@@ -54,7 +54,7 @@ class LargeAUROC(BinaryAUROC):
             self._bin()
             return
         self._kept += preds.numel()
-        if preds.ndim < 3:  # scores of pictures, not maps
+        if preds.ndim < 3:  # scores of images, not maps
             # Thousands of tiny tensors, each left between a batch's large ones, would keep the heap from ever being used
             # again: 1.3 GB more after 100 batches.
             self.preds[:], self.target[:] = [_joined(self.preds)], [_joined(self.target)]

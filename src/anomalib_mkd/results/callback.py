@@ -50,14 +50,14 @@ PAGE = "report.html"
 PACKAGES = ("anomalib-mkd", "anomalib", "torch")
 """Packages whose versions the page names."""
 MOST_TRAINING_PICTURES = 1000
-"""Most training pictures that are scored after a training, evenly spaced; more would take longer than the training."""
+"""Most training images that are scored after a training, evenly spaced; more would take longer than the training."""
 
 
 MOST_RETURNED = 1000
-"""Most pictures whose predictions a run returns: of 256 pixels a side, they take about 1.3 GB."""
+"""Most images whose predictions a run returns: of 256 pixels a side, they take about 1.3 GB."""
 
 NAMED = 5
-"""Most suspicious pictures that the log names."""
+"""Most suspicious images that the log names."""
 
 
 class Results(Callback):
@@ -68,11 +68,11 @@ class Results(Callback):
     callback along. For another of anomalib's, pass it to the engine: ``Engine(callbacks=[Results()])``.
 
     Args:
-        report: Whether to write the page, and to score the training pictures for it.
+        report: Whether to write the page, and to score the training images for it.
 
     Attributes:
         predictions: Of the last test or prediction.
-        suspicious: Predictions of the good pictures of the last training, and how many robust standard deviations each
+        suspicious: Predictions of the good images of the last training, and how many robust standard deviations each
             score lies above those of its like; the most suspicious first.
     """
 
@@ -92,7 +92,7 @@ class Results(Callback):
 
     @property
     def training(self) -> list[Prediction]:
-        """Predictions of the good pictures of the last training, the most suspicious first."""
+        """Predictions of the good images of the last training, the most suspicious first."""
         return [row for row, _ in self.suspicious]
 
     # --------------------------------------------------------------------------------------------------- collecting
@@ -136,7 +136,7 @@ class Results(Callback):
     on_predict_batch_end = on_test_batch_end
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Stop Lightning from keeping the pictures and maps of very many predictions in memory."""
+        """Stop Lightning from keeping the images and maps of very many predictions in memory."""
         del pl_module
         loop, loaders = trainer.predict_loop, trainer.predict_dataloaders
         loaders = loaders if isinstance(loaders, (list, tuple)) else [loaders]
@@ -144,7 +144,7 @@ class Results(Callback):
         if loop.return_predictions and count > MOST_RETURNED:
             loop.return_predictions = False
             logger.warning(
-                "Predictions of %d pictures, more than %d, are not returned; %s has them. Predict in parts for the maps.",
+                "Predictions of %d images, more than %d, are not returned; %s has them. Predict in parts for the maps.",
                 count,
                 MOST_RETURNED,
                 Path(trainer.default_root_dir) / TABLE,
@@ -179,7 +179,7 @@ class Results(Callback):
         self.suspicious.sort(key=lambda pair: -pair[1])
         if far := [row.file for row, distance in self.suspicious if distance > SUSPECT]:
             logger.warning(
-                "%d of the good training pictures score far above the others and may show a defect: %s%s. Look at "
+                "%d of the good training images score far above the others and may show a defect: %s%s. Look at "
                 "them; the report lists them all.",
                 len(far),
                 ", ".join(far[:NAMED]),
@@ -244,7 +244,7 @@ class Results(Callback):
 
 
 def _keep_training(folder: Path) -> None:
-    """Rename the files of a training, which alone show its suspicious pictures, before others take their names."""
+    """Rename the files of a training, which alone show its suspicious images, before others take their names."""
     page = folder / PAGE
     if page.is_file() and command_of(page) == "train":
         for name in (TABLE, PAGE):  # the page last: it is what is asked for
@@ -268,14 +268,14 @@ def _placed(module: Any, loaders: Any) -> Callable[[str], bool]:
 
 
 def _exhibit(rows: Sequence[Prediction], batch: Any, gallery: Gallery, placed: Callable[[str], bool]) -> None:
-    """Offer the pictures of a batch to a gallery, with their maps where those have a place."""
+    """Offer the images of a batch to a gallery, with their maps where those have a place."""
     for index, row in enumerate(rows):
         given = (batch.anomaly_map if placed(row.file) else None, batch.gt_mask)
         gallery.add(row, *(None if values is None else values[index] for values in given))
 
 
 def _name_of_data(trainer: Any, files: Sequence[str]) -> str:
-    """Name the data of a run by datamodule and category, or by the folder that all pictures are in."""
+    """Name the data of a run by datamodule and category, or by the folder that all images are in."""
     data = getattr(trainer, "datamodule", None)
     if data is None:
         return os.path.commonpath([Path(file).parent for file in files])
@@ -289,7 +289,7 @@ def _megabytes(trainer: Any) -> float | None:
 
 
 def _good_pictures(trainer: Any, module: Any) -> Iterator[Iterator[Any]]:
-    """Predict on the good pictures of a training: on those that it learnt from, and on those that set the threshold.
+    """Predict on the good images of a training: on those that it learnt from, and on those that set the threshold.
 
     Scores of the former are lower, so that each are compared among themselves.
     """
@@ -298,7 +298,7 @@ def _good_pictures(trainer: Any, module: Any) -> Iterator[Iterator[Any]]:
     datasets = [each for each in datasets if hasattr(each, "__len__")]  # others can only be read through
     total = sum(min(len(each), MOST_TRAINING_PICTURES) for each in datasets)
     shows = total and any(isinstance(each, RunProgress) and each.shows for each in trainer.callbacks)
-    bar = Bar("Scoring the good parts", total, "pictures") if shows else None
+    bar = Bar("Scoring the good parts", total, "images") if shows else None
     done = 0
 
     def predicted(dataset: Any) -> Iterator[Any]:

@@ -1,7 +1,7 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Heat-map pictures that say which file they show, its score and its verdict."""
+"""Heat maps that say which file they show, its score and its verdict."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ BACKGROUND = {True: "#a31515", False: "#1e6b3a", None: "#444444"}
 
 
 class HeatMapVisualizer(ImageVisualizer):
-    """anomalib's visualizer with a caption, and with outlines only in pictures that are called bad.
+    """anomalib's visualizer with a caption, and with outlines only in images that are called bad.
 
     anomalib outlines every region above the threshold of pixels, whatever the verdict, and writes neither score nor
     verdict. Arguments as for ``ImageVisualizer``.
@@ -39,7 +39,7 @@ class HeatMapVisualizer(ImageVisualizer):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Write one file per picture of a batch, behind the post-processor."""
+        """Write one file per image of a batch, behind the post-processor."""
         del outputs, batch_idx, dataloader_idx
         if self.output_dir is None:
             self.output_dir = Path(trainer.default_root_dir) / "images"
@@ -53,10 +53,10 @@ class HeatMapVisualizer(ImageVisualizer):
                 captioned(panels, caption(item, threshold), bad).save(self.file_of(item, trainer))
 
     def panels(self, item: Any, module: Any) -> Image.Image | None:
-        """Draw the panels of a picture side by side; ``None`` if there are none.
+        """Draw the panels of an image side by side; ``None`` if there are none.
 
         Args:
-            item: The picture and its predictions.
+            item: The image and its predictions.
             module: The model.
         """
         del module
@@ -72,7 +72,7 @@ class HeatMapVisualizer(ImageVisualizer):
         return drawn
 
     def file_of(self, item: Any, trainer: Any) -> Path:
-        """Name the file of a picture as anomalib does, by its folders under that of the data."""
+        """Name the file of an image as anomalib does, by its folders under that of the data."""
         data = getattr(trainer, "datamodule", None)
         place = place_of(item.image_path or "", getattr(data, "root", None))
         if data is not None and len(place.parts) > 2 and RGB_FOLDER not in place.parts:  # anomalib keeps one folder
@@ -88,10 +88,10 @@ class HeatMapVisualizer(ImageVisualizer):
 
 
 def caption(item: Any, threshold: float | None) -> str:
-    """Say what a picture shows.
+    """Say what an image shows.
 
     Args:
-        item: The picture and its predictions.
+        item: The image and its predictions.
         threshold: Of the scores; ``None`` if there is none.
 
     Returns:
@@ -106,7 +106,7 @@ def caption(item: Any, threshold: float | None) -> str:
 
 
 def captioned(picture: Image.Image, text: str, bad: bool | None) -> Image.Image:  # the verdict
-    """Add a strip with a line of text below a picture; what does not fit is left out at the end.
+    """Add a strip with a line of text below an image; what does not fit is left out at the end.
 
     Args:
         picture: Of any width.

@@ -1,7 +1,7 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""What a model predicted of each picture: one row per file, and the table ``predictions.csv``."""
+"""What a model predicted of each image: one row per file, and the table ``predictions.csv``."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ Box = tuple[int, int, int, int]
 
 
 class Prediction(NamedTuple):
-    """What a model predicted of one picture.
+    """What a model predicted of one image.
 
     Attributes:
-        file: Path of the picture, as the datamodule gave it.
+        file: Path of the image, as the datamodule gave it.
         score: Anomaly score: 0..1 with our post-processor, else of any range. May be NaN.
         bad: The verdict; ``None`` without a threshold.
         threshold: In the unit of the score; ``None`` without one.
         category: Of a datamodule with several; else empty.
-        kind: Folder of the picture: the kind of defect, or that of the good parts.
+        kind: Folder of the image: the kind of defect, or that of the good parts.
         truth: Whether the part is defective; ``None`` if the data does not say.
         box: The highest region of the map of a bad part, in pixels of the file; ``None`` for any other part.
     """
@@ -58,10 +58,10 @@ class Prediction(NamedTuple):
 
 
 def place_of(path: str | Path, root: str | Path | None = None) -> Path:
-    """Return where a picture lies below the folder ``test``; without one, its folder and name.
+    """Return where an image lies below the folder ``test``; without one, its folder and name.
 
     Args:
-        path: The picture.
+        path: The image.
         root: Folder of its data, above which no folder counts; ``None`` if it is not known.
 
     Example:
@@ -77,10 +77,10 @@ def place_of(path: str | Path, root: str | Path | None = None) -> Path:
 
 
 def kind_of(path: str | Path, root: str | Path | None = None) -> str:
-    """Return the kind of defect of a part: its folder below ``test``, else the name of its picture's folder.
+    """Return the kind of defect of a part: its folder below ``test``, else the name of its image's folder.
 
     Args:
-        path: The picture.
+        path: The image.
         root: As for :func:`place_of`.
 
     Example:
@@ -164,8 +164,8 @@ def predictions_of(
     """List the predictions of a batch.
 
     Args:
-        batch: A batch of N pictures after the model's post-processor. Labels and truth may be missing.
-        categories: N categories; ``None`` for a picture without one.
+        batch: A batch of N images after the model's post-processor. Labels and truth may be missing.
+        categories: N categories; ``None`` for an image without one.
         threshold: Of the scores; ``None`` if there is none.
         pixel_threshold: Of the maps, for the boxes; ``None`` if there is none.
         root: Folder of the data, as for :func:`place_of`.
@@ -196,7 +196,7 @@ def _in_file(box: Box, shape: Sequence[int], path: str | Path) -> Box | None:
     try:
         with Image.open(path) as picture:  # reads the header only
             width, height = upright_size(picture)
-    except OSError:  # pictures that come from elsewhere than files
+    except OSError:  # images that come from elsewhere than files
         return None
     across, down = width / shape[1], height / shape[0]
     left, top, right, bottom = box  # rounded outwards: a box is never empty

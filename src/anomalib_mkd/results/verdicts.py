@@ -30,7 +30,7 @@ class Group(NamedTuple):
 
     Attributes:
         category: Of a datamodule with several; else empty.
-        kind: Folder of the pictures: the kind of defect, or that of the good parts.
+        kind: Folder of the images: the kind of defect, or that of the good parts.
         defective: Whether these parts are.
     """
 

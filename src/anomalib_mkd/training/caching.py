@@ -20,7 +20,7 @@ from anomalib_mkd.types import Pyramid
 logger = logging.getLogger(__name__)
 
 CACHE_GIGABYTES = 1.2
-"""Default of all models: with it, training on 10,000 pictures of 256 px stays under 3 GB."""
+"""Default of all models: with it, training on 10,000 images of 256 px stays under 3 GB."""
 
 HALF_MAX = torch.finfo(torch.float16).max
 
@@ -184,10 +184,10 @@ def items_cached(dataset: Any, max_bytes: int) -> Iterator[None]:
 
 
 class TrainingCache:
-    """Both caches of one training, each with half of the memory; none where a picture may change between epochs.
+    """Both caches of one training, each with half of the memory; none where an image may change between epochs.
 
     What is known to be fixed decides, not what is known to be random: transforms, loading and callbacks may be the
-    user's own. Two reads of the same pictures are compared as well.
+    user's own. Two reads of the same images are compared as well.
 
     Args:
         module: The model, about to train; its trainer has the loader and all hooks that a batch passes.
@@ -214,11 +214,11 @@ class TrainingCache:
 
 
 OURS = ("anomalib.", "anomalib_mkd.", "lightning.")
-"""Packages whose hooks are known to leave pictures as they are."""
+"""Packages whose hooks are known to leave images as they are."""
 
 
 def why_pictures_change(module: Any) -> str | None:
-    """Say why a training picture may look different in another epoch; ``None`` if it cannot.
+    """Say why a training image may look different in another epoch; ``None`` if it cannot.
 
     Args:
         module: A model whose training begins.
@@ -228,12 +228,12 @@ def why_pictures_change(module: Any) -> str | None:
     of_dataset = getattr(trainer.train_dataloader.dataset, "augmentations", trainer.train_dataloader.dataset)
     for transform in (of_dataset, *(getattr(pre_processor, name, None) for name in ("transform", "augmentation"))):
         if name := changing(transform):
-            return f"{name} may change pictures between epochs"
+            return f"{name} may change images between epochs"
     for owner in (pre_processor, module, trainer.datamodule, *trainer.callbacks):
         for hook in ("on_train_batch_start", "on_before_batch_transfer", "on_after_batch_transfer"):
             where = getattr(getattr(type(owner), hook, None), "__module__", "anomalib.")
             if not where.startswith(OURS):
-                return f"{type(owner).__name__}.{hook} may change pictures between epochs"
+                return f"{type(owner).__name__}.{hook} may change images between epochs"
     with isolate_rng():
         first, second = (module.inputs(next(normal_batches(module, 2))) for _ in range(2))
-    return None if torch.equal(first, second) else "two reads of the same picture differ"
+    return None if torch.equal(first, second) else "two reads of the same image differ"

@@ -1,7 +1,7 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""What a model brings with it unless it is given others: post-processor, metrics, pictures and callbacks."""
+"""What a model brings with it unless it is given others: post-processor, metrics, heat maps and callbacks."""
 
 from typing import Any
 
@@ -21,7 +21,7 @@ class DefaultComponents(LightningModule):
 
     visualizer: Any
 
-    _results: Results | None = None  # one for all runs: a test's page shows the training's pictures
+    _results: Results | None = None  # one for all runs: a test's page shows the training's images
 
     def configure_post_processor(self) -> SoftPostProcessor:
         """Return the default post-processor."""
@@ -29,7 +29,7 @@ class DefaultComponents(LightningModule):
 
     @staticmethod
     def configure_evaluator() -> Evaluator:
-        """Return anomalib's evaluator, with an AUROC that takes any number of pictures."""
+        """Return anomalib's evaluator, with an AUROC that takes any number of images."""
         metrics: Any = AnomalibModule.configure_evaluator().test_metrics
         images = AUROC(fields=["pred_score", "gt_label"], prefix="image_")
         pixels = AUROC(fields=["anomaly_map", "gt_mask"], prefix="pixel_", strict=False)

@@ -119,7 +119,7 @@ class DistillationMixin(DefaultComponents, Calibration, CheckpointMixin, Distill
         """Check the data, open the caches, and restore the random course of a resumed training.
 
         Raises:
-            ValueError: If there are too few good pictures for a threshold, or ``sigma`` is too large for the pictures.
+            ValueError: If there are too few good images for a threshold, or ``sigma`` is too large for the images.
         """
         if self._from_good_parts is not None:
             check_enough(self.trainer)
@@ -135,7 +135,7 @@ class DistillationMixin(DefaultComponents, Calibration, CheckpointMixin, Distill
             self._end_without_validation()
 
     def on_train_epoch_start(self) -> None:
-        """Set the order of the pictures."""
+        """Set the order of the images."""
         if self._course is not None:
             self._course.begin(self.trainer.current_epoch)
 

@@ -19,7 +19,7 @@ class _Generator(torch.Generator):
 
 
 class Course:
-    """The random course of a training: the order of its pictures, and all other random numbers.
+    """The random course of a training: the order of its images, and all other random numbers.
 
     Lightning continues an interrupted epoch with a new order, and draws other random numbers. Here the order follows
     from a seed and the epoch alone, so that the rest of an epoch can be read again. A loader or a sampler that has a
@@ -45,7 +45,7 @@ class Course:
             for _ in range(0 if progress.is_last_batch else progress.current.ready):
                 if next(loop._data_fetcher.iterator, None) is None:  # noqa: SLF001
                     msg = (
-                        "Expected the training pictures of the interrupted training, got fewer. Put them back, or "
+                        "Expected the training images of the interrupted training, got fewer. Put them back, or "
                         "train anew, without the checkpoint."
                     )
                     raise ValueError(msg)

@@ -88,7 +88,7 @@ def test_shares_rows_and_files(
     assert out.startswith(f"Comparing models on {words[0]}\n")
     assert "Take " in out
     assert (
-        f"Its exports, for pictures resized to its input: {tmp_path}/out/models/MixedDistillation/*/weights/openvino"
+        f"Its exports, for images resized to its input: {tmp_path}/out/models/MixedDistillation/*/weights/openvino"
         in out
     )
     assert "MixedDistillation: Caught only 1 of 10 bad parts" in out
@@ -215,6 +215,6 @@ def test_a_full_disk_and_data_that_no_model_can_read(
         f"Expected to write into '{words[-1]}', got No space left on device. Free space there. Finished "
         "models are kept: run the same command to resume.\n"
     )
-    monkeypatch.setattr(trainings, "run", fail(DataError("Expected other pictures.")))
+    monkeypatch.setattr(trainings, "run", fail(DataError("Expected other images.")))
     assert main(words) == 2
-    assert capsys.readouterr().err == "Expected other pictures.\n"
+    assert capsys.readouterr().err == "Expected other images.\n"

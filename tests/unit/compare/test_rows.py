@@ -42,8 +42,8 @@ def test_cells_for_readers() -> None:
     assert finds["Image AUROC, %"] == "98.8"
     assert (finds["AUPRO, %"], finds["Bad parts caught"], finds["Good parts called bad"]) == (NONE, "7 of 8", "0 of 5")
     runs = {column.title: column.text(GOOD) for column in RUNS}
-    assert runs["One picture, f32, ms"] == "12.3 \N{PLUS-MINUS SIGN} 0.4"
-    assert runs["One picture, 8 bits, ms"] == NONE
+    assert runs["One image, f32, ms"] == "12.3 \N{PLUS-MINUS SIGN} 0.4"
+    assert runs["One image, 8 bits, ms"] == NONE
 
 
 def test_the_best_of_a_column() -> None:

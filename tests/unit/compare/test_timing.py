@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def graph(tmp_path: Path) -> Path:
-    """A graph whose score is the mean of its picture."""
+    """A graph whose score is the mean of its image."""
     picture = operators.parameter([-1, 3, 32, 32], np.float32, name="input")
     score = operators.reduce_mean(picture, np.array([1, 2, 3]), keep_dims=False)
     score.output(0).set_names({"pred_score"})

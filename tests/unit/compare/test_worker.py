@@ -62,7 +62,7 @@ def test_the_fast_preset_is_the_model_on_smaller_pictures(shared: Callable[[str]
     model, sentence = build(RECIPES[FAST], str(shared("weights/resnet18_tv_in1k_layers1-3_f16.safetensors")))
     assert (type(model), model.input_size) == (MixedDistillation, (144, 144))
     assert sentence.startswith("Teacher: resnet18.tv_in1k from ")
-    with pytest.raises(ValueError, match=r"^Expected ImageNet's ResNet-18 for pictures of 144 px, got the embedded"):
+    with pytest.raises(ValueError, match=r"^Expected ImageNet's ResNet-18 for images of 144 px, got the embedded"):
         build(RECIPES[FAST], "quickstart")
 
 

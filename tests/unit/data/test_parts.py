@@ -152,7 +152,7 @@ def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     whole = (folder / "test/good/000.jpg").read_bytes()
     (folder / "test/good/000.jpg").write_bytes(whole[:-200])  # its header is whole
     datamodule = ready(tmp_path)
-    with pytest.raises(ValueError, match=r"^Expected a readable picture in .*test/good/000.jpg, got OSError.*\. Save"):
+    with pytest.raises(ValueError, match=r"^Expected a readable image in .*test/good/000.jpg, got OSError.*\. Save"):
         list(datamodule.test_dataloader())
     (folder / "test/good/001.jpg").unlink()
     (folder / "test/good/001.jpg").symlink_to(tmp_path / "gone.jpg")
@@ -210,7 +210,7 @@ def test_a_mask_of_another_size_is_refused(tmp_path: Path, change: str) -> None:
     draw_category(tmp_path / "other")
     datamodule = ready(tmp_path, "other")
     Image.fromarray(np.zeros((32, 60), np.uint8)).save(tmp_path / "other/ground_truth/dent/000_mask.png")
-    with pytest.raises(ValueError, match=r"^Expected a mask of its picture's size, 64 x 64 .* in .*000_mask.png, got"):
+    with pytest.raises(ValueError, match=r"^Expected a mask of its image's size, 64 x 64 .* in .*000_mask.png, got"):
         list(datamodule.test_data)
 
 
@@ -243,7 +243,7 @@ def test_anomalibs_own_reader_is_warned_of(tmp_path: Path, caplog: pytest.LogCap
         warn_of_pictures([DataLoader(data)])
         found = [record.getMessage() for record in caplog.records]
         assert len(found) == (kind != "usual")
-        assert all(re.match(r"Expected upright pictures .*, got .*odd\.\w+.* and 0 more\.", text) for text in found)
+        assert all(re.match(r"Expected upright images .*, got .*odd\.\w+.* and 0 more\.", text) for text in found)
 
 
 def test_own_readers_need_no_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -12,7 +12,7 @@ from torchvision.transforms.v2 import RandomHorizontalFlip
 
 from anomalib_mkd.data import Quickstart
 
-SMALL = {"picture_size": 64, "train_images": 10, "test_good": 2, "per_defect": 1, "train_batch_size": 4}
+SMALL = {"image_size": 64, "train_images": 10, "test_good": 2, "per_defect": 1, "train_batch_size": 4}
 
 
 @pytest.fixture
@@ -64,6 +64,6 @@ def test_augmentations_reach_their_stage(tmp_path: Path) -> None:
 def test_wrong_arguments_are_refused_at_once(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="fabric or metal or washer, got 'bottle'"):
         Quickstart(root=tmp_path, category="bottle")
-    with pytest.raises(ValueError, match="picture_size"):
-        Quickstart(root=tmp_path, picture_size=16)
+    with pytest.raises(ValueError, match="image_size"):
+        Quickstart(root=tmp_path, image_size=16)
     assert list(tmp_path.iterdir()) == []

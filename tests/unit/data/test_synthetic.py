@@ -1,7 +1,7 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""What the drawn pictures promise: repeatable, exact masks, complete folders."""
+"""What the drawn images promise: repeatable, exact masks, complete folders."""
 
 import json
 from pathlib import Path
@@ -15,7 +15,7 @@ from PIL import Image
 from anomalib_mkd.data import Recipe, make_dataset, synthetic
 from anomalib_mkd.data.synthetic import CATEGORIES, DEFECTS, DEPTH_DEFECTS, MANIFEST, take, take_depth
 
-SMALL = {"picture_size": 64, "train_images": 3, "test_good": 2, "per_defect": 2}
+SMALL = {"image_size": 64, "train_images": 3, "test_good": 2, "per_defect": 2}
 
 
 def files(root: Path) -> dict[str, bytes]:
@@ -94,6 +94,9 @@ def test_a_complete_folder_is_used_again(tmp_path: Path, monkeypatch: pytest.Mon
     folder = make_dataset(tmp_path, recipe)
     monkeypatch.setattr(synthetic, "_write", None)
     assert make_dataset(tmp_path, recipe) == folder
+    manifest = (folder / MANIFEST).read_text().replace("image_size", "picture_size")  # the older name
+    (folder / MANIFEST).write_text(manifest)
+    assert make_dataset(tmp_path, recipe) == folder
 
 
 def test_a_folder_of_another_recipe_is_refused(tmp_path: Path) -> None:
@@ -128,7 +131,7 @@ def test_a_faster_process_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     ("wrong", "message"),
     [
         ({"category": "carpet"}, "fabric or metal or washer, got 'carpet'"),
-        ({"picture_size": 32}, "Expected picture_size >= 64 as a whole number, got 32"),
+        ({"image_size": 32}, "Expected image_size >= 64 as a whole number, got 32"),
         ({"train_images": 0}, "train_images"),
         ({"test_good": 0}, "test_good"),
         ({"per_defect": 1.5}, "per_defect"),

@@ -32,13 +32,13 @@ def export(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def good(tmp_path: Path) -> Path:
-    """Uniform pictures, whose right half is darker."""
+    """Uniform images, whose right half is darker."""
     (tmp_path / "good" / "deep").mkdir(parents=True)
     for level in LEVELS:
         array = np.full((20, 30, 3), level, np.uint8)
         array[:, 15:] = level // 2
         Image.fromarray(array).save(tmp_path / "good" / "deep" / f"{level}.png")
-    (tmp_path / "good" / "notes.txt").write_text("not a picture")
+    (tmp_path / "good" / "notes.txt").write_text("not an image")
     (tmp_path / "good" / "._60.png").write_bytes(b"of macOS")
     (tmp_path / "good" / ".Trash").mkdir()
     Image.new("RGB", (30, 20), "white").save(tmp_path / "good" / ".Trash" / "0.png")
@@ -52,7 +52,7 @@ def run(*arguments: Any, code: int = 0) -> None:
 def test_the_threshold_is_shown(export: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = export.with_suffix(".json").read_bytes()
     run("threshold", export)
-    assert capsys.readouterr().out == "now: threshold 0.5, for 1 % false alarms; 0 of 20 good pictures lie above\n"
+    assert capsys.readouterr().out == "now: threshold 0.5, for 1 % false alarms; 0 of 20 good images lie above\n"
     assert export.with_suffix(".json").read_bytes() == before
 
 
@@ -85,7 +85,7 @@ def test_good_pictures_set_the_thresholds(export: Path, good: Path, capsys: pyte
     np.testing.assert_allclose(found.good_scores, np.array(LEVELS) / 255, rtol=1e-5)
     assert found.image.threshold == pytest.approx(threshold_from_good(found.good_scores, 0.05))
     assert found.pixel.threshold == pytest.approx(found.image.threshold, rel=1e-4)  # maps are of one level
-    assert "0 of 6 good pictures lie above" in capsys.readouterr().out.splitlines()[1]
+    assert "0 of 6 good images lie above" in capsys.readouterr().out.splitlines()[1]
 
 
 def test_every_kind_of_file_that_trains_sets_thresholds(export: Path, good: Path) -> None:
@@ -118,7 +118,7 @@ def test_good_pictures_are_measured_in_the_new_region(export: Path, good: Path, 
         (["--threshold", "0.5", "--false-alarms", "0.1"], "Expected one rule"),
         (["--smallest-area", "-1"], "Expected smallest_area >= 0"),
         (["--region", "missing.png"], "missing.png"),
-        (["--good", "missing"], "Expected pictures"),
+        (["--good", "missing"], "Expected images"),
     ],
 )
 def test_senseless_wishes_are_one_sentence(
@@ -150,7 +150,7 @@ def test_pictures_are_predicted(export: Path, good: Path, capsys: pytest.Capture
     rows = [line.split(",") for line in found.out.splitlines()[1:]]
     assert [row[1] for row in rows] == ["bad", "good", "error"]
     assert rows[0][2:] == ["0.9167", "10 5 30 10"]
-    assert "Expected a readable picture" in found.err
+    assert "Expected a readable image" in found.err
 
 
 def test_a_server_gets_versions_and_one_configuration(export: Path, tmp_path: Path) -> None:
@@ -188,7 +188,7 @@ def test_a_category_is_moved_alone(tmp_path: Path, good: Path, capsys: pytest.Ca
     own = Fitted(Scale(0.3, 0.1), Scale(0.6, 0.4), scores)
     path = write_export(tmp_path, categories={"dark": own, "light": own})
     run("threshold", path, "--category", "dark", "--false-alarms", 0.2)
-    assert "0 of 20 good pictures lie above" in capsys.readouterr().out
+    assert "0 of 20 good images lie above" in capsys.readouterr().out
     after = read(path)
     assert after.categories["dark"].image.threshold == threshold_from_good(scores, 0.2)
     assert (after.image, after.categories["light"]) == (METADATA.image, own)

@@ -1,7 +1,7 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Verdicts of a hand-made export, whose raw map is the picture's brightness."""
+"""Verdicts of a hand-made export, whose raw map is the image's brightness."""
 
 from __future__ import annotations
 
@@ -207,7 +207,7 @@ def test_a_region_is_all_that_counts(export: Path, tmp_path: Path) -> None:
     assert outside.score == pytest.approx(METADATA.image.scaled(0.2))
     half = Inferencer(export, region=np.arange(60) < np.full((40, 1), 20)).predict(BAD)
     assert [(box.left, box.right, box.area) for box in half.boxes] == [(10, 20, 50)]
-    with pytest.raises(ValueError, match=r"Expected a picture of the region's size, 40x60 .*got 41x60"):
+    with pytest.raises(ValueError, match=r"Expected an image of the region's size, 40x60 .*got 41x60"):
         Inferencer(export, region=mask).predict(picture(41))
 
 
@@ -246,7 +246,7 @@ def test_smaller_regions_are_left_out_of_a_bad_part(export: Path) -> None:
     prediction = Inferencer(export, smallest_area=2).predict(spots)
     assert [box.area for box in prediction.boxes] == [100]
     assert prediction.mask.sum() == 100
-    with pytest.raises(ValueError, match="Expected smallest_area <= 2400, the pixels of the picture, got 2401"):
+    with pytest.raises(ValueError, match="Expected smallest_area <= 2400, the pixels of the image, got 2401"):
         Inferencer(export, smallest_area=2401).predict(GOOD)
 
 

@@ -261,7 +261,7 @@ def test_every_category_has_its_own_thresholds() -> None:
     assert (moved.image, moved.good_scores) == (moved.categories["light"].image, light.good_scores)
     new = several.adjusted(good_scores=good)  # of all that have no known category
     assert (new.categories, new.good_scores) == (several.categories, good)
-    with pytest.raises(ValueError, match=r"Expected the category of the pictures with region, got none of light, dark"):
+    with pytest.raises(ValueError, match=r"Expected the category of the images with region, got none of light, dark"):
         several.adjusted(region=Region.of([[True]]))
     own = several.with_category("dark", several.of_category("dark").adjusted(threshold=0.4))
     assert own.of_category("dark").false_alarms is None

@@ -100,7 +100,7 @@ def test_files_of_more_bits_are_refused(tmp_path: Path, values: Any, mode: str) 
     tifffile.imwrite(tmp_path / "deep.tif", values)
     with pytest.raises(ValueError, match=f"Expected 8 bits per channel in .*deep.tif, got Pillow's mode '{mode}'"):
         photo(tmp_path / "deep.tif")
-    with pytest.raises(ValueError, match="Expected 8 bits per channel in the picture"):
+    with pytest.raises(ValueError, match="Expected 8 bits per channel in the image"):
         photo(Image.fromarray(values))
 
 
@@ -108,7 +108,7 @@ def test_files_of_more_bits_are_refused(tmp_path: Path, values: Any, mode: str) 
 def test_files_that_cannot_be_read_are_named(tmp_path: Path, cut: int) -> None:
     Image.fromarray(PHOTO).save(tmp_path / "whole.jpg")
     (tmp_path / "cut.jpg").write_bytes((tmp_path / "whole.jpg").read_bytes()[:cut])
-    with pytest.raises(ValueError, match=r"Expected a readable picture in .*cut\.jpg, got \w+Error.*Save it again"):
+    with pytest.raises(ValueError, match=r"Expected a readable image in .*cut\.jpg, got \w+Error.*Save it again"):
         photo(tmp_path / "cut.jpg")
     with pytest.raises(FileNotFoundError, match=r"missing\.png"):
         photo(tmp_path / "missing.png")

@@ -74,7 +74,7 @@ def test_numbers_out_of_range(argument: str, capsys: pytest.CaptureFixture[str])
 @pytest.mark.slow
 def test_the_whole_run_on_an_own_folder(tmp_path: Path) -> None:
     """Started twice, the second time without masks; on the screen are our own words and nobody else's."""
-    own = make_dataset(tmp_path, Recipe("metal", picture_size=64, train_images=6, test_good=2, per_defect=1))
+    own = make_dataset(tmp_path, Recipe("metal", image_size=64, train_images=6, test_good=2, per_defect=1))
     own = own.rename(tmp_path / "metal_parts")
     command = [sys.executable, "-m", "anomalib_mkd.quickstart", "--data", own.name, "--steps", "2"]
     results = tmp_path / "quickstart_results" / "MixedDistillation" / "Parts" / own.name
@@ -112,7 +112,7 @@ def test_the_whole_run_on_an_own_folder(tmp_path: Path) -> None:
         } <= starts
         assert ({"pixel AUROC", "AUPRO"} <= starts) == masks
         assert "Not ready to be used:" in done.stdout
-        assert "- Only 6 good pictures in train/good." in done.stdout
+        assert "- Only 6 good images in train/good." in done.stdout
         assert "Next" not in done.stdout
         assert "Warning" not in done.stdout
         assert len(list((results / run / "images").rglob("*.png"))) == 5  # three bad parts and two good ones

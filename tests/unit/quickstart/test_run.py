@@ -30,7 +30,7 @@ from anomalib_mkd.results.predictions import Prediction
 
 @pytest.fixture
 def own(tmp_path: Path) -> Path:
-    return make_dataset(tmp_path, Recipe("metal", picture_size=64, train_images=10, test_good=2, per_defect=1))
+    return make_dataset(tmp_path, Recipe("metal", image_size=64, train_images=10, test_good=2, per_defect=1))
 
 
 def test_embedded_data_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,7 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""The AUROC of many pictures and their pixels: as exact as promised, and of a size that does not grow."""
+"""The AUROC of many images and their pixels: as exact as promised, and of a size that does not grow."""
 
 from __future__ import annotations
 

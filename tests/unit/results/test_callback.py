@@ -19,7 +19,7 @@ from anomalib_mkd.results.predictions import Prediction, thresholds
 
 
 def test_predictions_of_all_processes_are_joined(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A sampler gives the last picture twice if their number cannot be divided."""
+    """A sampler gives the last image twice if their number cannot be divided."""
     rows = [Prediction(f"{i}.png", i / 10, False, 0.5) for i in range(3)]
     shares = [rows[::2], [rows[1], rows[0]]]
 
@@ -37,7 +37,9 @@ def test_training_pictures_that_cannot_be_picked_are_left_out(loader: Any) -> No
     module: Any = nn.Dropout()
     module.eval()
     module.post_processor = None
-    trainer: Any = SimpleNamespace(train_dataloader=loader, callbacks=[], is_global_zero=True, default_root_dir="run", val_dataloaders=None)
+    trainer: Any = SimpleNamespace(
+        train_dataloader=loader, callbacks=[], is_global_zero=True, default_root_dir="run", val_dataloaders=None
+    )
     results = Results()
     results.on_train_start(trainer, module)
     results.on_train_end(trainer, module)
@@ -47,7 +49,9 @@ def test_training_pictures_that_cannot_be_picked_are_left_out(loader: Any) -> No
 def test_each_part_of_the_model_keeps_its_mode() -> None:
     module: Any = nn.Sequential(nn.Dropout(), nn.Dropout().eval())
     module.post_processor = None
-    trainer: Any = SimpleNamespace(train_dataloader=[], callbacks=[], is_global_zero=True, default_root_dir="run", val_dataloaders=None)
+    trainer: Any = SimpleNamespace(
+        train_dataloader=[], callbacks=[], is_global_zero=True, default_root_dir="run", val_dataloaders=None
+    )
     results = Results()
     results.on_train_start(trainer, module)
     results.on_train_end(trainer, module)

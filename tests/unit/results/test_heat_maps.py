@@ -1,7 +1,7 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Heat-map pictures: their captions, and where they draw outlines."""
+"""Heat maps: their captions, and where they draw outlines."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ RED = (255, 0, 0)
 
 
 def draw(folder: Path, *, bad: bool, score: float = 0.7, pixel_threshold: float = 0.5) -> np.ndarray:
-    """The picture of one grey image whose map has a spot above the threshold of pixels."""
+    """The heat map of one grey image, with a spot above the threshold of pixels."""
     path = folder / "dent" / "0.png"
     path.parent.mkdir()
     Image.new("RGB", (32, 32), "gray").save(path)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def batch(**changes: Any) -> SimpleNamespace:
-    """Two pictures, the second one bad, with a spot in its map."""
+    """Two images, the second one bad, with a spot in its map."""
     maps = torch.zeros(2, 1, 10, 20)
     maps[1, 0, 2:4, 5:9] = 0.9
     fields: dict[str, Any] = {

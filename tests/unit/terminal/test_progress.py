@@ -90,7 +90,7 @@ def test_a_terminal_gets_one_bar() -> None:
 
 
 def run(folder: Path, epochs: int = 3, **arguments: Any) -> tuple[Engine, MixedDistillation]:
-    data = Quickstart(folder / "data", "metal", 4, picture_size=64, train_images=10, test_good=2, per_defect=1)
+    data = Quickstart(folder / "data", "metal", 4, image_size=64, train_images=10, test_good=2, per_defect=1)
     model = MixedDistillation(weights="quickstart", visualizer=False)
     engine = Engine(default_root_dir=folder, accelerator="cpu", logger=False, max_epochs=epochs, **arguments)
     engine.train(model=model, datamodule=data)

@@ -1,7 +1,7 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Painting over training pictures."""
+"""Painting over training images."""
 
 import pytest
 import torch
@@ -14,19 +14,19 @@ from anomalib_mkd.training.painting import AREA, paint_over
 
 @pytest.fixture
 def images() -> Tensor:
-    """Six different pictures, normalised, of a shape that is no square."""
+    """Six different images, normalised, of a shape that is no square."""
     torch.manual_seed(0)
     return torch.randn(6, 3, 64, 96) * torch.arange(1, 7).view(6, 1, 1, 1)
 
 
 def changed(before: Tensor, after: Tensor) -> Tensor:
-    """Share of each picture's pixels that differ."""
+    """Share of each image's pixels that differ."""
     return (before != after).any(dim=1).float().mean(dim=(1, 2))
 
 
 @pytest.mark.parametrize("share", [0.0, 1.0])
 def test_none_or_all_are_painted_on(images: Tensor, share: float) -> None:
-    """The share is a probability of each picture."""
+    """The share is a probability of each image."""
     before = images.clone()
     for _ in range(20):
         assert bool(((changed(images, paint_over(images, share)) > 0) == (share == 1)).all())
@@ -75,7 +75,7 @@ def test_a_seed_paints_the_same(images: Tensor) -> None:
 def test_only_the_student_sees_paint(
     model: type[MixedDistillation | Dcam], share: float, images: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What it learns from are the teacher's features of the clean pictures."""
+    """What it learns from are the teacher's features of the clean images."""
     module = model(weights="quickstart", student_width=0.25, painted_share=share, student_precision="f32")
     monkeypatch.setattr(module, "log", lambda *_args, **_options: None)
     module.model.teacher.prepare()
@@ -98,7 +98,7 @@ def test_a_share_that_is_none_is_refused(share: float) -> None:
 
 
 def test_no_share_draws_no_random_number(images: Tensor) -> None:
-    """A training without paint shuffles its pictures as it did before there was paint."""
+    """A training without paint shuffles its images as it did before there was paint."""
     before = torch.get_rng_state()
     assert paint_over(images, 0.0) is images
     assert torch.equal(before, torch.get_rng_state())

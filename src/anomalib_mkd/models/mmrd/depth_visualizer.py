@@ -46,9 +46,9 @@ class DepthVisualizer(HeatMapVisualizer):
         return wide
 
     def file_of(self, item: Any, trainer: Any) -> Path:
-        """Name the file of a picture by its folders under the data's root.
+        """Name the file of an image by its folders under the data's root.
 
-        anomalib looks for the datamodule's name in the path and, if it is not there, keeps only the picture's folder,
+        anomalib looks for the datamodule's name in the path and, if it is not there, keeps only the image's folder,
         which here is always "rgb".
         """
         data = getattr(trainer, "datamodule", None)

@@ -1,7 +1,7 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Which pictures a report shows, and their maps and masks until it is written."""
+"""Which images a report shows, and their maps and masks until it is written."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SIDE = 256
 
 
 class Group(NamedTuple):
-    """Pictures that are shown together.
+    """Images that are shown together.
 
     Attributes:
         name: Of the group.
@@ -68,16 +68,16 @@ TESTED = (
 """What is shown of a test or a prediction."""
 
 TRAINED = (Group("training", lambda _: True, _falling, 12, per_category=True),)
-"""What may be shown of the training pictures."""
+"""What may be shown of the training images."""
 
 
 class Exhibit(NamedTuple):
-    """A picture of a gallery.
+    """An image of a gallery.
 
     Attributes:
         prediction: Its file, score and verdict.
         anomaly_map: ``(h, w)``, at most :data:`SIDE` pixels long; ``None`` without one.
-        mask: ``(h, w)``, true where a defect is marked; ``None`` if the data have no mask of this picture.
+        mask: ``(h, w)``, true where a defect is marked; ``None`` if the data have no mask of this image.
     """
 
     prediction: Prediction
@@ -86,12 +86,12 @@ class Exhibit(NamedTuple):
 
 
 class Gallery:
-    """Keep the few pictures of each group that a report shows, however many are added.
+    """Keep the few images of each group that a report shows, however many are added.
 
-    Only maps and masks are kept, reduced; pictures are read again when the report is written.
+    Only maps and masks are kept, reduced; images are read again when the report is written.
 
     Args:
-        groups: :data:`TESTED`, or :data:`TRAINED` for training pictures.
+        groups: :data:`TESTED`, or :data:`TRAINED` for training images.
 
     Example:
         >>> from anomalib_mkd.results.predictions import Prediction
@@ -107,7 +107,7 @@ class Gallery:
         self._kept: dict[tuple[str, str], list[tuple[float, str, Exhibit]]] = {}
 
     def add(self, prediction: Prediction, anomaly_map: Tensor | None = None, mask: Tensor | None = None) -> None:
-        """Keep a picture as long as it is among the first ones of a group.
+        """Keep an image as long as it is among the first ones of a group.
 
         Args:
             prediction: What the model predicted.
@@ -128,7 +128,7 @@ class Gallery:
                 del kept[group.size :]
 
     def shown(self, name: str) -> list[Exhibit]:
-        """Return the pictures of a group, of all categories, the first ones first."""
+        """Return the images of a group, of all categories, the first ones first."""
         entries = [entry for key, kept in self._kept.items() if key[0] == name for entry in kept]
         return [exhibit for *_, exhibit in sorted(entries, key=lambda entry: entry[:2])]
 

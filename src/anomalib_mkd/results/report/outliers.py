@@ -1,7 +1,7 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Which training pictures score so high among the others that they may show a defect."""
+"""Which training images score so high among the others that they may show a defect."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ def robust_distances(scores: NDArray[np.float64]) -> NDArray[np.float64]:
 def most_suspicious(
     training: Sequence[Prediction], scale: Callable[[Tensor], Tensor] = lambda scores: scores
 ) -> list[tuple[Prediction, float]]:
-    """Order training pictures by how far their score lies above that of others, each within its category.
+    """Order training images by how far their score lies above that of others, each within its category.
 
     Args:
-        training: Predictions of pictures that are alike: those that the model learnt, or those that set its threshold.
+        training: Predictions of images that are alike: those that the model learnt, or those that set its threshold.
         scale: Makes the distances between scores comparable.
 
     Returns:
-        Pictures with their robust distance, the most suspicious first. Where a score is not finite, the distance is
+        Images with their robust distance, the most suspicious first. Where a score is not finite, the distance is
         infinity.
     """
     ranked = [(row, math.inf) for row in training if not math.isfinite(row.score)]

@@ -35,14 +35,14 @@ if TYPE_CHECKING:
 MULTIPLES = 12
 """Most categories with a histogram of their own."""
 
-UNKNOWN = "pictures"
+UNKNOWN = "images"
 """Name of those whose truth is unknown, where others are called good and bad."""
 
 HEAD = 1000
 """Characters of a page in which its command is named."""
 
 SUSPICIOUS = 12
-"""Most training pictures that are shown."""
+"""Most training images that are shown."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class Run:
 
 
 class Card(NamedTuple):
-    """A picture of a gallery, ready for the page; images are ``data:`` addresses, ``None`` where there is none."""
+    """An image of a gallery and what belongs to it, as ``data:`` addresses; ``None`` where there is none."""
 
     name: str
     row: Prediction
@@ -126,7 +126,7 @@ def write_report(
         run: Its circumstances.
         predictions: All of them.
         gallery: To which each was added.
-        training: Predictions of the good pictures of a training and how suspicious they are, the most suspicious first.
+        training: Predictions of the good images of a training and how suspicious they are, the most suspicious first.
         exhibits: Maps of the first ones of those.
     """
     content = _content(predictions, gallery, training, exhibits)
@@ -199,7 +199,7 @@ def _content(
     return {
         "rows": rows,
         "unscored": sum(not math.isfinite(row.score) for row in rows),
-        "sentence": sentence(rows) if rows else "No pictures were predicted, so nothing was counted",
+        "sentence": sentence(rows) if rows else "No images were predicted, so nothing was counted",
         "sums": {truth: _sum(groups, defective=truth) for truth in (True, False)},
         "truths": list({row.truth for row in rows}),
         "thresholds": sorted({row.threshold for row in rows if row.threshold is not None}),
@@ -278,7 +278,7 @@ def _plots(rows: Sequence[Prediction], groups: Mapping[Group, Counts]) -> list[P
             plots.trade(levels, caught, alarms, threshold, unit),
             f"A threshold below {number(bad.min())} catches every bad part and calls {percent(alarms_then)} of the "
             f"good ones bad. One of {number(good.max())} calls no good part bad and catches {percent(caught_then)} of "
-            "the bad ones. A threshold read from these curves does worse on other pictures.",
+            "the bad ones. A threshold read from these curves does worse on other images.",
         ),
         Plot(
             "ROC curve",
@@ -301,7 +301,7 @@ def _multiples(rows: Sequence[Prediction]) -> list[Plot]:
 
 
 def _kinds(rows: Sequence[Prediction]) -> list[Kind]:
-    """Sum up the pictures of each category and folder, good parts first."""
+    """Sum up the images of each category and folder, good parts first."""
     kinds = defaultdict(list)
     for row in rows:
         kinds[row.category, row.truth is not False, row.kind, row.truth].append(row)

@@ -1,7 +1,7 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Thumbnails of pictures, maps and masks, as text that a page embeds."""
+"""Thumbnails of images, maps and masks, as text that a page embeds."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ class Scale(NamedTuple):
 
 
 def read(file: str) -> Image.Image | None:
-    """Read a picture as an RGB thumbnail; ``None`` if it cannot be read.
+    """Read an image as an RGB thumbnail; ``None`` if it cannot be read.
 
-    Grey values of more than 8 bits, which have no common range, are stretched to that of the picture.
+    Grey values of more than 8 bits, which have no common range, are stretched to that of the image.
     """
     try:
         with Image.open(file) as opened:
@@ -65,7 +65,7 @@ def read(file: str) -> Image.Image | None:
 
 
 def draw_heat_map(values: NDArray[np.float32], scale: Scale, picture: Image.Image | None) -> Image.Image:
-    """Lay a map over its picture in grey, more opaque where it is higher.
+    """Lay a map over its image in grey, more opaque where it is higher.
 
     Args:
         values: ``(h, w)``.
@@ -87,7 +87,7 @@ def draw_legend() -> Image.Image:
 
 
 def draw_mask(mask: NDArray[np.bool_], picture: Image.Image | None) -> Image.Image:
-    """Draw the marked defect in white on black, in the size of the picture if there is one."""
+    """Draw the marked defect in white on black, in the size of the image if there is one."""
     drawn = Image.fromarray(mask).convert("L")
     return drawn.resize(picture.size, Image.Resampling.NEAREST) if picture else drawn
 

@@ -46,7 +46,7 @@ POINTS = 500
 
 
 def histogram(scores: Mapping[str, NDArray[np.float64]], threshold: float | None, marked: str = "threshold") -> str:
-    """Draw the shares of scores per group, which are comparable even if one has far more pictures.
+    """Draw the shares of scores per group, which are comparable even if one has far more images.
 
     Args:
         scores: Finite scores by group, ``good``, ``bad`` or another name.
@@ -54,7 +54,7 @@ def histogram(scores: Mapping[str, NDArray[np.float64]], threshold: float | None
         marked: What the line is.
     """
     with mpl.rc_context(STYLE):
-        figure, axes = new_axes("score", "share of pictures")
+        figure, axes = new_axes("score", "share of images")
         together = np.concatenate(list(scores.values()))
         edges = np.histogram_bin_edges(together, bins=min(40, max(10, round(2 * len(together) ** 0.5))))
         for name, values in scores.items():

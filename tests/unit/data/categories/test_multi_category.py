@@ -102,7 +102,7 @@ def test_roots_of_folder(root: Path) -> None:
 
 def test_whole_datamodules(root: Path, tmp_path: Path) -> None:
     """Of different classes, objects or configurations of them, under their own names or others."""
-    own = Quickstart(tmp_path / "drawn", "metal", picture_size=64, train_images=10, test_good=2, per_defect=1)
+    own = Quickstart(tmp_path / "drawn", "metal", image_size=64, train_images=10, test_good=2, per_defect=1)
     folder = Folder(name="folder", root=root / "bolt", **FOLDER)
     configuration = {"class_path": "MVTecAD", "init_args": {"root": str(root), "category": "nut"}}
     data = ready(datamodules=[own, folder, configuration])

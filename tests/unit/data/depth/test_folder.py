@@ -163,7 +163,7 @@ def test_images_become_rgb(tmp_path: Path, mode: str) -> None:
 
 
 def test_the_synthetic_set_with_its_three_kinds_of_defect(tmp_path: Path) -> None:
-    recipe = Recipe("washer", picture_size=64, train_images=3, test_good=2, per_defect=1, layout="mvtec3d")
+    recipe = Recipe("washer", image_size=64, train_images=3, test_good=2, per_defect=1, layout="mvtec3d")
     make_dataset(tmp_path, recipe)
     datamodule = DepthFolder(tmp_path, "washer", num_workers=0, removal_distance=0, inlier_distance=0.002)
     datamodule.setup()
@@ -303,7 +303,7 @@ def test_folder3d_of_anomalib_gives_the_same_batches(tmp_path: Path, channels: i
 
 @pytest.mark.real
 def test_the_real_table_top(shared: Callable[[str], Path]) -> None:
-    """Every normal scan has its plane; the pictures of objects hold something higher than 2 cm."""
+    """Every normal scan has its plane; the scans of objects hold something higher than 2 cm."""
     root = shared("data/rgbd/table_top").parent
     datamodule = DepthFolder(root, "table_top", num_workers=0, eval_batch_size=20, removal_distance=0)
     datamodule.setup()

@@ -115,7 +115,7 @@ def make_batch(size: tuple[int, int] = (48, 60)) -> DepthBatch:
 
 
 def centre(values: Tensor) -> tuple[float, float]:
-    """Where a picture is bright, as shares of its sides."""
+    """Where an image is bright, as shares of its sides."""
     bright = (values > values.mean()).float()
     rows, columns = torch.nonzero(bright, as_tuple=True)
     return rows.float().mean().item() / values.shape[-2], columns.float().mean().item() / values.shape[-1]

@@ -108,10 +108,10 @@ def test_everything_is_there(tmp_path: Path) -> None:
         "No good part was called bad.",
         "dent/0.png 0.450 called good",
         "dent bad 9 of 12 0.450 0.58",
-        "1 of 21 training pictures looked at scores far above the others",
+        "1 of 21 training images looked at scores far above the others",
         "train/odd.png 0.800 called bad far outside",
         "image_AUROC 0.987",
-        "50 ms per picture (50 in 2.5 s)",
+        "50 ms per image (50 in 2.5 s)",
         "12.3 MB",
         "1,234,567 parameters",
         "a processor; 2 cores",
@@ -135,24 +135,24 @@ def test_nothing_is_fetched_and_no_script_runs(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("rows", "expected"),
     [
-        ([], ["No pictures were predicted"]),
-        ([("good", 0.2, False)], ["no bad parts among the pictures", "0 of 1 good parts called bad"]),
-        ([("dent", 0.2, True)], ["no good parts among the pictures", "0 of 1 bad parts caught"]),
+        ([], ["No images were predicted"]),
+        ([("good", 0.2, False)], ["no bad parts among the images", "0 of 1 good parts called bad"]),
+        ([("dent", 0.2, True)], ["no good parts among the images", "0 of 1 bad parts caught"]),
         (
             [("x", 0.7, None), ("x", 0.1, None)],
             [
                 "1 of 2 parts called bad",
                 "unknown to the data",
-                "Half of the pictures score below 0.400.",
+                "Half of the images score below 0.400.",
                 "Highest scores",
             ],
         ),
         ([("good", 0.3, False), ("dent", 0.3, True)], ["0 of 1 bad parts caught", "Area 0.500"]),
         (
             [("good", math.nan, False), ("dent", 0.9, True)],
-            ["1 picture has a score that is not a number", "nan called bad"],
+            ["1 image has a score that is not a number", "nan called bad"],
         ),
-        ([("good", math.nan, False), ("dent", math.inf, True)], ["2 pictures have", "nothing to draw"]),
+        ([("good", math.nan, False), ("dent", math.inf, True)], ["2 images have", "nothing to draw"]),
     ],
 )
 def test_a_missing_part_is_one_sentence(
@@ -177,7 +177,7 @@ def test_without_maps_or_masks_a_sentence_says_so(tmp_path: Path) -> None:
     assert "no masks" in text
 
 
-@pytest.mark.parametrize("content", [None, b"", b"not a picture", b"\x89PNG\r\n\x1a\n broken"])
+@pytest.mark.parametrize("content", [None, b"", b"not an image", b"\x89PNG\r\n\x1a\n broken"])
 def test_a_file_that_is_no_picture_has_a_placeholder(tmp_path: Path, content: bytes | None) -> None:
     if content is not None:
         (tmp_path / "a.png").write_bytes(content)
@@ -188,7 +188,7 @@ def test_a_file_that_is_no_picture_has_a_placeholder(tmp_path: Path, content: by
 def test_grey_values_of_any_depth_are_seen(tmp_path: Path, dtype: Any) -> None:
     Image.fromarray((np.eye(30) * 900 + 100).astype(dtype)).save(tmp_path / "a.tiff")
     html = page(tmp_path / "report.html", [row(str(tmp_path / "a.tiff"), 0.9)])
-    assert 'alt="Picture a.tiff"' in html
+    assert 'alt="Image a.tiff"' in html
 
 
 def test_names_are_text(tmp_path: Path) -> None:
