@@ -63,13 +63,21 @@ SCANS = "rgbd/table_top"
 SINGLE_STEPS = (300, 0)
 """Default steps of our models on one category, and of PatchCore."""
 COMPARED = {
-    "MixedDistillation": ("MixedDistillation", "default"),
-    "its fast preset": ("MixedDistillation", "size144"),
-    "PatchCore 1 %": ("Patchcore", USUAL["Patchcore"]),
+    "MixedDistillation": ("MixedDistillation", "default", 300),
+    "its fast preset": ("MixedDistillation", "size144", 300),
+    "PatchCore 1 %": ("Patchcore", USUAL["Patchcore"], 0),
 }
-"""The recommended model, its preset of images of 144 px, and anomalib's: titles of their columns, model and variant."""
-FEW, FEW_SEEDS = ("mvtec/bottle", "mvtec/screw", "magnetic_tile/mt", "aitex/fabric03"), (0, 1)
-"""Data sets that were trained on with some of their good images, and the seeds that drew them."""
+"""The recommended model, its preset of images of 144 px, and anomalib's: title to model, variant and steps."""
+LONGER = {
+    "MixedDistillation": COMPARED["MixedDistillation"],
+    "its accurate preset": ("MixedDistillation", "width1.0", 600),
+    "PatchCore 1 %": COMPARED["PatchCore 1 %"],
+}
+"""The same beside the preset at full width."""
+TENTH = ("Patchcore", "coreset0.1", 0)
+"""PatchCore with anomalib's default core set."""
+FEW = ("mvtec/bottle", "mvtec/screw", "magnetic_tile/mt", "aitex/fabric03")
+"""Data sets that were trained on with some of their good images."""
 MISSED = ("screw", "mt")
 """Categories of which not every defect is found."""
 BOARDS = "deeppcb/group20085"
@@ -274,18 +282,22 @@ def both(group: Group) -> str:
 def few_pictures() -> Table:
     """Compare the recommended model with PatchCore after training on some of the good images: means over data sets."""
     kinds = {title: kind for title, kind in COMPARED.items() if kind[1] != "size144"}
-    kinds["PatchCore 10 %"] = ("Patchcore", "coreset0.1")
+    kinds["PatchCore 10 %"] = TENTH
 
-    def compared(kind: tuple[str, str]) -> Cell:
+    def compared(kind: tuple[str, str, int]) -> Cell:
         def cell(group: Group) -> str:
             return both(group) if {row.data for row in group} == {*FEW} else ""
 
-        return of(lambda row: (row.model, row.variant) == kind, cell)
+        return of(lambda row: kind_of(row) == kind, cell)
+
+    def of_whole_seeds(group: Group) -> Iterable[Group]:
+        sets = {seed: {(row.data, kind_of(row)) for row in group if row.seed == seed} for seed in (0, 1)}
+        usual = {(data, kind) for data in FEW for kind in kinds.values() if kind != TENTH}
+        yield [row for row in group if usual <= sets.get(row.seed, set())] or list(group)
 
     return Table(
         lambda row: (
-            (row.model, row.variant) in kinds.values()
-            and (row.data in FEW and row.steps in SINGLE_STEPS and row.seed in FEW_SEEDS)
+            (kind_of(row) in kinds.values() and row.data in FEW)
             and (row.weights, row.subset) == (RESNET18, "all")
             and (row.protocol == "user" or training_pictures(row.protocol) is not None)
             and row.precision != INT8
@@ -293,22 +305,35 @@ def few_pictures() -> Table:
         ("protocol",),
         {
             "Good images": lambda group: str(training_pictures(group[0].protocol) or "all"),
+            "Seeds": seeds,
             **{title: compared(kind) for title, kind in kinds.items()},
         },
         order=lambda group: training_pictures(group[0].protocol) or math.inf,
+        more=of_whole_seeds,
     )
 
 
-def every_set() -> Table:
-    """Compare the recommended model and its fast preset with PatchCore on all data sets of photos.
+def kind_of(row: Row) -> tuple[str, str, int]:
+    """Return model, variant and steps of a row."""
+    return row.model, row.variant, row.steps
+
+
+def on_sets(kinds: Mapping[str, tuple[str, str, int]], *, complete: bool = False) -> Table:
+    """Compare models on the data sets of photos.
 
     Means are over the sets with masks that all have been tested on, with and without the circuit boards.
+
+    Args:
+        kinds: Title to model, variant and steps.
+        complete: Whether to show only sets that all have been tested on, by seed 0.
     """
-    shown = set(COMPARED.values())
+    shown = set(kinds.values())
 
     def lines(group: Group) -> Iterable[Group]:
         sets = groups_by(group, "data")
-        masked = [rows for rows in sets if {(row.model, row.variant) for row in rows if row.metric == "AUPRO"} == shown]
+        if complete:
+            sets = [rows for rows in sets if {kind_of(row) for row in rows} == shown]
+        masked = [rows for rows in sets if {kind_of(row) for row in rows if row.metric == "AUPRO"} == shown]
         others = [rows for rows in masked if rows[0].data != BOARDS]
         means = [[row for rows in some for row in rows] for some in (masked, others) if some]
         return [*sets, *(means if others != masked else means[:1])]
@@ -317,26 +342,26 @@ def every_set() -> Table:
         sets = {row.data for row in group}
         return group[0].category if len(sets) == 1 else f"mean of {len(sets)}{'' if BOARDS in sets else ', no boards'}"
 
-    def only(kind: tuple[str, str], cell: Cell) -> Cell:
-        return of(lambda row: (row.model, row.variant) == kind, cell)
+    def only(kind: tuple[str, str, int], cell: Cell) -> Cell:
+        return of(lambda row: kind_of(row) == kind, cell)
 
     def trained(group: Group) -> str:
         if len({row.data for row in group}) > 1:
             return ""
-        return " / ".join(only(kind, seconds)(group) or "-" for kind in COMPARED.values())
+        return " / ".join(only(kind, seconds)(group) or "-" for kind in kinds.values())
 
     return Table(
         lambda row: (
-            (row.model, row.variant) in shown
-            and (row.data in {*CHOOSING, *JUDGING} and row.steps in SINGLE_STEPS)
+            kind_of(row) in shown
+            and (row.data in {*CHOOSING, *JUDGING} and not (complete and row.seed))
             and (row.protocol, row.weights, row.subset) == ("user", RESNET18, "all")
             and row.precision != INT8
         ),
         (),
         {
             SHORT_TITLE: name,
-            **{title: only(kind, both) for title, kind in COMPARED.items()},
-            "training, s": trained,
+            **{title: only(kind, both) for title, kind in kinds.items()},
+            **({} if complete else {"training, s": trained}),
         },
         more=lines,
     )
@@ -493,7 +518,8 @@ TABLES: dict[str, Table] = {
     ),
     "stability": stability("Mkd"),
     "joint": joint(),
-    "every-set": every_set(),
+    "every-set": on_sets(COMPARED),
+    "accurate": on_sets(LONGER, complete=True),
     "few-pictures": few_pictures(),
     **{f"{name}-{FILES[model]}": study(model, answers) for model in FILES for name, answers in STUDIES[model].items()},
     **{f"options-{model.lower()}": options(model) for model in OPTIONS},

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import csv
+import re
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 import timm
 import torch
+import yaml
 from anomalib.cli.cli import AnomalibCLI
 from anomalib.engine import engine
 from anomalib.models.components.feature_extractors import timm as feature_extractors
@@ -23,7 +25,7 @@ from safetensors.torch import save_file
 
 from anomalib_mkd import Dcam, MixedDistillation, Mkd, Mmrd
 from anomalib_mkd.check.command import main as check
-from anomalib_mkd.compare.recipes import FAST, RECIPES
+from anomalib_mkd.compare.recipes import ACCURATE, FAST, RECIPES
 from anomalib_mkd.data import Parts, Recipe, make_dataset
 from anomalib_mkd.networks import pretrained
 
@@ -44,7 +46,7 @@ DEPTH = next(path for path in DATA if path.stem == "depth_folder")
 
 def base(model: Path) -> str:
     """The name without that of the preset."""
-    return model.stem.removesuffix("_paper").removesuffix("_fast")
+    return re.sub("_(paper|fast|accurate)$", "", model.stem)
 
 
 def teacher(name: str) -> dict[str, Any]:
@@ -102,6 +104,11 @@ def test_the_fast_preset_is_the_class_on_smaller_images(tmp_path: Path, monkeypa
     assert (resize.size, resize.antialias) == ([RECIPES[FAST].image_size] * 2, True)
     usual = MixedDistillation.configure_pre_processor().transform.transforms[-1]
     assert (list(normalize.mean), list(normalize.std)) == (list(usual.mean), list(usual.std))
+
+
+def test_the_accurate_preset_is_that_of_compare() -> None:
+    file = ROOT / "configs" / "model" / "mixed_distillation_accurate.yaml"
+    assert yaml.safe_load(file.read_text(encoding="utf-8"))["model"]["init_args"] == RECIPES[ACCURATE].arguments
 
 
 @pytest.mark.parametrize("data", DATA, ids=lambda path: path.stem)

@@ -65,8 +65,8 @@ def parser() -> argparse.ArgumentParser:
         "--models",
         nargs="+",
         metavar="MODEL",
-        help="MixedDistillation, 'MixedDistillation fast', Dcam, Mkd, Mmrd, Patchcore, Padim, Stfpm, "
-        "ReverseDistillation, EfficientAd; default: MixedDistillation (Mmrd with depth; plus fast with "
+        help="MixedDistillation, 'MixedDistillation fast', 'MixedDistillation accurate', Dcam, Mkd, Mmrd, Patchcore, "
+        "Padim, Stfpm, ReverseDistillation, EfficientAd; default: MixedDistillation (Mmrd with depth; plus fast with "
         "--prefer speed), Patchcore, Padim. Patchcore keeps 1 %% of its patches, and 10 %% in another row if time is "
         "left",
     )
