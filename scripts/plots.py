@@ -36,6 +36,8 @@ COLOURS = {"MixedDistillation": "#2e9d46", "Patchcore": "#d9822b", "Patchcore 10
 MILLISECONDS = {f"{value}": value for value in (10, 20, 50, 100, 200, 500)}
 PICTURES = {f"{count}": count for count in (5, 10, 25, 50, 100)} | {"all": 200}
 """Labels of the horizontal axes and their places; "all" stands for 160 to 320 images."""
+KINDS = {"MixedDistillation": "default", "Patchcore": "coreset0.01", "Patchcore 10 %": "coreset0.1"}
+"""Models with few images, and their variants."""
 METRICS = {"image_AUROC": "-", "AUPRO": ":"}
 """What few images cost, and the lines that show it."""
 
@@ -64,13 +66,13 @@ def plot_comparison(axes: Axes, rows: Rows) -> None:
 
 def plot_few_pictures(axes: Axes, rows: Rows) -> None:
     """Draw a line for each model and metric, through the means of the seeds."""
-    for model in ("MixedDistillation", "Patchcore"):
+    for model, variant in KINDS.items():
         for metric, line in METRICS.items():
             values = {
                 place: [
                     100 * float(row["value"])
                     for row in rows
-                    if (row["model"], row["metric"]) == (model, metric)
+                    if (row["model"], row["variant"], row["metric"]) == (model.split()[0], variant, metric)
                     and row["protocol"] == ("user" if label == "all" else f"good{label}")
                 ]
                 for label, place in PICTURES.items()
@@ -92,7 +94,7 @@ def draw(
         labels: Of both axes.
     """
     with plt.rc_context(dict.fromkeys(("text.color", "axes.labelcolor", "xtick.color", "ytick.color"), GREY)):
-        figure, grid = plt.subplots(1, len(panels), figsize=(12, 3.6), sharey=True, layout="constrained")
+        figure, grid = plt.subplots(1, len(panels), figsize=(12, 3.9), sharey=True, layout="constrained")
         for axes, (title, rows) in zip(grid, panels.items(), strict=True):
             plot(axes, rows)
             axes.set(title=title, xscale="log", xlim=(min(ticks.values()) / 1.5, max(ticks.values()) * 1.5))
@@ -104,7 +106,7 @@ def draw(
         figure.supxlabel(labels[0], fontsize="medium")
         grid[0].set_ylabel(labels[1])
         named = {text: line for axes in grid for line, text in zip(*axes.get_legend_handles_labels(), strict=True)}
-        figure.legend(named.values(), named, loc="outside upper center", ncols=len(named), frameon=False)
+        figure.legend(named.values(), named, loc="outside upper center", ncols=min(len(named), 4), frameon=False)
         drawn = BytesIO()
         figure.savefig(drawn, dpi=80, transparent=True, pil_kwargs={"optimize": True})
     return drawn.getvalue()
@@ -116,7 +118,7 @@ def main() -> None:
     accuracy = [
         row
         for row in read(ROOT / "results/accuracy.csv")
-        if row["variant"] in {"default", "coreset0.01"}
+        if row["variant"] in KINDS.values()
         and (row["subset"], row["weights"]) == ("all", "resnet18.tv_in1k")
         and row["steps"] in {"300", "0"}
         and (row["precision"] != "int8" and row["seed"] in {"0", "1"})
