@@ -26,7 +26,7 @@ pytest --numprocesses 2 --dist loadfile --max-worker-restart 0 -m "not slow" # a
 
 test_slowly() { # prints in one piece, since another file is under way
     local output status=0
-    output=$(pytest -m slow "$1" < /dev/null 2>&1) || status=$?
+    output=$(pytest -m slow --durations 3 "$1" < /dev/null 2>&1) || status=$?
     printf '%s\n' "$output"
     return "$status"
 }

@@ -223,11 +223,27 @@ def test_the_export_decides_as_the_checkpoint_and_its_threshold_can_be_moved(lif
     assert sum(strict) > expected.pred_label.sum()
 
 
+def export_by_command(life: Life, folder: Path) -> Path:
+    model = ["--model", type(life.module).__name__, "--model.weights=quickstart", f"--ckpt_path={life.checkpoint}"]
+    drawn = {"root": life.data.root, "category": "metal", **PICTURES}
+    data = ["--data", "Quickstart", *(f"--data.{name}={value}" for name, value in drawn.items())]
+    kind = ["--export_type", "openvino", "--compression_type", "INT8_PTQ", "--export_root", str(folder)]
+    AnomalibCLI(["export", *model, *data, *kind])
+    (file,) = folder.rglob("*.xml")
+    types = Counter(operator.get_type_name() for operator in core().read_model(file).get_ops())
+    assert types["FakeQuantize"] > 10
+    return file
+
+
+@pytest.mark.filterwarnings("ignore")  # the command line turns on everything that the libraries have to say
 def test_8_bits_have_thresholds_of_their_own_scores(life: Life, tmp_path: Path) -> None:
-    compression = CompressionType.INT8 if isinstance(life.module, Dcam) else CompressionType.INT8_PTQ
     module = type(life.module).load_from_checkpoint(life.checkpoint).eval()
     data = make_data(life.data.root, **PICTURES)
-    path = module.to_openvino(tmp_path, compression_type=compression, datamodule=data)
+    if isinstance(life.module, Dcam):
+        path = module.to_openvino(tmp_path, compression_type=CompressionType.INT8, datamodule=data)
+    else:
+        path = export_by_command(life, tmp_path)
+        data.setup()
     metadata = read(path)
     assert metadata.precision == "int8"
     assert metadata.image.threshold == pytest.approx(threshold_from_good(metadata.good_scores))
@@ -319,20 +335,6 @@ def test_8_bits_keep_the_auroc(life: Life, tmp_path: Path, monkeypatch: pytest.M
     # a model of a few steps and 60 photos, whose scores lie close together; the committed table has real ones
     assert spearmanr(expected, scores).statistic > 0.85
     assert roc_auc_score(labels, scores) > roc_auc_score(labels, expected) - 0.05
-
-
-@pytest.mark.filterwarnings("ignore")  # the command line turns on everything that the libraries have to say
-def test_the_command_line_exports_8_bits(life: Life, tmp_path: Path) -> None:
-    if isinstance(life.module, Dcam):
-        pytest.skip("one model shows what the shared code does")
-    model = ["--model", type(life.module).__name__, "--model.weights=quickstart", f"--ckpt_path={life.checkpoint}"]
-    drawn = {"root": life.data.root, "category": "metal", **PICTURES}
-    data = ["--data", "Quickstart", *(f"--data.{name}={value}" for name, value in drawn.items())]
-    kind = ["--export_type", "openvino", "--compression_type", "INT8_PTQ", "--export_root", str(tmp_path)]
-    AnomalibCLI(["export", *model, *data, *kind])
-    (file,) = tmp_path.rglob("*.xml")
-    types = Counter(operator.get_type_name() for operator in core().read_model(file).get_ops())
-    assert types["FakeQuantize"] > 10
 
 
 @pytest.mark.parametrize(
