@@ -122,7 +122,7 @@ class SoftPostProcessor(PostProcessor):
         if self.false_alarms is None:
             super().on_validation_batch_end(trainer, pl_module, outputs, *args, **kwargs)
         elif len(found := good_parts(outputs, categories_of(trainer, outputs))):
-            self._held_out.update(found.to(self.image_min.device))  # processes exchange what their GPU holds
+            self._held_out.update(found.flatten().to(self.image_min.device))  # for NCCL; flat, as of one without any
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Estimate the thresholds."""
@@ -130,7 +130,9 @@ class SoftPostProcessor(PostProcessor):
             super().on_validation_epoch_end(trainer, pl_module)
             self.table = {}
             return
-        held_out = self._held_out.compute().reshape(-1, 4).cpu() if self._held_out.update_called else torch.empty(0, 4)
+        several = torch.distributed.is_available() and torch.distributed.is_initialized()
+        joined = several or self._held_out.update_called  # all processes exchange theirs, or none
+        held_out = torch.as_tensor(self._held_out.compute()).reshape(-1, 4).cpu() if joined else torch.empty(0, 4)
         self._held_out.reset()
         count = len(held_out) + len(self.learnt)
         if count < LEAST_GOOD and self.scales is not None:

@@ -9,7 +9,9 @@ Legend for every shape in this package: ``N`` images in a batch, ``C`` channels,
 
 from typing import TypeAlias
 
-from torch import Tensor
+from torch import Tensor, nn
 
 Pyramid: TypeAlias = dict[str, Tensor]
 """Layer name to features ``(N, C_l, H_l, W_l)``, shallow to deep."""
+BatchNorm: TypeAlias = nn.modules.batchnorm._BatchNorm  # noqa: SLF001
+"""A BatchNorm, also one that Lightning has replaced by its kin of several processes."""

@@ -67,3 +67,60 @@ def test_two_processes_train_one_model_for_the_steps_asked_for(tmp_path: Path) -
     assert rerun["steps"] == 6
     for key, value in first["state"].items():
         assert torch.equal(value, rerun["state"][key]), key
+
+
+EXCHANGE = """
+import sys
+from types import SimpleNamespace
+
+import torch
+from anomalib.data import ImageBatch
+from torch import distributed
+
+from anomalib_mkd.post_processor import SoftPostProcessor
+from anomalib_mkd.results.auroc import AUROC
+
+rank = int(sys.argv[1])
+distributed.init_process_group("gloo", init_method=f"file://{sys.argv[2]}", rank=rank, world_size=2)
+torch.manual_seed(rank)
+
+
+def value(count, most):
+    metric = AUROC(fields=["anomaly_map", "gt_mask"], prefix="pixel_")
+    metric.most_exact = most
+    for _ in range(count):
+        truth = torch.rand(1, 8, 8) < 0.2
+        metric.update(ImageBatch(image=torch.rand(1, 3, 8, 8), anomaly_map=torch.rand(1, 8, 8), gt_mask=truth))
+    return [round(float(metric.compute()), 6) for _ in range(2)]
+
+
+found = [value(17 - rank, 16 * 64), value(3 * (1 - rank), 1000)]  # one in bins; one without any
+post_processor = SoftPostProcessor()
+trainer = SimpleNamespace(datamodule=None)
+labels = torch.full((6,), rank)  # the second process has bad parts alone
+scores = torch.arange(6.0)
+batch = ImageBatch(
+    image=torch.rand(6, 3, 8, 8), pred_score=scores, anomaly_map=scores.view(6, 1, 1).expand(6, 8, 8), gt_label=labels
+)
+post_processor.on_validation_batch_end(trainer, None, batch)
+post_processor.on_validation_epoch_end(trainer, None)
+print([*found, post_processor.good_scores, post_processor.scales])
+"""
+
+
+def test_processes_that_hold_different_things_agree(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(EXCHANGE, encoding="utf-8")
+    processes = [
+        subprocess.Popen(  # noqa: S603
+            [sys.executable, "-W", "ignore", program, str(rank), tmp_path / "meeting"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    outputs = [process.communicate(timeout=120) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], outputs
+    assert outputs[0][0] == outputs[1][0]
+    assert "[0.0, 1.0, 2.0, 3.0, 4.0, 5.0]" in outputs[0][0]

@@ -100,7 +100,14 @@ class AntialiasedResize(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Resize images."""
         height, width = (_weights(old, new, images) for old, new in zip(images.shape[2:], self.size, strict=True))
-        return height @ images @ width.T
+        if torch.compiler.is_compiling():
+            return height @ images @ width.T
+        before = torch.get_float32_matmul_precision()
+        torch.set_float32_matmul_precision("highest")  # TF32 would lose small differences of depths
+        try:
+            return height @ images @ width.T
+        finally:
+            torch.set_float32_matmul_precision(before)
 
 
 def _weights(old: int, new: int, like: Tensor) -> Tensor:

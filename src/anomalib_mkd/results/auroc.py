@@ -11,6 +11,7 @@ from anomalib.metrics import AnomalibMetric
 from torch import Tensor
 from torchmetrics.classification import BinaryAUROC
 from torchmetrics.utilities.compute import auc
+from torchmetrics.utilities.distributed import gather_all_tensors
 
 logger = logging.getLogger(__name__)
 
@@ -72,15 +73,26 @@ class LargeAUROC(BinaryAUROC):
         self.preds.clear()
         self.target.clear()
 
+    def _sync_dist(self, dist_sync_fn: Any = gather_all_tensors, process_group: Any = None) -> None:
+        """Exchange values with other processes: all of them bins, or none, and truth as what it is."""
+        group = process_group or self.process_group
+        if any(dist_sync_fn(torch.tensor(self._kept < 0, device=self.device), group=group)):
+            self._bin()
+            self._kept = -1
+        elif not self.preds:  # torchmetrics would send numbers for the truth
+            self.preds = [torch.empty(0, device=self.device)]
+            self.target = [torch.empty(0, dtype=torch.bool, device=self.device)]
+        super()._sync_dist(dist_sync_fn, process_group)
+
     def compute(self) -> Tensor:  # type: ignore[override]  # as torchmetrics' own BinaryAUROC
         """Return the area."""
         if self._kept >= 0:
             exact: Tensor = super().compute()
             return exact
-        false, true = self.histogram.flip(1).cumsum(1).double()
+        false, true = self.histogram.cpu().flip(1).cumsum(1).double()  # Apple's GPUs have no float64
         start = torch.zeros(1, dtype=torch.float64, device=false.device)
         x, y = (torch.cat([start, counts / counts[-1].clamp(min=1)]) for counts in (false, true))
-        area: Tensor = auc(x, y).float()
+        area: Tensor = auc(x, y).float().to(self.histogram.device)
         return area
 
     def reset(self) -> None:

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from anomalib_mkd.data.normal_images import normal_batches
+from anomalib_mkd.types import BatchNorm
 
 FEW_STEPS = 1000
 """A training with fewer steps ends by re-estimating the BatchNorm statistics."""
@@ -38,9 +39,7 @@ def estimating_batch_norm(network: nn.Module, *, frozen: bool = False) -> Iterat
         (2.0, False)
     """
     norms = [
-        norm
-        for norm in network.modules()
-        if isinstance(norm, nn.BatchNorm2d) and norm.weight.requires_grad is not frozen
+        norm for norm in network.modules() if isinstance(norm, BatchNorm) and norm.weight.requires_grad is not frozen
     ]
     before = [(norm, norm.momentum, norm.training) for norm in norms]
     try:

@@ -50,7 +50,9 @@ class Calibration(LightningModule):
         training = self.model.training
         self.model.eval()
         for batch in () if held_out is None else normal_batches(self, len(held_out), held_out):
-            own.on_validation_batch_end(self.trainer, self, self.validation_step(batch))
+            outputs = self.validation_step(batch)
+            if self.trainer.is_global_zero:  # each process reads all of them, and what they collect is joined
+                own.on_validation_batch_end(self.trainer, self, outputs)
         self.model.train(training)
         own.on_validation_epoch_end(self.trainer, self)  # without validation, with what was learnt
         self._validated_step = self.global_step

@@ -88,3 +88,21 @@ def test_what_a_graph_can_reproduce_is_accepted(transform: Transform | None) -> 
 def test_what_a_graph_cannot_is_refused_by_name(transform: Transform, sentence: str) -> None:
     with pytest.raises(ValueError, match=f"Expected a pre-processor that an export can reproduce, {sentence}"):
         check_exportable(transform)
+
+
+def test_depths_keep_their_digits_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    product = torch.Tensor.__matmul__
+    monkeypatch.setattr(
+        torch.Tensor,
+        "__matmul__",
+        lambda *given: seen.append(torch.get_float32_matmul_precision()) or product(*given),
+    )
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high")  # as Lightning advises for GPUs: TF32
+    try:
+        AntialiasedResize((8, 8))(torch.rand(1, 1, 16, 16))
+        assert set(seen) == {"highest"}
+        assert torch.get_float32_matmul_precision() == "high"
+    finally:
+        torch.set_float32_matmul_precision(before)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from lightning.pytorch.plugins.layer_sync import TorchSyncBatchNorm
 from torch import nn
 
 from anomalib_mkd.training.batch_norm import estimating_batch_norm
@@ -46,3 +47,13 @@ def test_an_error_leaves_the_modes_as_they_were() -> None:
         norm(torch.randn(2, 2))
     assert norm.momentum == 0.1
     assert norm.training
+
+
+@pytest.mark.parametrize("reverted", [False, True])
+def test_norms_of_several_processes_are_estimated_too(reverted: bool) -> None:
+    network: nn.Module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)).eval()
+    plugin = TorchSyncBatchNorm()
+    network = plugin.apply(network)
+    network = (plugin.revert(network) if reverted else network).eval()
+    with estimating_batch_norm(network):
+        assert network.get_submodule("1").training

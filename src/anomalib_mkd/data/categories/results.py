@@ -229,7 +229,8 @@ class CategoryEvaluator(Callback):
 
 
 def _mean(values: dict[str | None, Tensor]) -> Tensor:
-    return torch.stack([*values.values()]).float().mean()
+    first, *_ = values.values()  # a value in bins is on the GPU, an exact one may have left it
+    return torch.stack([value.to(first.device) for value in values.values()]).float().mean()
 
 
 def results_table(values: dict[str, dict[str | None, Tensor]]) -> Table:

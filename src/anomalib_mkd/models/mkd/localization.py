@@ -17,7 +17,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from anomalib_mkd.functional import EPSILON
 from anomalib_mkd.networks.chain import Chain
-from anomalib_mkd.types import Pyramid
+from anomalib_mkd.types import BatchNorm, Pyramid
 
 Localization: TypeAlias = Literal["gradients", "guided", "smooth_grad"]
 
@@ -82,7 +82,7 @@ def input_gradient(chain: Chain, outputs: dict[int, Tensor], gradients: Pyramid,
             gradient = torch.where(outputs[index] > 0, gradient, 0.0)
             if guided:
                 gradient = gradient.clamp_min(0)
-        elif isinstance(step, nn.BatchNorm2d):
+        elif isinstance(step, BatchNorm):
             gradient = gradient * _batch_norm_scale(step)
         else:
             gradient = _convolution_adjoint(step.get_parameter("weight"), gradient)
@@ -98,7 +98,7 @@ def _convolution_adjoint(weight: Tensor, gradient: Tensor) -> Tensor:
     return F.conv2d(gradient, weight.flip(2, 3).transpose(0, 1), padding=1)
 
 
-def _batch_norm_scale(step: nn.BatchNorm2d) -> Tensor:
+def _batch_norm_scale(step: BatchNorm) -> Tensor:
     """Compute the factor per channel, ``(1, C, 1, 1)``, by which a BatchNorm in eval mode multiplies."""
     assert step.running_var is not None  # a chain's BatchNorms track statistics  # noqa: S101
     return rearrange(step.weight * torch.rsqrt(step.running_var + step.eps), "c -> 1 c 1 1")

@@ -47,7 +47,7 @@ class Prior(nn.Module):
         super().__init__()
         self.query = nn.Conv2d(channels, PRIOR_DIM, kernel_size=1)
         self.prototypes = nn.Parameter(nn.init.orthogonal_(torch.randn(count, PRIOR_DIM)))
-        self.perplexity = torch.zeros(())
+        self.register_buffer("perplexity", torch.zeros(()), persistent=False)
 
     def weights(self, tokens: Tensor) -> Tensor:
         """Compute the weights of the prototypes for each token.

@@ -12,7 +12,7 @@ from anomalib.metrics import AUPRO, AUROC, F1Score, create_anomalib_metric
 from rich.console import Console
 from torchmetrics import MeanMetric
 
-from anomalib_mkd.data.categories.results import CategoryMetrics, results_table, split_batch
+from anomalib_mkd.data.categories.results import CategoryMetrics, _mean, results_table, split_batch
 from anomalib_mkd.results import auroc
 
 IMAGE = AUROC(fields=["pred_score", "gt_label"], prefix="image_")
@@ -145,3 +145,9 @@ def test_categories_share_the_memory_of_one_metric_of_pixels() -> None:
     metrics = CategoryMetrics([auroc.AUROC(fields=["anomaly_map", "gt_mask"])], ["a", "b"])
     limits = [metric.most_exact for (metric,) in metrics.metrics.values()]
     assert limits == [auroc.MOST_EXACT // 2] * 2
+
+
+def test_a_mean_is_over_values_of_several_devices() -> None:
+    """As on a GPU, which exact values leave by ``compute_on_cpu``, and those in bins do not."""
+    mean = _mean({"bins": torch.tensor(0.5, device="meta"), "exact": torch.tensor(0.5)})
+    assert mean.device.type == "meta"

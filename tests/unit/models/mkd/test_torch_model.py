@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch.plugins.layer_sync import TorchSyncBatchNorm
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
@@ -279,6 +280,18 @@ def test_a_resnets_map_is_the_gradient_through_the_student() -> None:
 def test_a_resnet_has_no_written_out_way_back() -> None:
     with pytest.raises(ValueError, match=r"detach_teacher=True with the backbone 'resnet10t.c3_in1k', got False.*VGG"):
         tiny_model(SMALL_RESNET, detach_teacher=False)
+
+
+@pytest.mark.parametrize("reverted", [False, True])
+def test_norms_of_several_processes_predict_the_same(reverted: bool) -> None:
+    """As with Lightning's ``sync_batchnorm``, whose layers replace a model's, and are replaced when a run ends."""
+    model, plugin = tiny_model().eval(), TorchSyncBatchNorm()
+    expected = predict(model, pictures(2, 64))
+    plugin.apply(model)
+    if reverted:
+        plugin.revert(model)
+    for found, value in zip(predict(model.eval(), pictures(2, 64)), expected, strict=True):
+        torch.testing.assert_close(found, value)
 
 
 def test_an_image_under_32_pixels_is_refused() -> None:
