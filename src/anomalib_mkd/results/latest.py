@@ -50,7 +50,8 @@ def number_run(folder: Path) -> None:
 
     anomalib makes such a folder for a test before any training, and its next training stops at it.
     """
-    if folder.name != LATEST or not folder.is_dir() or folder.resolve() != folder.absolute():
+    home = folder.parent.resolve()  # itself behind a link, perhaps
+    if folder.name != LATEST or not folder.is_dir() or folder.resolve() != home / LATEST:
         return
     numbered = folder.with_name(f"v{max(_runs(folder.parent), default=-1) + 1}")
     folder.rename(numbered)

@@ -44,3 +44,10 @@ def test_a_test_before_any_training_does_not_stop_the_next(tmp_path: Path) -> No
     number_run(folder)  # a link already
     assert create_versioned_dir(tmp_path) == tmp_path / "v1"
     assert (tmp_path / "v0" / "report.html").is_file()
+
+
+def test_a_folder_behind_a_link_is_numbered_too(tmp_path: Path) -> None:
+    (tmp_path / "disk" / "latest").mkdir(parents=True)
+    (tmp_path / "results").symlink_to(tmp_path / "disk")
+    number_run(tmp_path / "results" / "latest")
+    assert (tmp_path / "disk" / "latest").resolve() == tmp_path / "disk" / "v0"
