@@ -100,7 +100,7 @@ trainer = SimpleNamespace(datamodule=None)
 labels = torch.full((6,), rank)  # the second process has bad parts alone
 scores = torch.arange(6.0)
 batch = ImageBatch(
-    image=torch.rand(6, 3, 8, 8), pred_score=scores, anomaly_map=scores.view(6, 1, 1).expand(6, 8, 8), gt_label=labels
+    image=torch.rand(6, 3, 8, 8), pred_score=scores, anomaly_map=scores.view(6, 1, 1).repeat(1, 8, 8), gt_label=labels
 )
 post_processor.on_validation_batch_end(trainer, None, batch)
 post_processor.on_validation_epoch_end(trainer, None)
