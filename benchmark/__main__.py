@@ -164,7 +164,7 @@ def thresholds(setup: Setup, scored: Path = ROOT / "results" / "pictures" / "sco
     source = commit()
     rows = [row for each in read_scores(scored) for row in rule_rows(each, source)]
     file = setup.file("thresholds.csv")
-    if any(row.variant not in {each.variant for each in rows} for row in read_rows(file)):
+    if {row.variant for row in read_rows(file)} - {row.variant for row in rows}:
         msg = f"Expected a file of rules of thresholds as --results, got other rows in {file}. Name another file."
         raise ValueError(msg)
     append_rows(file, rows, anew=True)

@@ -288,16 +288,16 @@ def few_pictures() -> Table:
         def cell(group: Group) -> str:
             return both(group) if {row.data for row in group} == {*FEW} else ""
 
-        return of(lambda row: kind_of(row) == kind, cell)
+        return of(lambda row: trained_as(row) == kind, cell)
 
     def of_whole_seeds(group: Group) -> Iterable[Group]:
-        sets = {seed: {(row.data, kind_of(row)) for row in group if row.seed == seed} for seed in (0, 1)}
+        sets = {seed: {(row.data, trained_as(row)) for row in group if row.seed == seed} for seed in (0, 1)}
         usual = {(data, kind) for data in FEW for kind in kinds.values() if kind != TENTH}
         yield [row for row in group if usual <= sets.get(row.seed, set())] or list(group)
 
     return Table(
         lambda row: (
-            (kind_of(row) in kinds.values() and row.data in FEW)
+            (trained_as(row) in kinds.values() and row.data in FEW)
             and (row.weights, row.subset) == (RESNET18, "all")
             and (row.protocol == "user" or training_pictures(row.protocol) is not None)
             and row.precision != INT8
@@ -313,7 +313,7 @@ def few_pictures() -> Table:
     )
 
 
-def kind_of(row: Row) -> tuple[str, str, int]:
+def trained_as(row: Row) -> tuple[str, str, int]:
     """Return model, variant and steps of a row."""
     return row.model, row.variant, row.steps
 
@@ -332,8 +332,8 @@ def on_sets(kinds: Mapping[str, tuple[str, str, int]], *, complete: bool = False
     def lines(group: Group) -> Iterable[Group]:
         sets = groups_by(group, "data")
         if complete:
-            sets = [rows for rows in sets if {kind_of(row) for row in rows} == shown]
-        masked = [rows for rows in sets if {kind_of(row) for row in rows if row.metric == "AUPRO"} == shown]
+            sets = [rows for rows in sets if {trained_as(row) for row in rows} == shown]
+        masked = [rows for rows in sets if {trained_as(row) for row in rows if row.metric == "AUPRO"} == shown]
         others = [rows for rows in masked if rows[0].data != BOARDS]
         means = [[row for rows in some for row in rows] for some in (masked, others) if some]
         return [*sets, *(means if others != masked else means[:1])]
@@ -343,7 +343,7 @@ def on_sets(kinds: Mapping[str, tuple[str, str, int]], *, complete: bool = False
         return group[0].category if len(sets) == 1 else f"mean of {len(sets)}{'' if BOARDS in sets else ', no boards'}"
 
     def only(kind: tuple[str, str, int], cell: Cell) -> Cell:
-        return of(lambda row: kind_of(row) == kind, cell)
+        return of(lambda row: trained_as(row) == kind, cell)
 
     def trained(group: Group) -> str:
         if len({row.data for row in group}) > 1:
@@ -352,7 +352,7 @@ def on_sets(kinds: Mapping[str, tuple[str, str, int]], *, complete: bool = False
 
     return Table(
         lambda row: (
-            kind_of(row) in shown
+            trained_as(row) in shown
             and (row.data in {*CHOOSING, *JUDGING} and not (complete and row.seed))
             and (row.protocol, row.weights, row.subset) == ("user", RESNET18, "all")
             and row.precision != INT8

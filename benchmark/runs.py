@@ -260,8 +260,12 @@ def model_arguments(run: Run) -> dict[str, Any]:
         run: The run.
 
     Raises:
-        ValueError: If the variant is unknown, or the model cannot have this teacher.
+        ValueError: If model or variant is unknown, or the model cannot have this teacher.
     """
+    models = {*NAMED, *BASELINES}
+    if run.model not in models:
+        msg = f"Expected a model out of {sorted(models)}, got {run.model!r}. Set --models to some of them."
+        raise ValueError(msg)
     if run.model in BASELINES:
         variants = BASELINES[run.model]
         if run.variant not in variants or run.teacher == QUICKSTART or run.weights is not None:
@@ -290,16 +294,12 @@ def build_model(run: Run) -> AnomalibModule:
         run: The run.
 
     Raises:
-        ValueError: If the model is unknown; and as for :func:`model_arguments`.
+        ValueError: As for :func:`model_arguments`.
     """
     off: dict[str, Any] = {"post_processor": False, "evaluator": False, "visualizer": False}
     package = "anomalib.models" if run.model in BASELINES else "anomalib_mkd"
-    models = {*NAMED, *BASELINES}
-    if run.model not in models:
-        msg = f"Expected a model out of {sorted(models)}, got {run.model!r}. Set --models to some of them."
-        raise ValueError(msg)
-    made = getattr(import_module(package), run.model)
     arguments = model_arguments(run)
+    made = getattr(import_module(package), run.model)
     if side := arguments.pop("image_size", None):
         off["pre_processor"] = (
             PreProcessor(Resize((side, side), antialias=True))  # which normalises nothing
@@ -321,9 +321,6 @@ def check_runs(runs: Sequence[Run], data_root: Path) -> None:
         ValueError: If a model, a variant or a folder is not one.
     """
     for run in runs:
-        if run.model not in {*NAMED, *BASELINES}:
-            msg = f"Expected a model out of {sorted({*NAMED, *BASELINES})}, got {run.model!r}. Set --models to some."
-            raise ValueError(msg)
         model_arguments(run)
         for name in JOINT.get(run.data, [run.data]):
             if not (data_root / name).is_dir() or name.endswith("/"):

@@ -28,6 +28,11 @@ MASK_VALUES = 16
 """Most grey values of a mask that may be numbers of defects; more are soft edges or the noise of JPEG."""
 
 
+def is_named_as_image(file: Path) -> bool:
+    """Return whether a file has the name of an image, and no hidden one such as macOS's ``._000.jpg``."""
+    return file.suffix.lower() in EXTENSIONS and not file.name.startswith(".")
+
+
 def files_below(folder: Path, skipped: Collection[str] = ()) -> list[Path]:
     """List all files below a folder, links followed, outside hidden folders.
 

@@ -28,6 +28,7 @@ from anomalib_mkd.thresholds import (
     center_and_spread,
     pooled,
     scale_from_good,
+    strictest,
 )
 
 if TYPE_CHECKING:
@@ -279,12 +280,6 @@ def good_parts(batch: Any, categories: Sequence[str | None]) -> Tensor:
         name = "an image" if batch.image_path is None else f"'{batch.image_path[index]}'"
         logger.warning("The score of %s is not finite: it does not count for the threshold. Check the image.", name)
     return found[good & finite]
-
-
-def strictest(fits: Sequence[Fitted]) -> Fitted:
-    """Return the thresholds that are common to several categories: the highest of theirs."""
-    highest = max(fits, key=lambda fit: fit.image.threshold)
-    return highest._replace(pixel=max((fit.pixel for fit in fits), key=lambda pixel: pixel.threshold))
 
 
 def suspects(scores: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ import numpy as np
 from anomalib_mkd.arguments import check_arguments
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import ArrayLike, NDArray
 
@@ -106,6 +106,12 @@ class Fitted(NamedTuple):
     """Of maps."""
     good_scores: tuple[float, ...]
     """Raw scores of the good parts that set the threshold of scores, in ascending order."""
+
+
+def strictest(fits: Sequence[Fitted]) -> Fitted:
+    """Return the thresholds that are common to several categories: the highest of theirs."""
+    highest = max(fits, key=lambda fit: fit.image.threshold)
+    return highest._replace(pixel=max((fit.pixel for fit in fits), key=lambda pixel: pixel.threshold))
 
 
 def in_another_precision(fitted: Fitted, before: ArrayLike, after: ArrayLike) -> Fitted:

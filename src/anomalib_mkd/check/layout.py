@@ -9,7 +9,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from anomalib_mkd.pictures import EXTENSIONS, files_below
+from anomalib_mkd.pictures import EXTENSIONS, files_below, is_named_as_image
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -197,7 +197,7 @@ def _is_test(folder: Path) -> bool:
 
 
 def _has_images(files: Iterable[Path]) -> bool:
-    return any(file.suffix.lower() in EXTENSIONS and not file.name.startswith(".") for file in files)
+    return any(map(is_named_as_image, files))
 
 
 def _subfolders(folder: Path) -> list[Path]:

@@ -47,7 +47,7 @@ class UprightPredictDataset(PredictDataset):
 
 def read_upright(loaders: Any) -> None:
     """Let loaders of images to predict read them as :mod:`anomalib_mkd.deploy` does, and name what cannot be read."""
-    for loader in loaders if isinstance(loaders, list | tuple) else [loaders]:
+    for loader in _listed(loaders):
         dataset = getattr(loader, "dataset", None)
         if type(dataset) is PredictDataset:  # not one of the user's
             dataset.__class__ = UprightPredictDataset
@@ -79,7 +79,7 @@ def warn_of_pictures(loaders: Any) -> None:
     Args:
         loaders: A loader, or several; a few headers of each one's images are read.
     """
-    for loader in loaders if isinstance(loaders, list | tuple) else [loaders]:
+    for loader in _listed(loaders):
         odd = list(_odd(_paths(getattr(loader, "dataset", None))))
         if odd:
             logger.warning(
@@ -112,8 +112,7 @@ def _odd(paths: list[str]) -> Iterator[str]:
 
 def seen_as_stored(loaders: Any) -> Callable[[str], bool]:
     """Return what says whether anomalib's reader gave an image to the model as it lies, not as viewers show it."""
-    loaders = loaders if isinstance(loaders, list | tuple) else [loaders]
-    theirs = {path for loader in loaders for path in _paths(getattr(loader, "dataset", None))}
+    theirs = {path for loader in _listed(loaders) for path in _paths(getattr(loader, "dataset", None))}
 
     def lying(path: str) -> bool:
         if path not in theirs:
@@ -123,6 +122,10 @@ def seen_as_stored(loaders: Any) -> Callable[[str], bool]:
         return False
 
     return lying
+
+
+def _listed(loaders: Any) -> Any:
+    return loaders if isinstance(loaders, list | tuple) else [loaders]
 
 
 def _lies(image: Image.Image) -> bool:

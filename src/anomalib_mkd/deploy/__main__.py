@@ -21,7 +21,7 @@ from anomalib_mkd.deploy.metadata import Region, write
 from anomalib_mkd.deploy.pictures import read_region
 from anomalib_mkd.deploy.prediction import highest_values
 from anomalib_mkd.deploy.serving import lay_out
-from anomalib_mkd.pictures import EXTENSIONS, files_below
+from anomalib_mkd.pictures import EXTENSIONS, files_below, is_named_as_image
 from anomalib_mkd.thresholds import FALSE_ALARMS, PEAK_SHARE, scale_from_good
 
 if TYPE_CHECKING:
@@ -112,9 +112,7 @@ def measure_good(path: Path, folder: Path, region: Region | None, false_alarms: 
     Returns:
         Raw scores, and threshold and scale of maps.
     """
-    files = sorted(
-        file for file in files_below(folder) if file.suffix.lower() in EXTENSIONS and not file.name.startswith(".")
-    )
+    files = sorted(filter(is_named_as_image, files_below(folder)))
     if not files:
         msg = f"Expected images ({', '.join(EXTENSIONS)}) in {folder}, got none. Name a folder of good ones."
         raise ValueError(msg)

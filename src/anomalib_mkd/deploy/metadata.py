@@ -26,7 +26,7 @@ import numpy as np
 import openvino
 
 from anomalib_mkd.arguments import check_arguments
-from anomalib_mkd.thresholds import FALSE_ALARMS, Fitted, Scale, scale_from_good
+from anomalib_mkd.thresholds import FALSE_ALARMS, Fitted, Scale, scale_from_good, strictest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -280,7 +280,7 @@ class Metadata:
             }
             changes |= {"categories": others, "own_false_alarms": {}}
             if good_scores is None:
-                highest = max(others.values(), key=lambda of: of.image.threshold)
+                highest = strictest(list(others.values()))
                 changes |= {"image": highest.image, "good_scores": highest.good_scores}
         if pixel is not None:
             changes["pixel"] = pixel

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
@@ -26,8 +25,8 @@ from anomalib_mkd.export.quantization import (
 )
 from anomalib_mkd.export.tail import Tail, add_tail
 from anomalib_mkd.functional import evenly_spaced
-from anomalib_mkd.post_processor import SoftPostProcessor, group_number, scales_of, strictest
-from anomalib_mkd.thresholds import LEARNT, LEAST_GOOD, Fitted, in_another_precision
+from anomalib_mkd.post_processor import SoftPostProcessor, group_number, scales_of
+from anomalib_mkd.thresholds import LEARNT, LEAST_GOOD, Fitted, in_another_precision, strictest
 
 if TYPE_CHECKING:
     from anomalib.data import AnomalibDataModule
@@ -92,14 +91,15 @@ def fitted_in_8_bits(
         Thresholds of all parts, and of each category.
     """
     before, categories = fitted
-    parts = torch.cat(full).double(), torch.cat(in_8_bits).double()
+    old, new = torch.cat(full).double(), torch.cat(in_8_bits).double()
 
-    def moved(own: Fitted, chosen: Tensor) -> Fitted:
-        of_all = int(chosen.sum()) < LEAST_GOOD
-        return in_another_precision(own, *(each[:, :3] if of_all else each[chosen, :3] for each in parts))
+    def of_category(name: str, own: Fitted) -> Fitted:
+        its = old[:, 3] == group_number(name)
+        chosen = its if int(its.sum()) >= LEAST_GOOD else slice(None)
+        return in_another_precision(own, old[chosen, :3], new[chosen, :3])
 
-    of = {name: moved(own, parts[0][:, 3] == group_number(name)) for name, own in categories.items()}
-    after = strictest(list(of.values())) if of else moved(before, parts[0][:, 3] > -math.inf)
+    of = {name: of_category(name, own) for name, own in categories.items()}
+    after = strictest(list(of.values())) if of else in_another_precision(before, old[:, :3], new[:, :3])
     label_above = float(post_processor.normalized_image_threshold)
     called_bad = [
         int((torch.cat(results)[:, 0] > float(thresholds.image.raw(label_above))).sum())
