@@ -228,6 +228,7 @@ def test_smooth_grad_repeats_and_leaves_the_random_numbers_alone(scaling: str) -
     first, second = predict(model, images)[1], predict(model, images)[1]
     assert torch.equal(torch.get_rng_state(), state)
     assert torch.equal(first, second)
+    torch.testing.assert_close(first[1:], predict(model, images[1:])[1])  # whatever its place in a batch
     assert not torch.allclose(first, predict(tiny_model(map_scaling=scaling), images)[1])
 
 
