@@ -16,6 +16,7 @@ from rich.text import Text
 
 from anomalib_mkd.check.configuration import configuration
 from anomalib_mkd.check.folder import check_folder
+from anomalib_mkd.check.options import check_output, check_weights
 from anomalib_mkd.check.words import shown
 from anomalib_mkd.compare.budget import Budget, seconds
 from anomalib_mkd.compare.exports import time_all
@@ -24,7 +25,6 @@ from anomalib_mkd.compare.recommend import caution, pick, recommend
 from anomalib_mkd.compare.rows import FINDS, RUNS
 from anomalib_mkd.compare.trainings import train_all, versions
 from anomalib_mkd.files import whole
-from anomalib_mkd.quickstart.__main__ import check_output
 from anomalib_mkd.results.machine import machine
 from anomalib_mkd.terminal.bar import say
 
@@ -63,12 +63,7 @@ def compare(options: argparse.Namespace, command: str) -> int:
         raise ValueError(msg)
     models = None if options.models is None else choose(options.models)
     total = seconds(options.budget)
-    if options.weights not in {"auto", "imagenet", "quickstart"} and not Path(options.weights).is_file():
-        msg = (
-            f"Expected auto, imagenet, quickstart or a file as --weights, got '{shown(options.weights)}', which does "
-            "not exist. Set --weights to one of them."
-        )
-        raise ValueError(msg)
+    check_weights(options.weights)
     check_output(options.output, options.folder)
     data, depth = prepare(options)
     fast = [FAST] if options.prefer == "speed" and not depth else []

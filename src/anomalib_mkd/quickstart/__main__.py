@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import sys
-import tempfile
 import warnings
 from pathlib import Path
 from typing import Literal
@@ -15,7 +14,7 @@ from typing import Literal
 import jsonargparse
 from jsonargparse.typing import NonNegativeInt, PositiveInt  # noqa: TC002  # jsonargparse resolves the signature
 
-from anomalib_mkd.check.layout import OUTPUTS
+from anomalib_mkd.check.options import check_output
 
 logger = logging.getLogger("anomalib_mkd.quickstart")
 
@@ -76,33 +75,6 @@ def quickstart(
         logger.info("\nNot ready to be used:\n%s", "\n".join(f"- {text}" for text in result.advice))
     else:
         logger.info("%s", NEXT_OWN if Path(data).is_dir() else NEXT)
-
-
-def check_output(output: Path, data: Path | None = None) -> None:
-    """Check that results can be written.
-
-    Args:
-        output: Folder for results; created if missing.
-        data: Folder of parts, in which it must not lie, other than as one that a check of the folder leaves out.
-
-    Raises:
-        OSError: If it is not writable.
-        ValueError: If its images would count as parts.
-    """
-    if data is not None and output.resolve().is_relative_to(data.resolve()):
-        inside = output.resolve().relative_to(data.resolve()).parts
-        if not inside or inside[0] not in OUTPUTS:
-            msg = (
-                f"Expected --output outside of the folder of parts, got '{output}', whose images would count as "
-                f"parts. Choose another folder, or {min(OUTPUTS)} in it."
-            )
-            raise ValueError(msg)
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=output).close()
-    except OSError as error:
-        msg = f"Expected a writable folder as --output, got '{output}' ({error}). Choose another folder."
-        raise type(error)(msg) from error
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -5,9 +5,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import NamedTuple
 
+from anomalib_mkd.check.options import check_weights
 from anomalib_mkd.networks.backbone import QUICKSTART, RESNET18
 from anomalib_mkd.networks.pretrained import cached_weights, why_unreachable
 
@@ -40,7 +40,7 @@ def choose_weights(wanted: str, backbone: str) -> Choice:
         backbone: The model's default teacher, by timm's name.
 
     Raises:
-        FileNotFoundError: If the file does not exist.
+        ValueError: If the file does not exist.
     """
     theirs = f"ImageNet's {backbone}"
     if wanted == QUICKSTART:
@@ -49,12 +49,7 @@ def choose_weights(wanted: str, backbone: str) -> Choice:
         return Choice(None, f"Teacher: {theirs}, as asked.")
     if wanted == "auto":
         return _at_once(backbone, theirs)
-    if not Path(wanted).is_file():
-        msg = (
-            f"Expected auto, imagenet, quickstart or a file as --weights, got '{wanted}', which does not exist. "
-            "Set --weights to one of them."
-        )
-        raise FileNotFoundError(msg)
+    check_weights(wanted)
     return Choice(wanted, f"Teacher: {backbone} from {wanted}.")
 
 

@@ -27,9 +27,7 @@ def test_what_was_asked_for(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_not_there() -> None:
-    with pytest.raises(
-        FileNotFoundError, match=r"^Expected auto, imagenet, quickstart or a file as --weights, got 'x'"
-    ):
+    with pytest.raises(ValueError, match=r"^Expected auto, imagenet, quickstart or a file as --weights, got 'x'"):
         choose_weights("x", RESNET18)
 
 
