@@ -113,6 +113,18 @@ def test_so_does_one_of_the_same_model(tmp_path: Path) -> None:
     assert (folder(engine) / f"train_{PAGE}").read_text(encoding="utf-8") == page
 
 
+def test_the_time_of_a_resumed_training_is_not_called_that_of_the_whole(tmp_path: Path) -> None:
+    engine, data = make_engine(tmp_path), make_data(tmp_path)
+    engine.train(model(), datamodule=data)
+    assert "<dt>Training</dt>" in (folder(engine) / PAGE).read_text(encoding="utf-8")
+    longer, again = MixedDistillation(weights="quickstart", training_steps=4, evaluator=False), make_engine(tmp_path)
+    again.fit(longer, datamodule=data, ckpt_path=engine.best_model_path)
+    again.test(longer, datamodule=data)
+    assert f"<dt>Training since step {engine.trainer.global_step}</dt>" in (folder(again) / PAGE).read_text(
+        encoding="utf-8"
+    )
+
+
 class Failing(Callback):
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         del trainer, pl_module

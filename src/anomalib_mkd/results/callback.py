@@ -85,6 +85,7 @@ class Results(Callback):
         self._exhibits: list[Exhibit] = []
         self._start = 0.0
         self._training_seconds: float | None = None
+        self._resumed_at = 0
 
     def __reduce__(self) -> tuple[type[Results], tuple[bool]]:
         """Copy and pickle the settings: what a run found does not travel with its model."""
@@ -152,9 +153,10 @@ class Results(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin with nothing of an earlier training."""
-        del trainer, pl_module
+        del pl_module
         self.suspicious, self._exhibits = [], []
         self._training_seconds, self._start = None, time.perf_counter()
+        self._resumed_at = trainer.global_step
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Score the good parts of the training: a defect among them is likeliest where the score is highest."""
@@ -233,6 +235,7 @@ class Results(Callback):
                 versions={name: version(name) for name in PACKAGES},
                 metrics={name: float(value) for name, value in trainer.callback_metrics.items()},
                 training_seconds=self._training_seconds,
+                resumed_at=self._resumed_at,
                 seconds=seconds,
                 pictures=own,
                 megabytes=_megabytes(trainer),

@@ -58,7 +58,8 @@ class Run:
         arguments: Of the model.
         versions: By package.
         metrics: As Lightning reports them.
-        training_seconds: Of the training; ``None`` if there was none.
+        training_seconds: Of the training, since it was last resumed; ``None`` if there was none.
+        resumed_at: Step from which it was resumed; 0 if it was not.
         seconds: Of the pass over ``pictures``, reading included.
         pictures: How many that pass had.
         megabytes: Size of the checkpoint.
@@ -75,6 +76,7 @@ class Run:
     versions: Mapping[str, str] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
     training_seconds: float | None = None
+    resumed_at: int = 0
     seconds: float | None = None
     pictures: int | None = None
     megabytes: float | None = None
