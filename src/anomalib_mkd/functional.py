@@ -45,20 +45,20 @@ def value_distance(teacher: Tensor, student: Tensor) -> Tensor:
 
 
 def root_mean_square(features: Tensor) -> Tensor:
-    """Strength of each image's level.
+    """Strength of a level.
 
     Args:
         features: ``(N, C, H, W)``.
 
     Returns:
-        ``(N, 1, 1, 1)``, above 0: 1 where a level is all zero.
+        A scalar above 0: 1 where the level is all zero.
 
     Example:
         >>> import torch
-        >>> root_mean_square(torch.tensor([[3.0, -3.0], [0.0, 0.0]]).view(2, 2, 1, 1)).flatten()
-        tensor([3., 1.])
+        >>> root_mean_square(torch.tensor([3.0, -3.0, 3.0, -3.0]).view(2, 2, 1, 1)), root_mean_square(torch.zeros(1))
+        (tensor(3.), tensor(1.))
     """
-    size = _at_least_float32(features).square().mean(dim=(1, 2, 3), keepdim=True).sqrt()
+    size = _at_least_float32(features).square().mean().sqrt()
     return torch.where(size > EPSILON, size, 1.0)
 
 

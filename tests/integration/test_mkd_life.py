@@ -127,6 +127,26 @@ def test_without_validation_the_last_weights_are_calibrated_and_saved(tmp_path: 
     assert state["model.map_scale"] != 1
 
 
+@pytest.mark.parametrize(("value_weight", "fixed"), [(0.5, True), ("auto", False)])
+def test_the_units_of_the_levels_are_measured_once_and_kept(
+    tmp_path: Path, value_weight: float | str, fixed: bool
+) -> None:
+    """Once: a training that goes on must not measure its score in other units."""
+    module = Mkd(weights="quickstart", value_weight=value_weight, training_steps=4, **OFF)  # type: ignore[arg-type]
+    make_engine(tmp_path / "first", limit_val_batches=0).fit(module, datamodule=make_data(tmp_path))
+    units = module.model.units
+    assert units is not None
+    assert (units > 0).all()
+    assert not (units == 1).any()
+    assert (module.model.loss.weights[1] == 0.5) == fixed
+    (checkpoint,) = (tmp_path / "first").rglob("*.ckpt")
+    again = Mkd.load_from_checkpoint(checkpoint, weights_only=True, training_steps=2, **OFF)
+    with torch.no_grad():
+        again.model.units *= 2
+    make_engine(tmp_path / "second", limit_val_batches=0).fit(again, datamodule=make_data(tmp_path))
+    torch.testing.assert_close(again.model.units, 2 * units)
+
+
 def test_where_a_callback_ends_the_training_the_weights_are_calibrated(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -54,8 +54,8 @@ class Mkd(DistillationMixin, AnomalibModule):
         value_weight: Weight of the value term; 0 leaves it out. The authors use 0.5 for MVTec AD and 0.01 for small
             images; "auto" makes both terms equal on the untrained student (the paper's idea) and is saved in the
             checkpoint.
-        relative_value: Whether the value term is divided by the mean square of the teacher's features at each level, so
-            that it does not depend on the scale of the teacher's weights; False is the paper's.
+        relative_value: Whether the value term is divided by the mean square of the teacher's features at each level, on
+            normal images, so that it does not depend on the scale of the teacher's weights; False is the paper's.
         localization: How the map's gradient is computed: "gradients", "guided" (guided backpropagation through the
             student) or "smooth_grad" (mean over 50 noisy copies; cannot be exported).
         detach_teacher: Whether the gradient passes through the student only (the paper's text) or through both networks
@@ -159,7 +159,7 @@ class Mkd(DistillationMixin, AnomalibModule):
             sigma=sigma,
             opening=opening,
         )
-        self.register_buffer("balanced", torch.tensor(value_weight != "auto"))
+        self.register_buffer("balanced", torch.tensor(value_weight != "auto" and not relative_value))
 
     @staticmethod
     def configure_pre_processor(image_size: tuple[int, int] | None = None, imagenet: bool = False) -> PreProcessor:
@@ -187,12 +187,15 @@ class Mkd(DistillationMixin, AnomalibModule):
         return self.scheduled(optimizer)
 
     def on_train_start(self) -> None:
-        """Balance the two terms before the first step, unless a checkpoint restored the balance."""
+        """Set the units of the levels and balance the two terms, unless a checkpoint restored them."""
         super().on_train_start()
         if not self.balanced:
             batch = next(normal_batches(self))
-            self.model.train()
-            self.model.balance_terms(batch.image, self.teacher_pyramid(batch))
+            teacher = self.teacher_pyramid(batch)
+            self.model.measure(teacher)
+            if self.hparams["value_weight"] == "auto":
+                self.model.train()
+                self.model.balance_terms(batch.image, teacher)
             self.balanced.fill_(value=True)
 
     def calibrate(self) -> None:

@@ -49,7 +49,8 @@ class MkdModel(TeacherStudent):
         student: ``"smaller"`` or ``"equal"``.
         direction_weight: Weight of the direction term.
         value_weight: Weight of the value term.
-        relative_value: Whether features are compared in units of the teacher's root mean square at their level.
+        relative_value: Whether features are compared in units of the teacher's root mean square at their level, over
+            normal images, which :meth:`measure` sets.
         localization: How the gradient is computed.
         detach_teacher: Whether the gradient passes through the student only, or through both networks.
         map_scaling: What a map is divided by.
@@ -65,6 +66,7 @@ class MkdModel(TeacherStudent):
     """
 
     student: Chain
+    units: Tensor | None
     map_scale: Tensor
 
     def __init__(
@@ -98,7 +100,7 @@ class MkdModel(TeacherStudent):
             raise ValueError(msg)
         if not isinstance(teacher.net, Chain):  # it rounds odd sizes differently from the student
             self.side_multiple = max(teacher.strides.values())
-        self.relative_value = relative_value
+        self.register_buffer("units", torch.ones(len(layers)) if relative_value else None)
         self.localization = localization
         self.detach_teacher = detach_teacher
         self.map_scaling = map_scaling
@@ -118,19 +120,28 @@ class MkdModel(TeacherStudent):
         return InferenceBatch(pred_score=score, anomaly_map=anomaly_map / self.map_scale)
 
     def compared(self, images: Tensor, teacher: Pyramid) -> tuple[Pyramid, Pyramid]:
-        """Compute the pyramids that the loss compares, in units of the teacher's level."""
-        units = self._units(teacher)
-        return _in_units(teacher, units), _in_units(self.student(images), units)
+        """Compute the pyramids that the loss compares, in units of the teacher's levels."""
+        return self._in_units(teacher), self._in_units(self.student(images))
 
-    def _units(self, teacher: Pyramid) -> Pyramid:
-        """Return what features are measured in: the teacher's strength at each level, or 1.
+    @torch.no_grad()
+    def measure(self, teacher: Pyramid) -> None:
+        """Set the units of the levels, unless features are compared as they are.
 
         The value term is a square, so a level that is ten times as strong would weigh a hundred times as much; and how
-        strong a level is depends on who wrote the file of weights.
+        strong a level is depends on who wrote the file of weights. A unit per image would hide that its features are
+        stronger than those of normal images.
+
+        Args:
+            teacher: The teacher's features of normal images.
         """
-        if self.relative_value:
-            return {name: root_mean_square(features).detach() for name, features in teacher.items()}
-        return {name: features.new_ones(()) for name, features in teacher.items()}
+        if self.units is not None:
+            self.units.copy_(torch.stack([root_mean_square(teacher[name]) for name in self.teacher.layers]))
+
+    def _in_units(self, features: Pyramid) -> Pyramid:
+        if self.units is None:
+            return features
+        units = dict(zip(self.teacher.layers, self.units.view(-1, 1, 1, 1, 1), strict=True))  # f32, also of bf16
+        return {name: level / units[name] for name, level in features.items()}
 
     def score_and_gradient(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Compute the discrepancy over the score layers, and the gradient, at the image, of that over the map layers.
@@ -145,21 +156,21 @@ class MkdModel(TeacherStudent):
             teacher, teacher_outputs = _trace(cast("Chain", self.teacher.net), images)
         used = [name for name in self.teacher.layers if name in {*self.score_layers, *self.map_layers}]
         teacher, student = ({name: each[name] for name in used} for each in (teacher, student))
-        units = self._units(teacher)
-        teacher, student = _in_units(teacher, units), _in_units(student, units)
+        teacher, student = self._in_units(teacher), self._in_units(student)
         score = self.loss.per_image(teacher, student, self.score_layers)
 
-        arriving = self._arriving(teacher, student, units)
+        arriving = self._arriving(teacher, student)
         gradient = input_gradient(self.student, student_outputs, arriving, guided=self.localization == "guided")
         if not self.detach_teacher:
-            arriving = self._arriving(student, teacher, units)
+            arriving = self._arriving(student, teacher)
             gradient = gradient + input_gradient(cast("Chain", self.teacher.net), teacher_outputs, arriving)
         return score, gradient
 
-    def _arriving(self, constant: Pyramid, changing: Pyramid, units: Pyramid) -> Pyramid:
-        """Differentiate the discrepancy of the map layers with respect to one network's features, in their units."""
-        weights, names = self.loss.weights, self.map_layers
-        return {name: discrepancy_gradient(constant[name], changing[name], weights) / units[name] for name in names}
+    def _arriving(self, constant: Pyramid, changing: Pyramid) -> Pyramid:
+        """Differentiate the discrepancy of the map layers with respect to one network's features."""
+        weights = self.loss.weights
+        gradients = {name: discrepancy_gradient(constant[name], changing[name], weights) for name in self.map_layers}
+        return self._in_units(gradients)  # the chain rule: features were divided by these units
 
     def _strength(self, gradient: Tensor) -> Tensor:
         """Reduce a gradient to the effect of each pixel, ``(N, 3, H, W)`` to ``(N, 1, H, W)``."""
@@ -213,10 +224,6 @@ def _chosen(argument: str, layers: Sequence[str], chosen: Sequence[str] | None) 
         msg = f"Expected {argument} among the layers, got {list(chosen)}. Choose from {list(layers)}."
         raise ValueError(msg)
     return tuple(name for name in layers if name in (chosen or ()))
-
-
-def _in_units(features: Pyramid, units: Pyramid) -> Pyramid:
-    return {name: level / units[name] for name, level in features.items()}
 
 
 def _trace(chain: Chain, images: Tensor) -> tuple[Pyramid, dict[int, Tensor]]:

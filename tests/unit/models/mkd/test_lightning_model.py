@@ -90,7 +90,7 @@ def test_the_hyper_parameters_are_plain_data() -> None:
 
 
 def test_a_value_weight_of_0_needs_no_balance() -> None:
-    model = tiny(value_weight=0)
+    model = tiny(value_weight=0, relative_value=False)
     assert model.model.loss.weights.tolist() == [1.0, 0.0]
     assert model.balanced
 

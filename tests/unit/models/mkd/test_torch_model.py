@@ -311,30 +311,31 @@ def test_sides_that_teacher_and_student_would_round_differently_are_refused() ->
 
 
 def features(seed: int) -> dict[str, Tensor]:
-    """Levels of different strength, those of the first image of ``pool4`` dead."""
+    """Levels of different strength, the one of ``pool4`` dead."""
     random = torch.Generator().manual_seed(seed)
     levels = {name: torch.randn(2, 4, 3, 3, generator=random).abs() * 10**index for index, name in enumerate(LAYERS)}
-    levels["pool4"][0] = 0
+    levels["pool4"][:] = 0
     return levels
 
 
 def compared(model: MkdModel, teacher: dict[str, Tensor], student: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
     """Score, and its gradient at the student's ``pool5``, of features in place of those of the networks."""
     student["pool5"].requires_grad_()
-    units = model._units(teacher)
-    pyramids = [{name: level / units[name] for name, level in each.items()} for each in (teacher, student)]
+    pyramids = [model._in_units(each) for each in (teacher, student)]
     score = model.loss.per_image(*pyramids)
     (gradient,) = torch.autograd.grad(score.sum(), student["pool5"])
-    torch.testing.assert_close(model._arriving(*pyramids, units)["pool5"], gradient)
+    torch.testing.assert_close(model._arriving(*pyramids)["pool5"], gradient)
     return score.detach(), gradient
 
 
 @pytest.mark.parametrize("relative", [True, False])
 def test_a_relative_value_does_not_depend_on_the_scale_of_levels(relative: bool) -> None:
     model = tiny_model(relative_value=relative)
+    model.measure(features(0))
     score, gradient = compared(model, features(0), features(1))
     scale = {"pool2": 10.0, "pool3": 0.1, "pool4": 1.0, "pool5": 100.0}
     teacher, student = ({name: scale[name] * level for name, level in features(seed).items()} for seed in (0, 1))
+    model.measure(teacher)
     other, other_gradient = compared(model, teacher, student)
     assert torch.allclose(score, other, rtol=1e-5) == relative
     assert torch.allclose(gradient, 100 * other_gradient, rtol=1e-4) == relative
@@ -344,7 +345,20 @@ def test_each_level_of_an_untrained_student_counts_alike_in_value() -> None:
     model = tiny_model(value_weight=1.0, direction_weight=0.0)
     teacher = {name: level.clamp_min(0.01) for name, level in features(0).items()}
     nothing = {name: torch.zeros_like(level) for name, level in teacher.items()}
-    assert compared(model, teacher, nothing)[0].tolist() == pytest.approx([4, 4])
+    model.measure(teacher)
+    assert compared(model, teacher, nothing)[0].mean().item() == pytest.approx(4)
+
+
+def test_an_image_of_stronger_features_scores_higher() -> None:
+    """A unit per image would make it equal to the others."""
+    model = tiny_model(value_weight=1.0, direction_weight=0.0)
+    teacher = {name: level.clamp_min(0.01) for name, level in features(0).items()}
+    model.measure(teacher)
+    teacher["pool3"][1] = 3 * teacher["pool3"][0]
+    student = {name: 0.5 * level for name, level in teacher.items()}
+    pyramids = [model._in_units(each) for each in (teacher, student)]
+    first, second = model.loss.per_image(*pyramids, ["pool3"])
+    assert second.item() == pytest.approx(9 * first.item())
 
 
 # ------------------------------------------------------------------------------------------------------------- the loss
