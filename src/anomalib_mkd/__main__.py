@@ -13,6 +13,7 @@ OURS = {
     "quickstart": "anomalib_mkd.quickstart.__main__",
 }
 """Command to the module whose ``main`` runs it; all are light, so that their first line comes at once."""
+HELP = f"Of anomalib_mkd: {', '.join(OURS)} (each has --help). The other commands are anomalib's:\n"
 
 
 def main() -> None:
@@ -20,6 +21,8 @@ def main() -> None:
     command, *arguments = sys.argv[1:] or [""]
     if command in OURS:
         sys.exit(import_module(OURS[command]).main(arguments))
+    if command in {"-h", "--help"}:
+        print(HELP, flush=True)  # noqa: T201
     from anomalib.cli.cli import main as anomalib  # noqa: PLC0415
 
     import anomalib_mkd.models  # noqa: F401, PLC0415  (registers)

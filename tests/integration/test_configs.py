@@ -117,6 +117,8 @@ def test_data(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert cli.engine.trainer.global_step == 2
     home = "validation" if data.stem in WITH_VALIDATION else "train"
     assert f"/{home}/good/" in cli.datamodule.val_data.samples.image_path.iloc[0].replace("\\", "/")
+    categories = getattr(cli.datamodule, "categories", ())
+    assert sorted(cli.model.post_processor.table) == sorted(categories)  # a threshold for each
 
 
 @pytest.mark.parametrize("name", CLASSES)

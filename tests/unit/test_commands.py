@@ -12,6 +12,13 @@ import pytest
 from anomalib_mkd.__main__ import OURS, main
 
 
+def test_the_help_of_all_names_ours(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", ["anomalib_mkd", "--help"])
+    with pytest.raises(SystemExit):
+        main()
+    assert "check, compare, deploy, quickstart" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("command", OURS)
 def test_every_command_has_help(
     command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
