@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image, ImageOps
-from PIL.TiffImagePlugin import IMAGELENGTH, IMAGEWIDTH, TiffImageFile
+from PIL.TiffImagePlugin import BITSPERSAMPLE, IMAGELENGTH, IMAGEWIDTH, TiffImageFile
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 """Suffixes of files that anomalib reads as images (torchvision's list)."""
 EIGHT_BIT_MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"}
-"""Pillow's modes that become RGB without loss of range; anomalib clips the others, of 16 bits or floats, at 255."""
+"""Pillow's modes that become RGB without loss of range, unless :func:`drops_bits`; the others are 16 bits or floats."""
 EXIF_ORIENTATION = 0x0112
 MASK_VALUES = 16
 """Most grey values of a mask that may be numbers of defects; more are soft edges or the noise of JPEG."""
@@ -77,6 +77,7 @@ def as_rgb(image: Image.Image, place: Path | str) -> NDArray[np.uint8]:
     Raises:
         ValueError: If it has more than 8 bits per channel.
     """
+    _refuse_dropped_bits(image, place)
     if image.mode not in EIGHT_BIT_MODES:
         msg = (
             f"Expected 8 bits per channel in {place}, got Pillow's mode {image.mode!r}. Convert it to 8 bits as for "
@@ -86,16 +87,38 @@ def as_rgb(image: Image.Image, place: Path | str) -> NDArray[np.uint8]:
     return np.array(ImageOps.exif_transpose(image).convert("RGB"))  # writable, as torch wants it
 
 
+def drops_bits(image: Image.Image) -> bool:
+    """Return whether Pillow keeps 8 bits of more per channel, as of 16-bit colour; PNG and PPM tell before decoding.
+
+    A camera of 12 bits fills the lower ones: the 8 upper bits are near black.
+    """
+    if image.mode not in EIGHT_BIT_MODES:
+        return False
+    if isinstance(image, TiffImageFile):
+        return bool(max(image.tag_v2.get(BITSPERSAMPLE, (1,))) > 8)
+    for codec, _, _, arguments in getattr(image, "tile", ())[:1]:
+        if codec.startswith("ppm"):
+            return bool(arguments[1] > 255)  # its highest value
+        return image.format == "PNG" and ";16" in str(arguments)  # 16 bits of a BMP are those of three channels
+    return False
+
+
+def _refuse_dropped_bits(image: Image.Image, place: Path | str) -> None:
+    if drops_bits(image):
+        msg = f"Expected 8 bits per channel in {place}, got more in colour. Convert it to 8 bits as for training."
+        raise ValueError(msg)
+
+
 def read_mask(path: Path | str, picture: tuple[int, ...]) -> NDArray[np.bool_]:
     """Read which pixels of an image a mask marks as defective; see :func:`marked`.
 
     Args:
-        path: Any format that Pillow reads, of any depth.
+        path: Any format that Pillow reads; grey of any depth, colour of 8 bits.
         picture: Height and width of the upright image.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it cannot be read, or is of another size.
+        ValueError: If it cannot be read, has colour of more bits, or is of another size.
     """
     with _opened(path, "mask") as image:
         upright = ImageOps.exif_transpose(image)
@@ -155,7 +178,7 @@ def upright_size(image: Image.Image) -> tuple[int, int]:
 
 @contextmanager
 def _opened(path: Path | str, what: str) -> Iterator[Image.Image]:
-    """Open and decode a file, which an error names."""
+    """Open and decode a file, which an error names; colour of more than 8 bits is refused."""
     try:
         opened = Image.open(path)
     except FileNotFoundError:
@@ -163,6 +186,7 @@ def _opened(path: Path | str, what: str) -> Iterator[Image.Image]:
     except Exception as error:
         raise _unreadable(path, what, error) from error
     with opened:
+        _refuse_dropped_bits(opened, path)
         try:
             opened.load()
         except Exception as error:  # whatever one of Pillow's readers raises on a damaged file

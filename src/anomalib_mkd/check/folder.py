@@ -176,9 +176,11 @@ def _files(check: Check) -> Iterator[Finding]:
         yield Finding(
             "problem", f"{count(faulty, 'file')} that cannot be read", "Replace or remove what is damaged.", (*faulty,)
         )
+    masks = [check.facts[path] for path in layout.images("mask")]  # of any depth in grey
     deep = [_named(check, each.path, each.depth) for each in _images(check) if each.depth]
+    deep += [_named(check, each.path, each.depth) for each in masks if each.dropped]
     if deep:
-        remedy = "Save 8 bits per channel, all scaled alike: values above 255 would be clipped."
+        remedy = "Save 8 bits per channel, all scaled alike: other bits would be lost."
         yield Finding("problem", f"{count(deep, 'image')} of more than 8 bits", remedy, (*deep,))
     hidden = [_named(check, path) for group in layout.groups for path in group.hidden if not _is_clutter(path)]
     if hidden and layout.kind == "folders":
@@ -285,7 +287,7 @@ def _masks(check: Check, *, decode: bool) -> Iterator[Finding]:
         yield Finding(level, f"{count(sizes, 'mask')} of another size than the image", remedy, (*sizes,))
     odd = []
     for image, mask in couples if decode else ():
-        fault = mask_fault(mask.path) if mask.size == image.size else None
+        fault = mask_fault(mask.path) if mask.size == image.size and not mask.dropped else None
         odd += [_named(check, mask.path, fault)] if fault else []
     if odd:
         remedy = "Draw defects in white on black in the size of the image, as PNG."
@@ -351,7 +353,7 @@ def rows(check: Check) -> list[dict[str, str | int]]:
             "used as": IMAGES[group.role],
             "format": _most(each.format for each in facts),
             "size": _most(f"{each.size[0]} x {each.size[1]}" for each in facts),
-            "channels": _most(CHANNELS.get(each.mode, each.mode) for each in facts),
+            "channels": _most(_channels(each) for each in facts),
         }
         masks = sum(len(pairs.get(path, ())) == 1 for path in group.images) if group.role == "bad" else ""
         table.append({**row, "masks": masks} if pairs else row)
@@ -372,6 +374,11 @@ CHANNELS = {
     "I;16L": "grey, 16 bits",
     "I;16B": "grey, 16 bits",
 }
+
+
+def _channels(facts: Facts) -> str:
+    name = CHANNELS.get(facts.mode, facts.mode)
+    return name.replace("8 bits", "16 bits") if facts.dropped else name
 
 
 def _most(values: Iterable[str]) -> str:

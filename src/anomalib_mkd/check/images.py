@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from anomalib_mkd.pictures import EIGHT_BIT_MODES, EXIF_ORIENTATION, MASK_VALUES, upright_size
+from anomalib_mkd.pictures import EIGHT_BIT_MODES, EXIF_ORIENTATION, MASK_VALUES, drops_bits, upright_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -37,6 +37,7 @@ class Facts:
         format: Its format by content, such as ``"PNG"``.
         size: Width and height in pixels, once upright.
         mode: Pillow's name of its channels, such as ``"RGB"``.
+        dropped: Whether Pillow drops bits of its channels; see :func:`anomalib_mkd.pictures.drops_bits`.
         turn: EXIF's orientation, 1 for upright.
         fingerprint: The image in grey, ``SIDE * SIDE`` bytes; None if it was not decoded.
     """
@@ -46,12 +47,15 @@ class Facts:
     format: str = ""
     size: tuple[int, int] = (0, 0)
     mode: str = ""
+    dropped: bool = False
     turn: int = 1
     fingerprint: bytes | None = None
 
     @property
     def depth(self) -> str | None:
         """Its bits per channel where there are not 8, in words."""
+        if self.dropped:
+            return "16 bits"
         return None if self.fault or self.mode in EIGHT_BIT_MODES else DEEP_MODES.get(self.mode, f"mode {self.mode}")
 
 
@@ -68,6 +72,7 @@ def read_facts(path: Path, *, decode: bool = True) -> Facts:
         if path.stat().st_size == 0:
             return Facts(path, "empty")
         with Image.open(path) as image:
+            dropped = drops_bits(image)  # first: of a PNG, EXIF data decodes
             kind, size, mode = image.format or "", upright_size(image), image.mode
             turn = image.getexif().get(EXIF_ORIENTATION, 1)
             fingerprint = None
@@ -79,7 +84,7 @@ def read_facts(path: Path, *, decode: bool = True) -> Facts:
         return Facts(path, "not an image")
     except Exception as error:  # noqa: BLE001  # whatever a reader raises on a damaged file
         return Facts(path, str(error))
-    return Facts(path, None, kind, size, mode, turn, fingerprint)
+    return Facts(path, None, kind, size, mode, dropped, turn, fingerprint)
 
 
 def read_all(paths: Sequence[Path], *, decode: bool = True) -> Iterator[Facts]:

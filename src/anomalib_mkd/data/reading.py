@@ -18,7 +18,7 @@ from torchvision.transforms.v2.functional import to_dtype, to_image
 from torchvision.tv_tensors import Mask
 
 from anomalib_mkd.functional import evenly_spaced
-from anomalib_mkd.pictures import EIGHT_BIT_MODES, is_turned, read_mask, read_picture
+from anomalib_mkd.pictures import EIGHT_BIT_MODES, drops_bits, is_turned, read_mask, read_picture
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -74,7 +74,8 @@ def mask_of(row: Any, size: tuple[int, ...]) -> Mask:
 def warn_of_pictures(loaders: Any) -> None:
     """Warn if anomalib's own reader sees images otherwise than viewers and :mod:`anomalib_mkd.deploy` do.
 
-    It clips more than 8 bits at 255, so that they become white, and ignores EXIF data, so that a part lies.
+    It clips grey of more than 8 bits at 255, so that it becomes white, takes the upper 8 bits of colour, so that a
+    camera of 12 bits is near black, and ignores EXIF data, so that a part lies.
 
     Args:
         loaders: A loader, or several; a few headers of each one's images are read.
@@ -83,8 +84,8 @@ def warn_of_pictures(loaders: Any) -> None:
         odd = list(_odd(_paths(getattr(loader, "dataset", None))))
         if odd:
             logger.warning(
-                "Expected upright images of 8 bits per channel, got %s and %d more. anomalib's reader clips values "
-                "at 255 and ignores EXIF data: convert them, or train with the datamodule Parts.",
+                "Expected upright images of 8 bits per channel, got %s and %d more. anomalib's reader keeps 8 bits "
+                "and ignores EXIF data: convert them, or train with the datamodule Parts.",
                 odd[0],
                 len(odd) - 1,
             )
@@ -106,6 +107,8 @@ def _odd(paths: list[str]) -> Iterator[str]:
         with suppress(OSError), Image.open(Path(paths[index])) as image:  # what cannot be read, its reader tells
             if image.mode not in EIGHT_BIT_MODES:
                 yield f"{paths[index]} of Pillow's mode {image.mode!r}"
+            elif drops_bits(image):
+                yield f"{paths[index]}, of more bits in colour"
             elif _lies(image):
                 yield f"{paths[index]}, turned by EXIF data"
 

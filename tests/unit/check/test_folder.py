@@ -8,6 +8,7 @@ from __future__ import annotations
 import shutil
 from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -71,6 +72,16 @@ CASES: dict[str, tuple[Callable[[Path], object], str]] = {
     "deep": (
         lambda root: save(root / "train/good/x.png", np.full((64, 64), 999, np.uint16)),
         "problem: 1 image of more than 8 bits (train/good/x.png: 16 bits)",
+    ),
+    "deep colour": (
+        lambda root: cv2.imwrite(str(root / "train/good/x.tif"), np.full((64, 64, 3), 999, np.uint16)),
+        "problem: 1 image of more than 8 bits (train/good/x.tif: 16 bits)",
+    ),
+    "deep mask": (
+        lambda root: cv2.imwrite(
+            str(root / "ground_truth/dent/000_mask.png"), np.eye(64, dtype=np.uint16)[..., None].repeat(3, -1)
+        ),
+        "problem: 1 image of more than 8 bits (ground_truth/dent/000_mask.png: 16 bits)",
     ),
     "turned": (
         lambda root: turn(root / "train/good/000.jpg"),

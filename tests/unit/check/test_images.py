@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -56,6 +57,13 @@ def test_a_whole_file(tmp_path: Path, suffix: str, mode: str, kind: str) -> None
 def test_deep_images(tmp_path: Path, dtype: type, name: str, depth: str) -> None:
     Image.fromarray(np.full((8, 8), 3000, dtype)).save(tmp_path / name)
     assert read_facts(tmp_path / name, decode=False).depth == depth
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".ppm"])
+def test_deep_colours(tmp_path: Path, suffix: str) -> None:
+    cv2.imwrite(str(tmp_path / f"0{suffix}"), np.full((8, 8, 3), 3000, np.uint16))
+    assert read_facts(tmp_path / f"0{suffix}").depth == "16 bits"
+    assert read_facts(tmp_path / f"0{suffix}", decode=False).depth == "16 bits"
 
 
 def test_damaged_files(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import re
 import shutil
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -227,11 +228,13 @@ def test_masks_with_other_values(tmp_path: Path, values: tuple[int, ...]) -> Non
     np.testing.assert_array_equal(item.gt_mask.numpy(), wanted)
 
 
-@pytest.mark.parametrize("kind", ["16 bits", "turned", "usual"])
+@pytest.mark.parametrize("kind", ["16 bits", "16 bits in colour", "turned", "usual"])
 def test_anomalibs_own_reader_is_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture, kind: str) -> None:
     folder = draw_category(tmp_path / "part")
     if kind == "16 bits":
         Image.fromarray(np.full((64, 64), 30000, np.uint16)).save(folder / "train/good/odd.png")
+    elif kind == "16 bits in colour":
+        cv2.imwrite(str(folder / "train/good/odd.png"), np.full((64, 64, 3), 4000, np.uint16))
     elif kind == "turned":
         photo(folder / "train/good/odd.jpg", (32, 64), turn=6)
     whole = {"test_split_mode": "none", "val_split_mode": "none"}  # a random split may leave out the odd one

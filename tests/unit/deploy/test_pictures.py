@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import struct
 from typing import TYPE_CHECKING, Any
 
+import cv2
 import numpy as np
 import pytest
 import tifffile
@@ -15,7 +17,7 @@ from PIL import Image
 
 from anomalib_mkd.deploy.pictures import depth_map, is_many, photo, photo_with_depth, read_region
 from anomalib_mkd.depth import DepthSource
-from anomalib_mkd.pictures import read_picture, upright_size
+from anomalib_mkd.pictures import read_mask, read_picture, upright_size
 from tests.depth_folders import SIZE, scan
 
 if TYPE_CHECKING:
@@ -102,6 +104,37 @@ def test_files_of_more_bits_are_refused(tmp_path: Path, values: Any, mode: str) 
         photo(tmp_path / "deep.tif")
     with pytest.raises(ValueError, match="Expected 8 bits per channel in the image"):
         photo(Image.fromarray(values))
+
+
+@pytest.mark.parametrize(("suffix", "channels"), [("png", 3), ("tif", 3), ("ppm", 3), ("png", 4), ("tif", 4)])
+def test_colour_of_16_bits_is_refused(tmp_path: Path, suffix: str, channels: int) -> None:
+    """Pillow keeps the upper 8 bits, which a camera of 12 bits leaves nearly empty."""
+    file = tmp_path / f"deep.{suffix}"
+    cv2.imwrite(str(file), np.full((4, 6, channels), 4095, np.uint16))
+    message = r"^Expected 8 bits per channel in .*, got more in colour\. Convert"
+    with pytest.raises(ValueError, match=message):
+        photo(file)
+    with Image.open(file) as opened, pytest.raises(ValueError, match=message):
+        photo(opened)
+    with pytest.raises(ValueError, match=message):
+        read_mask(file, (4, 6))
+    with pytest.raises(ValueError, match=message):
+        read_region(file)
+
+
+def test_colour_of_16_bits_in_planes_is_refused(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "deep.tif", np.zeros((3, 4, 6), np.uint16), photometric="rgb", planarconfig="separate")
+    with pytest.raises(ValueError, match="got more in colour"):
+        photo(tmp_path / "deep.tif")
+
+
+def test_16_bits_of_a_pixel_are_not_16_of_a_channel(tmp_path: Path) -> None:
+    """A BMP of 5, 6 and 5 bits."""
+    header = struct.pack("<2sIHHI", b"BM", 98, 0, 0, 66) + struct.pack(
+        "<IiiHHIIiiII", 40, 4, 4, 1, 16, 3, 32, 0, 0, 0, 0
+    )
+    (tmp_path / "part.bmp").write_bytes(header + struct.pack("<III", 0xF800, 0x7E0, 0x1F) + b"\xff\xff" * 16)
+    assert read_picture(tmp_path / "part.bmp").min() == 255
 
 
 @pytest.mark.parametrize("cut", [0, 10, 400])
