@@ -61,7 +61,7 @@ def read_picture(path: Path | str) -> NDArray[np.uint8]:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it cannot be read, or has more bits.
+        ValueError: If it cannot be read, or has more bits or pages.
     """
     with _opened(path, "image") as image:
         return as_rgb(image, path)
@@ -103,6 +103,11 @@ def drops_bits(image: Image.Image) -> bool:
     return False
 
 
+def pages(image: Image.Image) -> int:
+    """Return how many images an opened file holds; 1 for a phone's photo with previews (MPO)."""
+    return 1 if image.format in {"MPO", "PSD"} else getattr(image, "n_frames", 1)
+
+
 def _refuse_dropped_bits(image: Image.Image, place: Path | str) -> None:
     if drops_bits(image):
         msg = f"Expected 8 bits per channel in {place}, got more in colour. Convert it to 8 bits as for training."
@@ -118,7 +123,7 @@ def read_mask(path: Path | str, picture: tuple[int, ...]) -> NDArray[np.bool_]:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it cannot be read, has colour of more bits, or is of another size.
+        ValueError: If it cannot be read, has colour of more bits or several pages, or is of another size.
     """
     with _opened(path, "mask") as image:
         upright = ImageOps.exif_transpose(image)
@@ -178,7 +183,7 @@ def upright_size(image: Image.Image) -> tuple[int, int]:
 
 @contextmanager
 def _opened(path: Path | str, what: str) -> Iterator[Image.Image]:
-    """Open and decode a file, which an error names; colour of more than 8 bits is refused."""
+    """Open and decode a file, which an error names; colour of more than 8 bits and several pages are refused."""
     try:
         opened = Image.open(path)
     except FileNotFoundError:
@@ -188,9 +193,13 @@ def _opened(path: Path | str, what: str) -> Iterator[Image.Image]:
     with opened:
         _refuse_dropped_bits(opened, path)
         try:
+            number = pages(opened)
             opened.load()
         except Exception as error:  # whatever one of Pillow's readers raises on a damaged file
             raise _unreadable(path, what, error) from error
+        if number > 1:
+            msg = f"Expected one page in {path}, got {number}. Save each as a file of its own."
+            raise ValueError(msg)
         yield opened
 
 

@@ -182,6 +182,10 @@ def _files(check: Check) -> Iterator[Finding]:
     if deep:
         remedy = "Save 8 bits per channel, all scaled alike: other bits would be lost."
         yield Finding("problem", f"{count(deep, 'image')} of more than 8 bits", remedy, (*deep,))
+    several = [_named(check, each.path, f"{each.pages} pages") for each in facts if each.pages > 1]
+    if several:
+        remedy = "Save each page as a file of its own: the others would not be read."
+        yield Finding("problem", f"{count(several, 'image')} of several pages", remedy, (*several,))
     hidden = [_named(check, path) for group in layout.groups for path in group.hidden if not _is_clutter(path)]
     if hidden and layout.kind == "folders":
         remedy = "Remove such files: anomalib's Folder reads them as images."

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from anomalib_mkd.pictures import EIGHT_BIT_MODES, EXIF_ORIENTATION, MASK_VALUES, drops_bits, upright_size
+from anomalib_mkd.pictures import EIGHT_BIT_MODES, EXIF_ORIENTATION, MASK_VALUES, drops_bits, pages, upright_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -38,6 +38,7 @@ class Facts:
         size: Width and height in pixels, once upright.
         mode: Pillow's name of its channels, such as ``"RGB"``.
         dropped: Whether Pillow drops bits of its channels; see :func:`anomalib_mkd.pictures.drops_bits`.
+        pages: How many images it holds.
         turn: EXIF's orientation, 1 for upright.
         fingerprint: The image in grey, ``SIDE * SIDE`` bytes; None if it was not decoded.
     """
@@ -48,6 +49,7 @@ class Facts:
     size: tuple[int, int] = (0, 0)
     mode: str = ""
     dropped: bool = False
+    pages: int = 1
     turn: int = 1
     fingerprint: bytes | None = None
 
@@ -72,7 +74,7 @@ def read_facts(path: Path, *, decode: bool = True) -> Facts:
         if path.stat().st_size == 0:
             return Facts(path, "empty")
         with Image.open(path) as image:
-            dropped = drops_bits(image)  # first: of a PNG, EXIF data decodes
+            dropped, number = drops_bits(image), pages(image)  # first: of a PNG, EXIF data decodes
             kind, size, mode = image.format or "", upright_size(image), image.mode
             turn = image.getexif().get(EXIF_ORIENTATION, 1)
             fingerprint = None
@@ -84,7 +86,7 @@ def read_facts(path: Path, *, decode: bool = True) -> Facts:
         return Facts(path, "not an image")
     except Exception as error:  # noqa: BLE001  # whatever a reader raises on a damaged file
         return Facts(path, str(error))
-    return Facts(path, None, kind, size, mode, dropped, turn, fingerprint)
+    return Facts(path, None, kind, size, mode, dropped, number, turn, fingerprint)
 
 
 def read_all(paths: Sequence[Path], *, decode: bool = True) -> Iterator[Facts]:

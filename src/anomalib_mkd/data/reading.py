@@ -18,7 +18,7 @@ from torchvision.transforms.v2.functional import to_dtype, to_image
 from torchvision.tv_tensors import Mask
 
 from anomalib_mkd.functional import evenly_spaced
-from anomalib_mkd.pictures import EIGHT_BIT_MODES, drops_bits, is_turned, read_mask, read_picture
+from anomalib_mkd.pictures import EIGHT_BIT_MODES, drops_bits, is_turned, pages, read_mask, read_picture
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -75,7 +75,7 @@ def warn_of_pictures(loaders: Any) -> None:
     """Warn if anomalib's own reader sees images otherwise than viewers and :mod:`anomalib_mkd.deploy` do.
 
     It clips grey of more than 8 bits at 255, so that it becomes white, takes the upper 8 bits of colour, so that a
-    camera of 12 bits is near black, and ignores EXIF data, so that a part lies.
+    camera of 12 bits is near black, ignores EXIF data, so that a part lies, and all pages but the first.
 
     Args:
         loaders: A loader, or several; a few headers of each one's images are read.
@@ -84,8 +84,8 @@ def warn_of_pictures(loaders: Any) -> None:
         odd = list(_odd(_paths(getattr(loader, "dataset", None))))
         if odd:
             logger.warning(
-                "Expected upright images of 8 bits per channel, got %s and %d more. anomalib's reader keeps 8 bits "
-                "and ignores EXIF data: convert them, or train with the datamodule Parts.",
+                "Expected upright images of one page and 8 bits per channel, got %s and %d more. anomalib's reader "
+                "keeps 8 bits of the first page and ignores EXIF data: convert them, or train with Parts.",
                 odd[0],
                 len(odd) - 1,
             )
@@ -104,11 +104,13 @@ def _paths(dataset: Any) -> list[str]:
 
 def _odd(paths: list[str]) -> Iterator[str]:
     for index in evenly_spaced(len(paths), LOOKED_AT):
-        with suppress(OSError), Image.open(Path(paths[index])) as image:  # what cannot be read, its reader tells
+        with suppress(Exception), Image.open(Path(paths[index])) as image:  # what cannot be read, its reader tells
             if image.mode not in EIGHT_BIT_MODES:
                 yield f"{paths[index]} of Pillow's mode {image.mode!r}"
             elif drops_bits(image):
                 yield f"{paths[index]}, of more bits in colour"
+            elif pages(image) > 1:
+                yield f"{paths[index]} of {pages(image)} pages"
             elif _lies(image):
                 yield f"{paths[index]}, turned by EXIF data"
 

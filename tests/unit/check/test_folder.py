@@ -83,6 +83,15 @@ CASES: dict[str, tuple[Callable[[Path], object], str]] = {
         ),
         "problem: 1 image of more than 8 bits (ground_truth/dent/000_mask.png: 16 bits)",
     ),
+    "pages": (
+        lambda root: save(
+            root / "train/good/x.tif",
+            np.full((64, 64, 3), 9, np.uint8),
+            save_all=True,
+            append_images=[Image.new("RGB", (64, 64))],
+        ),
+        "problem: 1 image of several pages (train/good/x.tif: 2 pages)",
+    ),
     "turned": (
         lambda root: turn(root / "train/good/000.jpg"),
         "note: 1 image turned by EXIF data, and read upright. (train/good/000.jpg)",

@@ -66,6 +66,12 @@ def test_deep_colours(tmp_path: Path, suffix: str) -> None:
     assert read_facts(tmp_path / f"0{suffix}", decode=False).depth == "16 bits"
 
 
+def test_several_pages(tmp_path: Path) -> None:
+    for name, kind in (("0.tif", "TIFF"), ("1.jpg", "MPO")):
+        picture().save(tmp_path / name, kind, save_all=True, append_images=[picture()])
+    assert [read_facts(tmp_path / name).pages for name in ("0.tif", "1.jpg")] == [2, 1]
+
+
 def test_damaged_files(tmp_path: Path) -> None:
     whole = tmp_path / "0.jpg"
     picture().save(whole)

@@ -228,13 +228,16 @@ def test_masks_with_other_values(tmp_path: Path, values: tuple[int, ...]) -> Non
     np.testing.assert_array_equal(item.gt_mask.numpy(), wanted)
 
 
-@pytest.mark.parametrize("kind", ["16 bits", "16 bits in colour", "turned", "usual"])
+@pytest.mark.parametrize("kind", ["16 bits", "16 bits in colour", "pages", "turned", "usual"])
 def test_anomalibs_own_reader_is_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture, kind: str) -> None:
     folder = draw_category(tmp_path / "part")
     if kind == "16 bits":
         Image.fromarray(np.full((64, 64), 30000, np.uint16)).save(folder / "train/good/odd.png")
     elif kind == "16 bits in colour":
         cv2.imwrite(str(folder / "train/good/odd.png"), np.full((64, 64, 3), 4000, np.uint16))
+    elif kind == "pages":
+        page = Image.new("RGB", (64, 64))
+        page.save(folder / "train/good/odd.tif", save_all=True, append_images=[page])
     elif kind == "turned":
         photo(folder / "train/good/odd.jpg", (32, 64), turn=6)
     whole = {"test_split_mode": "none", "val_split_mode": "none"}  # a random split may leave out the odd one

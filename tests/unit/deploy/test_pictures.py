@@ -128,6 +128,23 @@ def test_colour_of_16_bits_in_planes_is_refused(tmp_path: Path) -> None:
         photo(tmp_path / "deep.tif")
 
 
+@pytest.mark.parametrize("suffix", ["tif", "webp", "png", "gif"])
+def test_files_of_several_pages_are_refused(tmp_path: Path, suffix: str) -> None:
+    file, page = tmp_path / f"part.{suffix}", Image.fromarray(PHOTO)
+    page.save(file, save_all=True, append_images=[Image.fromarray(255 - PHOTO)])
+    for read in (photo, read_region, lambda path: read_mask(path, PHOTO.shape[:2])):
+        with pytest.raises(ValueError, match=r"^Expected one page in .*part\.\w+, got 2\. Save each"):
+            read(file)
+
+
+def test_a_phones_photo_with_a_preview_is_read(tmp_path: Path) -> None:
+    page = Image.fromarray(PHOTO)
+    page.save(tmp_path / "part.jpg", "MPO", save_all=True, append_images=[page.resize((15, 10))])
+    with Image.open(tmp_path / "part.jpg") as opened:
+        assert (opened.format, opened.n_frames) == ("MPO", 2)
+    assert read_picture(tmp_path / "part.jpg").shape == PHOTO.shape
+
+
 def test_16_bits_of_a_pixel_are_not_16_of_a_channel(tmp_path: Path) -> None:
     """A BMP of 5, 6 and 5 bits."""
     header = struct.pack("<2sIHHI", b"BM", 98, 0, 0, 66) + struct.pack(
