@@ -63,7 +63,7 @@ def read_picture(path: Path | str) -> NDArray[np.uint8]:
         FileNotFoundError: If there is no such file.
         ValueError: If it cannot be read, or has more bits or pages.
     """
-    with _opened(path, "image") as image:
+    with opened(path, "image") as image:
         return as_rgb(image, path)
 
 
@@ -125,7 +125,7 @@ def read_mask(path: Path | str, picture: tuple[int, ...]) -> NDArray[np.bool_]:
         FileNotFoundError: If there is no such file.
         ValueError: If it cannot be read, has colour of more bits or several pages, or is of another size.
     """
-    with _opened(path, "mask") as image:
+    with opened(path, "mask") as image:
         upright = ImageOps.exif_transpose(image)
         values = np.asarray(upright.convert("L") if upright.mode in EIGHT_BIT_MODES else upright)
     if values.shape != tuple(picture):
@@ -182,25 +182,34 @@ def upright_size(image: Image.Image) -> tuple[int, int]:
 
 
 @contextmanager
-def _opened(path: Path | str, what: str) -> Iterator[Image.Image]:
-    """Open and decode a file, which an error names; colour of more than 8 bits and several pages are refused."""
+def opened(path: Path | str, what: str) -> Iterator[Image.Image]:
+    """Open and decode a file.
+
+    Args:
+        path: The file.
+        what: What it should be, for messages.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it cannot be read, or has colour of more than 8 bits or several pages.
+    """
     try:
-        opened = Image.open(path)
+        image = Image.open(path)
     except FileNotFoundError:
         raise
     except Exception as error:
         raise _unreadable(path, what, error) from error
-    with opened:
-        _refuse_dropped_bits(opened, path)
+    with image:
+        _refuse_dropped_bits(image, path)
         try:
-            number = pages(opened)
-            opened.load()
+            number = pages(image)
+            image.load()
         except Exception as error:  # whatever one of Pillow's readers raises on a damaged file
             raise _unreadable(path, what, error) from error
         if number > 1:
             msg = f"Expected one page in {path}, got {number}. Save each as a file of its own."
             raise ValueError(msg)
-        yield opened
+        yield image
 
 
 def _unreadable(path: Path | str, what: str, error: Exception) -> ValueError:

@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     moved.add_argument("--false-alarms", type=float, metavar="SHARE", help="expected share of good parts called bad")
     moved.add_argument("--good", type=Path, metavar="FOLDER", help="new good images, which set the threshold")
     moved.add_argument("--threshold", type=float, metavar="SCORE", help="the score that becomes the threshold")
-    moved.add_argument("--region", type=Path, metavar="MASK", help="mask; black areas are ignored")
+    moved.add_argument("--region", type=Path, metavar="MASK", help="mask; black or transparent areas are ignored")
     moved.add_argument("--smallest-area", type=int, metavar="PIXELS", help="smallest region that makes a part bad")
     moved.add_argument("--category", metavar="NAME", help="category to adjust, in a model of several")
     shown = commands.add_parser("predict", help="print verdict, score and boxes of images as CSV")
@@ -93,6 +93,8 @@ def threshold(options: argparse.Namespace) -> None:
         share = "" if metadata.false_alarms is None else f", for {100 * metadata.false_alarms:g} % false alarms"
         place = f"threshold {metadata.image.threshold:.6g}{share}"
         sys.stdout.write(f"{name}: {place}; {above} of {len(counted)} good images lie above\n")
+    if new.region is not None:
+        sys.stdout.write(f"region: {100 * new.region.mask.mean():.3g} % of the image\n")
     if new != old:
         if options.category is not None:
             new = whole.with_category(options.category, new)

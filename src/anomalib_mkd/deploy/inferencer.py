@@ -139,7 +139,8 @@ class Inferencer(_Compiled):
         threshold: The score of this export, between 0 and 1, that becomes the threshold.
         false_alarms: Expected share of good parts called bad, between 0 and 0.5; moves the threshold by the stored
             scores of good images. They are of whole images: with a new ``region`` there will be fewer.
-        region: Image or array ``(H, W)`` of the images' size; what is black or 0 there does not count.
+        region: Image or array ``(H, W)`` of the images' size; what is black, transparent or 0 there does
+            not count.
         smallest_area: In pixels of the image: a part is bad only if a connected region above the pixel threshold is
             at least that large.
         maps: Whether to compute maps. Without, a prediction has an empty map and no boxes, and ``Mkd`` need not compute

@@ -5,15 +5,16 @@
 
 from __future__ import annotations
 
+from os import SEEK_CUR
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 
 from anomalib_mkd.depth.checks import check_aspect
-from anomalib_mkd.pictures import as_rgb, read_picture, refuse_turned
+from anomalib_mkd.pictures import as_rgb, opened, read_picture, refuse_turned
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,15 +30,39 @@ def is_many(pictures: object) -> bool:
 
 
 def read_region(path: Path | str) -> NDArray[np.bool_]:
-    """Read a mask ``(H, W)``: the pixels of an image that are not black.
+    """Read a mask ``(H, W)``: the pixels of an image that are neither black nor transparent.
 
     Raises:
-        ValueError: As for images, and for JPEG, whose compression leaves black not black.
+        FileNotFoundError: If there is no such file.
+        ValueError: As for images, if compression with losses, as of JPEG, leaves black not black, or if all is inside.
     """
-    if Path(path).suffix.lower() in {".jpg", ".jpeg"}:
-        msg = f"Expected a mask without losses, got '{path}', in which black is not quite black. Save it as PNG."
+    with opened(path, "mask") as image:
+        if _has_losses(image, path):
+            msg = f"Expected a mask without losses, got '{path}', in which black is not quite black. Save it as PNG."
+            raise ValueError(msg)
+        inside: NDArray[np.bool_] = as_rgb(image, path).max(axis=-1) > 0
+        if image.has_transparency_data:
+            inside &= np.asarray(ImageOps.exif_transpose(image).convert("RGBA").getchannel("A")) > 0
+    if inside.all():
+        msg = f"Expected a mask with black areas, got none in '{path}'. Draw in black what is to be ignored."
         raise ValueError(msg)
-    return np.asarray(read_picture(path).max(axis=-1) > 0)
+    return inside
+
+
+def _has_losses(image: Image.Image, path: Path | str) -> bool:
+    """Return whether a file is compressed with losses, by its content: names are anything."""
+    if image.format == "TIFF":
+        return image.info["compression"] in {"jpeg", "tiff_jpeg", "webp"}
+    if image.format != "WEBP":
+        return image.format in {"JPEG", "MPO", "JPEG2000", "AVIF"}
+    with Path(path).open("rb") as file:
+        file.seek(12)
+        while head := file.read(8):  # a chunk's name and length
+            if head[:4] == b"VP8 ":
+                return True
+            length = int.from_bytes(head[4:], "little")
+            file.seek(length + length % 2, SEEK_CUR)
+    return False
 
 
 def photo(picture: Picture) -> FloatArray:

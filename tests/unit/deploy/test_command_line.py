@@ -96,7 +96,9 @@ def test_every_kind_of_file_that_trains_sets_thresholds(export: Path, good: Path
     np.testing.assert_allclose(read(export).good_scores, np.array(LEVELS) / 255, rtol=1e-5)
 
 
-def test_good_pictures_are_measured_in_the_new_region(export: Path, good: Path, tmp_path: Path) -> None:
+def test_good_pictures_are_measured_in_the_new_region(
+    export: Path, good: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     mask = np.zeros((20, 30), np.uint8)
     mask[:, 15:] = 1
     Image.fromarray(mask).save(tmp_path / "mask.png")
@@ -107,6 +109,7 @@ def test_good_pictures_are_measured_in_the_new_region(export: Path, good: Path, 
         assert found.pixel.threshold == pytest.approx(found.image.raw(0.5), rel=0.5)
         np.testing.assert_array_equal(found.region.mask, mask)
         assert found.smallest_area == 4
+        assert capsys.readouterr().out.splitlines()[-1] == "region: 50 % of the image"
     run("threshold", export, "--region", tmp_path / "mask.png", code=1)  # the threshold is that of the old region
 
 

@@ -194,9 +194,52 @@ def test_a_region_is_what_is_not_black(tmp_path: Path) -> None:
     mask = PHOTO[..., 0] > 99
     Image.fromarray(mask).save(tmp_path / "region.png")
     np.testing.assert_array_equal(read_region(tmp_path / "region.png"), mask)
-    Image.fromarray(mask).save(tmp_path / "region.jpg")
-    with pytest.raises(ValueError, match=r"Expected a mask without losses, got .*region\.jpg"):
-        read_region(tmp_path / "region.jpg")
+    Image.fromarray(mask).save(tmp_path / "region.webp", lossless=True)
+    np.testing.assert_array_equal(read_region(tmp_path / "region.webp"), mask)
+    with pytest.raises(FileNotFoundError):
+        read_region(tmp_path / "missing.png")
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "RGB"])
+def test_what_is_transparent_is_outside_a_region(tmp_path: Path, mode: str) -> None:
+    mask = PHOTO[..., 0] > 99
+    white = np.full((20, 30, 4), 255, np.uint8)
+    white[..., 3] = 255 * mask
+    if mode == "P":
+        indices = Image.fromarray(mask.astype(np.uint8), "P")
+        indices.putpalette([255] * 6)
+        indices.save(tmp_path / "region.png", transparency=0)
+    elif mode == "RGB":
+        Image.fromarray(np.where(mask[..., None], white[..., :3], 200)).save(
+            tmp_path / "region.png", transparency=(200,) * 3
+        )
+    else:
+        Image.fromarray(white).convert(mode).save(tmp_path / "region.png")
+    np.testing.assert_array_equal(read_region(tmp_path / "region.png"), mask)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("region.jpg", {}),
+        ("region.jfif", {"format": "JPEG"}),
+        ("region.png", {"format": "JPEG"}),
+        ("region.mpo", {}),
+        ("region.tif", {"compression": "jpeg"}),
+        ("region.webp", {}),
+        ("extended.webp", {"exif": b"Exif", "icc_profile": b"odd"}),
+    ],
+)
+def test_a_region_with_losses_is_refused(tmp_path: Path, name: str, options: dict[str, Any]) -> None:
+    Image.fromarray(np.where(PHOTO > 99, np.uint8(255), np.uint8(0))).save(tmp_path / name, **options)
+    with pytest.raises(ValueError, match=rf"^Expected a mask without losses, got .*{name}"):
+        read_region(tmp_path / name)
+
+
+def test_a_region_of_everything_is_refused(tmp_path: Path) -> None:
+    Image.new("L", (30, 20), 1).save(tmp_path / "region.png")
+    with pytest.raises(ValueError, match=r"^Expected a mask with black areas, got none in .*region\.png"):
+        read_region(tmp_path / "region.png")
 
 
 @pytest.mark.parametrize(
