@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import yaml  # type: ignore[import-untyped]
@@ -20,6 +21,15 @@ if TYPE_CHECKING:
 BATCH = 8  # with which the figures in the documents were measured
 
 
+class _Dumper(yaml.SafeDumper):  # type: ignore[misc]
+    """Puts in quotes what jsonargparse, but not PyYAML, reads as a number, such as a folder's name ``12E5``."""
+
+
+_Dumper.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d[\d_]*(\.[\d_]*)?[eE][-+]?\d+$"), [*"-+0123456789"]
+)
+
+
 def configuration(layout: Layout) -> str | None:
     """Write a file for ``anomalib train --config``; None if there are no images of good parts.
 
@@ -30,7 +40,7 @@ def configuration(layout: Layout) -> str | None:
     if layout.kind == "parts":
         path, init = "anomalib_mkd.data.Parts", {"root": str(layout.root)}
     elif layout.kind == "depth":
-        home = layout.root.absolute()
+        home = layout.root.resolve()  # the name of ".." is not that of a folder
         path, init = (
             "anomalib_mkd.data.DepthFolder",
             {"root": str(home.parent), "category": home.name, "train_batch_size": BATCH},
@@ -40,7 +50,7 @@ def configuration(layout: Layout) -> str | None:
     else:
         return None
     data = {"class_path": path, "init_args": init}
-    text: str = yaml.safe_dump({"data": data}, sort_keys=False, allow_unicode=True, width=1000)
+    text: str = yaml.dump({"data": data}, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=1000)
     return text
 
 
@@ -50,7 +60,7 @@ def _folders(layout: Layout) -> dict[str, Any]:
         roles["mask_dir"] = "mask"
     folders = {name: [group.name for group in layout.of(role)] for name, role in roles.items()}
     return {
-        "name": layout.root.absolute().name,
+        "name": layout.root.resolve().name,
         "root": str(layout.root),
         **{name: found if len(found) > 1 else found[0] for name, found in folders.items() if found},
         "train_batch_size": BATCH,

@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from anomalib_mkd.check.configuration import masks_in_order
 from anomalib_mkd.check.images import Facts, exact_copies, mask_fault, near_copies, read_all
 from anomalib_mkd.check.layout import GOOD, GOOD_WORDS, Layout, Role, find_layout
 from anomalib_mkd.check.words import count, listed, shown
@@ -152,14 +154,10 @@ def _layout(check: Check) -> Iterator[Finding]:
         if (name := Path(group.name).name).lower() in GOOD_WORDS:
             remedy = f"Rename it to test/{GOOD}, or, if these parts are bad, to the name of a defect."
             yield Finding("problem", f"'test/{shown(name)}' counts as a defect", remedy)
-    plain = [group for group in layout.of("train") if group.name == "."]
-    below = [path for path in layout.root.rglob("*") if path.suffix.lower() in EXTENSIONS] if plain else []
-    if beyond := sorted({*below} - {path for group in plain for path in (*group.images, *group.hidden)}):
-        text = (
-            f"{count(beyond, 'image')} in folders beside those of good parts, which anomalib's Folder would read, too"
-        )
-        files = tuple(_named(check, path) for path in beyond)
-        yield Finding("problem", text, f"Move the images of good parts into a folder of their own, {GOOD}.", files)
+    yield from _unlike_folder(check) if layout.kind == "folders" else ()
+    written = layout.root.resolve() if layout.kind == "depth" else layout.root  # into a configuration
+    if layout.kind in {"parts", "depth"} and str(written).encode("utf-8", "replace").decode() != str(written):
+        yield Finding("problem", f"the name '{shown(written)}', which is not UTF-8", "Rename the folder.")
     for group in layout.of(*IMAGES):
         if not group.images:
             yield Finding("warning", f"no image in '{shown(group.name)}'", "Put images there or remove the folder.")
@@ -167,6 +165,30 @@ def _layout(check: Check) -> Iterator[Finding]:
         text = f"{count(group.images, 'image')} in '{shown(group.name)}' that nothing reads"
         places = f"train/{GOOD}, test/{GOOD} or test/<defect>" if layout.kind == "parts" else "folders good and bad"
         yield Finding("warning", text, f"What is to be used belongs into {places}.")
+
+
+def _unlike_folder(check: Check) -> Iterator[Finding]:
+    """What anomalib's ``Folder`` refuses, or reads otherwise: all below a folder, but not what is linked there."""
+    layout = check.layout
+    roles: list[Role] = [*IMAGES, "mask"] if masks_in_order(layout) else [*IMAGES]
+    refused, linked, beyond = [], [], []
+    for group in layout.of(*roles):
+        home = layout.root / group.name
+        if not re.fullmatch("[ -~]+", place := str(home.resolve())):
+            refused.append(shown(place))
+        theirs = {path for path in home.glob("**/*") if path.suffix.lower() in EXTENSIONS and not path.is_dir()}
+        linked += [_named(check, path) for path in group.images if path not in theirs]
+        beyond += [_named(check, path) for path in sorted(theirs.difference(group.images, group.hidden))]
+    places = f"sort the images into train/{GOOD}, test/{GOOD} and test/<defect>, which the datamodule Parts reads"
+    if refused:
+        text = f"{count(refused, 'folder')} with other letters than those of ASCII, which anomalib's Folder refuses"
+        yield Finding("problem", text, f"Rename, or {places}.", (*refused,))
+    if linked:
+        text = f"{count(linked, 'image')} in linked folders, into which anomalib's Folder does not look"
+        yield Finding("problem", text, f"Replace the links by what they link to, or {places}.", (*linked,))
+    if beyond:
+        text = f"{count(beyond, 'image')} in folders within those of parts, which anomalib's Folder would read, too"
+        yield Finding("problem", text, f"Move them out, or {places}.", (*beyond,))
 
 
 def _files(check: Check) -> Iterator[Finding]:

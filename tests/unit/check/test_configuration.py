@@ -5,20 +5,19 @@
 
 from __future__ import annotations
 
+import re
 import shutil
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 from anomalib.data import AnomalibDataModule, Folder
 from jsonargparse import ArgumentParser
 
-from anomalib_mkd.check import find_layout
+from anomalib_mkd.check import check_folder, find_layout
 from anomalib_mkd.check.configuration import configuration, require_new, write_configuration
 from anomalib_mkd.data import DepthFolder, Parts, Recipe, make_dataset
 from tests.category_folders import draw_category
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def datamodule(root: Path, file: Path) -> Any:
@@ -70,6 +69,77 @@ def test_folders(tmp_path: Path, moves: list[tuple[str, str]], expected: tuple[i
     data = datamodule(root, tmp_path / "parts.yaml")
     assert type(data) is Folder
     assert (sizes(data), data.task) == (expected, task)
+
+
+def sorted_by_name(root: Path) -> Path:
+    move(
+        draw_category(root, train=10, mask="{}.png"),
+        ("train/good", "good"),
+        ("test/good", "test/ok"),
+        ("test/dent", "bad"),
+    )
+    return root
+
+
+@pytest.mark.parametrize("name", ["12E5", "1.5e3"])
+def test_names_that_look_like_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    root = sorted_by_name(Path(name))
+    (root / "bad").rename(root / name)
+    data = datamodule(root, tmp_path / "parts.yaml")
+    assert (sizes(data), data.name) == ((8, 2, 2, 2), name)
+    draw_category(tmp_path / "parts" / name, train=10)
+    monkeypatch.chdir(tmp_path / "parts")
+    assert sizes(datamodule(Path(name), tmp_path / "relative.yaml")) == (8, 2, 2, 2)
+
+
+def test_the_folder_above_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(sorted_by_name(tmp_path / "parts") / "good")
+    assert datamodule(Path(".."), tmp_path / "parts.yaml").name == "parts"
+    root = make_dataset(tmp_path, Recipe("metal", 0, 64, train_images=4, test_good=1, per_defect=1, layout="mvtec3d"))
+    monkeypatch.chdir(root / "test")
+    assert datamodule(Path(".."), tmp_path / "depth.yaml").category == root.name
+
+
+def test_what_folder_refuses_or_reads_in_part_is_a_problem(tmp_path: Path) -> None:
+    def problems(root: Path) -> list[str]:
+        return [str(each) for each in check_folder(root).of("problem")]
+
+    root = sorted_by_name(tmp_path / "parts")
+    assert problems(root) == []
+    shutil.copytree(root, tmp_path / "Prüfteile")
+    (refused,) = problems(tmp_path / "Prüfteile")
+    assert refused.startswith(
+        f"4 folders with other letters than those of ASCII, which anomalib's Folder refuses ({tmp_path}"
+    )
+    with pytest.raises(ValueError, match="non-printable"):
+        datamodule(tmp_path / "Prüfteile", tmp_path / "0.yaml")
+    (root / "bad").rename(tmp_path / "day 1")
+    (root / "bad").symlink_to(tmp_path / "day 1")
+    assert problems(root) == []
+    assert sizes(datamodule(root, tmp_path / "1.yaml"))[3] == 2
+    draw_category(tmp_path / "other", train=10)
+    (root / "bad" / "day 2").symlink_to(tmp_path / "other/test/good")
+    linked = [text for text in problems(root) if "anomalib's Folder" in text]
+    assert linked == [
+        "2 images in linked folders, into which anomalib's Folder does not look (bad/day 2/000.jpg, bad/day 2/001.jpg)"
+    ]
+    assert sizes(datamodule(root, tmp_path / "2.yaml"))[3] == 2
+    (root / "bad" / "day 2").unlink()
+    shutil.copytree(tmp_path / "other/test/good", root / "good/.thumbnails")
+    (beyond,) = problems(root)
+    assert beyond.startswith(
+        "2 images in folders within those of parts, which anomalib's Folder would read, too (good/.thum"
+    )
+    assert sum(sizes(datamodule(root, tmp_path / "3.yaml"))[:2]) == 12
+
+
+def test_a_name_that_a_configuration_cannot_hold_is_a_problem(tmp_path: Path) -> None:
+    root = draw_category(tmp_path / "teil\udcff", train=20)
+    (found,) = check_folder(root).of("problem")
+    assert re.fullmatch(r"the name '.*teil\\udcff', which is not UTF-8", str(found))
+    with pytest.raises(SystemExit):
+        datamodule(root, tmp_path / "parts.yaml")
 
 
 def test_images_alone(tmp_path: Path) -> None:

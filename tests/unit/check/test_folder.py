@@ -291,7 +291,7 @@ def test_images_alone_beside_folders_of_images(tmp_path: Path) -> None:
         (tmp_path / name).parent.mkdir(parents=True)
         save(tmp_path / name, grey())
     (found,) = (text for text in texts(tmp_path) if text.startswith("problem"))
-    assert found.startswith("problem: 2 images in folders beside those of good parts, which anomalib's Folder would")
+    assert found.startswith("problem: 2 images in folders within those of parts, which anomalib's Folder would read")
 
 
 def test_masks_and_roles_of_scans(tmp_path: Path) -> None:
