@@ -23,12 +23,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from anomalib_mkd.deploy import Inferencer
-from anomalib_mkd.deploy.pictures import read_picture
+from anomalib_mkd.pictures import files_below, is_named_as_image, read_picture
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 
 
 class Key(NamedTuple):
@@ -115,7 +113,7 @@ class Watcher(threading.Thread):
     """Finds complete new images, oldest first, reads them, and waits while the queue is full.
 
     Args:
-        folder: What the camera writes to; folders inside count.
+        folder: What the camera writes to; folders inside count, linked ones, too.
         done: Images not to read.
         waiting: Receives key and image, or key and the error of reading it.
         stop: Ends the thread.
@@ -131,6 +129,7 @@ class Watcher(threading.Thread):
         self.settle, self.poll = settle, poll
         self.passed_on: set[Key] = set()
         self.since: dict[Key, float] = {}
+        self.foreign: set[str] = set()
         self.failure: BaseException | None = None
 
     def run(self) -> None:
@@ -166,13 +165,16 @@ class Watcher(threading.Thread):
                 self.pass_on(key, found)
 
     def files(self) -> Iterator[Path]:
-        """List all files; ``os.walk`` passes over folders that are taken away meanwhile."""
-        return (Path(folder, name) for folder, _, names in os.walk(self.folder) for name in names)
+        """List what has the name of an image; of other files, hidden ones apart, the first of a suffix is named."""
+        for path in files_below(self.folder):
+            if is_named_as_image(path):
+                yield path
+            elif not path.name.startswith(".") and path.suffix not in self.foreign:
+                self.foreign.add(path.suffix)
+                sys.stderr.write(printable(f"{path.name}: not read, as all files of the suffix '{path.suffix}'") + "\n")
 
     def key(self, path: Path) -> Key | None:
-        """Identify an image; None if it is none, or gone."""
-        if path.suffix.lower() not in SUFFIXES or path.name.startswith("."):
-            return None
+        """Identify an image; None if it is gone."""
         try:
             state = path.stat()
         except FileNotFoundError:

@@ -26,6 +26,7 @@ import pytest
 from openvino.utils import get_cmake_path
 from PIL import Image
 
+from anomalib_mkd.pictures import EXTENSIONS
 from tests.exports import METADATA, picture, write_export
 
 if TYPE_CHECKING:
@@ -203,11 +204,34 @@ def test_folders_may_be_taken_away_while_the_watcher_looks(camera: Path) -> None
     (camera / "gone").mkdir()
     save(camera / "gone" / "0.png", bad=False)
     save(camera / "1.png", bad=False)
-    found = watcher.files()
-    first = next(found)
+    found = [*watcher.files()]
     shutil.rmtree(camera / "gone")
-    assert first == camera / "1.png"
-    assert [*found] == []
+    assert [bool(watcher.key(path)) for path in sorted(found)] == [True, False]
+    assert [*watcher.files()] == [camera / "1.png"]
+
+
+def test_all_that_other_commands_read_is_judged(
+    camera: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    module = load_watcher()
+    (tmp_path / "elsewhere").mkdir()
+    (camera / "linked").symlink_to(tmp_path / "elsewhere")
+    names = [f"0{suffix}" for suffix in EXTENSIONS] + ["linked/1.PGM"]
+    for name in names:
+        Image.fromarray(picture()).convert("L").save(camera / name)
+    for name in ("a.txt", "b.txt", "ä.gif", "._0.png", ".hidden"):
+        (camera / name).touch()
+    waiting: queue.Queue[Any] = queue.Queue(99)
+    watcher = module.Watcher(camera, set(), waiting, threading.Event(), settle=0, poll=0.01)
+    for _ in range(2):
+        watcher.look()
+    found = [waiting.get() for _ in range(waiting.qsize())]
+    assert sorted(key.name for key, _ in found) == sorted(names)
+    assert all(isinstance(image, np.ndarray) for _, image in found)
+    lines = sorted(capsys.readouterr().err.splitlines())  # "a" or "b" comes first
+    assert [line[1:] for line in lines] == [
+        f"{suffix}: not read, as all files of the suffix '{suffix}'" for suffix in (".txt", ".gif")
+    ]
 
 
 def test_another_table_is_not_appended_to(tmp_path: Path) -> None:
