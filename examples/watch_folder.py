@@ -50,6 +50,11 @@ class Row(NamedTuple):
     message: str
 
 
+def another_table(path: Path) -> ValueError:
+    """Say that a file holds no results of this program, or changed ones."""
+    return ValueError(f"Expected results of this program, unchanged, in {path}, got another table. Name another file.")
+
+
 class SqliteResults:
     """Rows in a table ``results`` of SQLite, whose key is the image."""
 
@@ -60,6 +65,8 @@ class SqliteResults:
         self.base.execute(
             f"CREATE TABLE IF NOT EXISTS results ({', '.join(Row._fields)}, PRIMARY KEY (name, size, changed))"
         )
+        if [column[0] for column in self.base.execute("SELECT * FROM results LIMIT 0").description] != [*Row._fields]:
+            raise another_table(path)
 
     def keys(self) -> Iterator[Key]:
         """Return the images that are done."""
@@ -80,12 +87,15 @@ class CsvResults:
     def __init__(self, path: Path) -> None:
         text = path.read_bytes() if path.exists() else b""
         whole = text[: text.rfind(b"\n") + 1]
+        try:
+            header, *rows = list(csv.reader(whole.decode().splitlines())) or [[*Row._fields]]
+            self.done = [Key(row[0], int(row[1]), int(row[2])) for row in rows]
+        except (ValueError, IndexError, csv.Error) as error:  # a spreadsheet rounds numbers and adds empty lines
+            raise another_table(path) from error
+        if header != [*Row._fields] or not (whole or ",".join(header).encode().startswith(text)):
+            raise another_table(path)
         if whole != text:
             os.truncate(path, len(whole))
-        header, *self.rows = list(csv.reader(whole.decode().splitlines())) or [[*Row._fields]]
-        if header != [*Row._fields]:
-            msg = f"Expected results of this program in {path}, got another table. Name another file."
-            raise ValueError(msg)
         self.file = path.open("a", newline="", encoding="utf-8")
         self.writer = csv.writer(self.file, lineterminator="\n")
         if not whole:
@@ -93,7 +103,7 @@ class CsvResults:
 
     def keys(self) -> Iterator[Key]:
         """Return the images that are done."""
-        return (Key(row[0], int(row[1]), int(row[2])) for row in self.rows)
+        return iter(self.done)
 
     def add(self, row: Row) -> None:
         """Write one row to the disk."""
@@ -228,6 +238,7 @@ def main() -> int:
     parser.add_argument("--settle", type=float, default=0.5, metavar="SECONDS", help="unchanged for (default: 0.5)")
     parser.add_argument("--poll", type=float, default=0.1, metavar="SECONDS", help="between looks (default: 0.1)")
     options = parser.parse_args()
+    sys.stdout.reconfigure(errors="backslashreplace")  # names of files may be anything
     if options.results.suffix not in {".csv", ".sqlite"} or not options.folder.is_dir():
         parser.error(f"expected a folder and a .csv or .sqlite, got {options.folder} and {options.results}")
     if options.queue < 1:
@@ -238,9 +249,9 @@ def main() -> int:
     try:
         inferencer = Inferencer(options.model)
         results = (CsvResults if options.results.suffix == ".csv" else SqliteResults)(options.results)
+        done = set(results.keys())
     except (ValueError, OSError, sqlite3.Error) as error:
         parser.error(str(error))
-    done = set(results.keys())
     waiting: queue.Queue[Any] = queue.Queue(options.queue)
     watcher = Watcher(options.folder, done, waiting, stop, options.settle, options.poll)
     watcher.start()

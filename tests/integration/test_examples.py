@@ -9,6 +9,7 @@ import csv
 import os
 import queue
 import random
+import re
 import shutil
 import signal
 import sqlite3
@@ -70,9 +71,9 @@ def read_results(path: Path) -> list[tuple[str, str]]:
         return list(base.execute("SELECT name, verdict FROM results"))
 
 
-def start(export: Path, camera: Path, results: Path) -> subprocess.Popen[str]:
+def start(export: Path, camera: Path, results: Path, **options: Any) -> subprocess.Popen[str]:
     command = [sys.executable, EXAMPLES / "watch_folder.py", export, camera, results, "--settle", "0.2", "--queue", "4"]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)  # noqa: S603
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, **options)  # noqa: S603
 
 
 def lines_of(process: subprocess.Popen[str]) -> Iterator[str]:
@@ -90,6 +91,23 @@ def test_twenty_lines_predict(export: Path, tmp_path: Path) -> None:
         f"{tmp_path / 'bad.png'}: bad, score 0.92",
         "  10,5 to 30,10: 100 pixels, highest 0.83",
     ]
+
+
+def test_names_that_a_terminal_cannot_show(export: Path, camera: Path, tmp_path: Path) -> None:
+    options = {"encoding": "cp1252", "env": {**os.environ, "PYTHONIOENCODING": "cp1252"}}
+    save(camera / "Ω.png", bad=False)
+    (tmp_path / "Ψ.png").write_text("no image")
+    files = [camera / "Ω.png", tmp_path / "Ψ.png", camera / "Ω.png"]
+    command = [sys.executable, EXAMPLES / "predict.py", export, *files]
+    found = subprocess.run(command, check=False, capture_output=True, text=True, **options)  # noqa: S603
+    assert found.returncode == 1
+    assert found.stdout == f"{camera}/\\u03a9.png: good, score 0.12\n"
+    assert found.stderr.startswith(f"Expected a readable image in {tmp_path}/\\u03a8.png")
+    assert found.stderr.count("\n") == 1
+    with start(export, camera, tmp_path / "results.csv", **options) as process:
+        assert next(lines_of(process)) == "\\u03a9.png: good\n"
+        process.send_signal(signal.SIGTERM)
+    assert process.returncode == 0
 
 
 @pytest.mark.slow
@@ -234,12 +252,40 @@ def test_all_that_other_commands_read_is_judged(
     ]
 
 
-def test_another_table_is_not_appended_to(tmp_path: Path) -> None:
+HEADER = "name,size,changed,verdict,score,boxes,seconds,message\n"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "part,station\n7,b",
+        "part,station",
+        HEADER + "0.png,99,1.79602E+18,good,0.1,,0.2,\n",
+        HEADER + "\n",
+        HEADER + "ü\n",
+        "CREATE TABLE results (part, station)",
+        "CREATE TABLE results (name, size, changed)",
+    ],
+)
+def test_another_table_is_not_appended_to(
+    export: Path, camera: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], text: str
+) -> None:
+    """Nor one that a spreadsheet changed."""
     module = load_watcher()
-    path = tmp_path / "parts.csv"
-    path.write_text("part,station\n7,b\n")
-    with pytest.raises(ValueError, match=r"Expected results of this program in .*parts\.csv, got another table"):
-        module.CsvResults(path)
+    path = camera.parent / ("parts.sqlite" if text.startswith("CREATE") else "parts.csv")
+    if text.startswith("CREATE"):
+        with closing(sqlite3.connect(path)) as base:
+            base.execute(text)
+    else:
+        path.write_text(text, encoding="latin-1")
+    monkeypatch.setattr(sys, "argv", ["watch_folder.py", str(export), str(camera), str(path)])
+    monkeypatch.setattr(module.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(module, "Watcher", None)  # not to be reached
+    with pytest.raises(SystemExit):
+        module.main()
+    assert re.search(r"error: Expected results of this program.* in .*parts\.\w+, got another", capsys.readouterr().err)
+    if path.suffix == ".csv":
+        assert path.read_text(encoding="latin-1") == text
 
 
 def test_a_line_that_a_power_cut_left_unfinished_is_removed(tmp_path: Path) -> None:
