@@ -15,18 +15,17 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml  # type: ignore[import-untyped]
-
-from anomalib_mkd.check.layout import OUTPUTS
 from anomalib_mkd.compare.rows import Row
 from anomalib_mkd.files import whole
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 RESULT, JOB, PHASE, LOG = "result.json", "job.json", "phase.txt", "log.txt"
 WORKER = (sys.executable, "-m", "anomalib_mkd.compare.worker")
 """Command that does a job."""
+READER = (sys.executable, "-m", "anomalib_mkd.compare.data")
+"""Command that lists files of data: its libraries take memory that the trainings need."""
 POLL = 0.5
 """Seconds between two looks at a process."""
 
@@ -120,33 +119,33 @@ def kept(job: Job) -> Row | None:
     return None if row.stopped and job.seconds > 1.1 * content["seconds"] else row
 
 
-def key(*, data: Path, **settings: Any) -> str:
-    """Identify what a result depends on: data files by name, size and time, and all settings.
+def files_of(data: Path, output: Path) -> list[Any]:
+    """List the files that results depend on, in a process of its own.
 
     Args:
-        data: Configuration of the datamodule; its folders are looked through.
-        settings: As JSON knows them.
+        data: Configuration of the datamodule.
+        output: Folder for results, which gets a log.
+
+    Returns:
+        Name, size and time of each.
+
+    Raises:
+        DataError: If the data cannot be used.
     """
-    content = {**settings, "data": data.read_text(encoding="utf-8"), "files": sorted(_files(data))}
-    return sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
+    with (output / LOG).open("wb") as log:
+        ended = subprocess.run([*READER, str(data)], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log)  # noqa: S603, PLW1510
+    if ended.returncode:
+        msg = f"Expected the data to be read, got exit code {ended.returncode}. See '{output / LOG}'."
+        raise DataError(msg)
+    found = json.loads(ended.stdout.splitlines()[-1])
+    if "error" in found:
+        raise DataError(found["error"])
+    return list(found["files"])
 
 
-def _files(data: Path) -> Iterator[tuple[str, int, int]]:
-    """List the files of all folders that a configuration names, without results that lie in them."""
-    for word in _words(yaml.safe_load(data.read_text(encoding="utf-8"))):
-        if Path(word).is_dir():
-            for path in Path(word).rglob("*"):
-                if path.is_file() and path.relative_to(word).parts[0] not in OUTPUTS:
-                    stat = path.stat()
-                    yield str(path), stat.st_size, stat.st_mtime_ns
-
-
-def _words(tree: Any) -> Iterator[str]:
-    if isinstance(tree, str):
-        yield tree
-    elif isinstance(tree, dict | list):
-        for part in tree.values() if isinstance(tree, dict) else tree:
-            yield from _words(part)
+def key(**settings: Any) -> str:
+    """Identify what a result depends on: the data and all settings, as JSON knows them."""
+    return sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def run(job: Job, limit: float, tick: Callable[[str], None] = lambda _: None) -> Row:

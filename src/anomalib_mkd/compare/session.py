@@ -23,6 +23,7 @@ from anomalib_mkd.compare.exports import time_all
 from anomalib_mkd.compare.recipes import FAST, RECIPES, choose, is_extra
 from anomalib_mkd.compare.recommend import caution, pick, recommend
 from anomalib_mkd.compare.rows import FINDS, RUNS
+from anomalib_mkd.compare.runs import files_of
 from anomalib_mkd.compare.trainings import train_all, versions
 from anomalib_mkd.files import whole
 from anomalib_mkd.results.machine import machine
@@ -66,10 +67,11 @@ def compare(options: argparse.Namespace, command: str) -> int:
     check_weights(options.weights)
     check_output(options.output, options.folder)
     data, depth = prepare(options)
+    files = files_of(data, options.output)
     fast = [FAST] if options.prefer == "speed" and not depth else []
     recipes = models or choose(["Mmrd" if depth else "MixedDistillation", *fast, "Patchcore", "Padim"])
     budget = Budget(total, sum(not is_extra(recipe) for recipe in recipes) or 1)
-    rows = train_all(options, data, recipes, budget)
+    rows = train_all(options, data, files, recipes, budget)
     return finish(options, command, rows)
 
 

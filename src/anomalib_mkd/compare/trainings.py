@@ -9,7 +9,7 @@ import dataclasses
 import math
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from anomalib_mkd.compare.budget import TRAINING, Budget
 from anomalib_mkd.compare.recipes import MANY_TIMES, Recipe, is_extra
@@ -25,19 +25,22 @@ PACKAGES = ("anomalib-mkd", "anomalib", "torch", "openvino", "nncf")
 """Packages whose versions the page names, and on which a result depends."""
 
 
-def train_all(options: argparse.Namespace, data: Path, recipes: Sequence[Recipe], budget: Budget) -> list[Row]:
+def train_all(
+    options: argparse.Namespace, data: Path, files: Sequence[Any], recipes: Sequence[Recipe], budget: Budget
+) -> list[Row]:
     """Train, test and export each model, unless an earlier run has done so.
 
     Args:
         options: The parsed arguments.
         data: Configuration of the datamodule.
+        files: Its files, as :func:`anomalib_mkd.compare.runs.files_of` lists them.
         recipes: Their order is that of the rows.
         budget: What they share.
 
     Returns:
         A row for each.
     """
-    jobs = {recipe.name: job_of(options, data, recipe) for recipe in recipes}
+    jobs = {recipe.name: job_of(options, data, files, recipe) for recipe in recipes}
     ended = {name for name, job in jobs.items() if kept(dataclasses.replace(job, seconds=math.inf)) is not None}
     waiting = [recipe for recipe in recipes if recipe.name not in ended]
     share = TRAINING * budget.share(sum(not is_extra(recipe) for recipe in waiting) or 1)
@@ -94,13 +97,14 @@ def no_time(recipe: Recipe, done: dict[str, Row], seconds: float) -> str:
     )
 
 
-def job_of(options: argparse.Namespace, data: Path, recipe: Recipe) -> Job:
+def job_of(options: argparse.Namespace, data: Path, files: Sequence[Any], recipe: Recipe) -> Job:
     """Describe the work on one model."""
     folder = folder_of(options.output, recipe.name)
     file = Path(options.weights)
     weights = (file.stat().st_size, file.stat().st_mtime_ns) if file.is_file() else None
     identity = key(
-        data=data,
+        data=data.read_text(encoding="utf-8"),
+        files=files,
         recipe=dataclasses.asdict(recipe),
         weights=(options.weights, weights),
         seed=options.seed,

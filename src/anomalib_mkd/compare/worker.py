@@ -22,9 +22,7 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 import anomalib.models
-import jsonargparse
 import torch
-from anomalib.data import AnomalibDataModule
 from anomalib.deploy import CompressionType
 from anomalib.engine import Engine
 from anomalib.models.components import TimmFeatureExtractor
@@ -32,6 +30,7 @@ from lightning.pytorch import seed_everything
 from lightning.pytorch.callbacks import Timer
 
 import anomalib_mkd.models  # noqa: F401  # registers
+from anomalib_mkd.compare.data import open_data
 from anomalib_mkd.compare.measures import Collector, auroc, export_scores, megabytes, peak_megabytes
 from anomalib_mkd.compare.recipes import RECIPES, RESNET18, Recipe
 from anomalib_mkd.compare.rows import Row
@@ -44,43 +43,13 @@ from anomalib_mkd.results.predictions import thresholds
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from anomalib.data import AnomalibDataModule
     from torch import Tensor
-
 
 TAPS = ("layer1", "layer2", "layer3")
 """Layers that a model of anomalib may read."""
 NOTED_LOSS = 0.05
 """Image AUROC that 8 bits may lose without a note."""
-
-
-def open_data(file: Path, recipe: Recipe) -> AnomalibDataModule:
-    """Open the datamodule of a configuration for one recipe.
-
-    Args:
-        file: As ``python -m anomalib_mkd check --write-config`` writes it.
-        recipe: Its batch size goes before that of the file.
-
-    Raises:
-        DataError: If there is none, or its images cannot be used.
-    """
-    parser = jsonargparse.ArgumentParser(exit_on_error=False)
-    parser.add_subclass_arguments(AnomalibDataModule, "data", required=True)
-    try:
-        made = parser.instantiate_classes(parser.parse_path(str(file)))
-        data: AnomalibDataModule = made.data
-        data.num_workers = 0  # memory of other processes would not count
-        data.train_batch_size = recipe.batch_size or data.train_batch_size
-        data.prepare_data()
-        data.setup()
-    except (jsonargparse.ArgumentError, OSError, TypeError, ValueError) as error:
-        text = str(error).strip()
-        if not text.startswith("Expected"):
-            text = (
-                f"Expected a configuration of a datamodule in '{file}', got {' '.join(text.split())[:300]}. "
-                "Write one with: python -m anomalib_mkd check FOLDER --write-config FILE."
-            )
-        raise DataError(text) from error
-    return data
 
 
 def build(recipe: Recipe, weights: str) -> tuple[Any, str]:
@@ -136,7 +105,7 @@ def work(job: Job) -> Row:
     recipe = RECIPES[job.recipe]
     job.say("reading")
     seed_everything(job.seed, verbose=False)
-    data = open_data(job.data, recipe)
+    data = open_data(job.data, recipe.batch_size)
     model, teacher = build(recipe, job.weights)
     used = time.time() - (job.folder / JOB).stat().st_mtime  # importing and reading
     timer, collector = Timer(timedelta(seconds=max(1.0, job.seconds - used))), Collector()
@@ -203,7 +172,7 @@ def quantized_data(job: Job, recipe: Recipe, data: AnomalibDataModule) -> Anomal
     Ours resizes images itself. anomalib's exporter takes the validation batches, of as many images as the graph.
     """
     if recipe.ours:
-        return open_data(job.data, recipe)
+        return open_data(job.data, recipe.batch_size)
     data.eval_batch_size = 1
     return data
 

@@ -140,6 +140,11 @@ def unproject(depth: FloatArray, focal_length: float) -> FloatArray:
     return np.stack([*(depth * share / np.float32(focal_length) for share in shares), depth], -1).astype(np.float32)
 
 
+def info_of(path: Path) -> Path:
+    """Return the file with the range of a depth file of Eyecandies; no other data set has one."""
+    return path.with_name(path.stem.removesuffix("_depth") + "_info_depth.yaml")
+
+
 def eyecandies_range(path: Path) -> tuple[float, float]:
     """Read the depths of the first and last step of ``<name>_depth.png`` from ``<name>_info_depth.yaml`` next to it.
 
@@ -148,7 +153,7 @@ def eyecandies_range(path: Path) -> tuple[float, float]:
     """
     import yaml  # type: ignore[import-untyped]  # noqa: PLC0415  # only Eyecandies needs it
 
-    info = path.with_name(path.stem.removesuffix("_depth") + "_info_depth.yaml")
+    info = info_of(path)
     try:
         content = yaml.safe_load(info.read_text(encoding="utf-8"))
         low, high = (float(content["normalization"][name]) for name in ("min", "max"))

@@ -15,6 +15,7 @@ from PIL import Image
 
 from anomalib_mkd.compare import budget, session, trainings
 from anomalib_mkd.compare.command import main
+from anomalib_mkd.compare.data import list_files, open_data
 from anomalib_mkd.compare.recipes import FAST
 from anomalib_mkd.compare.rows import Row
 from anomalib_mkd.compare.runs import RESULT, DataError, Job, folder_of, write_result
@@ -64,6 +65,7 @@ def runner(monkeypatch: pytest.MonkeyPatch) -> Runner:
         return [dataclasses.replace(row, first_verdict=None if row.reason else 0.5) for row in rows], []
 
     monkeypatch.setattr(session, "time_all", time_all)
+    monkeypatch.setattr(session, "files_of", lambda data, _: list_files(open_data(data)))  # starts no process
     return made
 
 

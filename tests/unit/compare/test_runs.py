@@ -17,7 +17,7 @@ import pytest
 
 from anomalib_mkd.compare import runs
 from anomalib_mkd.compare.rows import Row
-from anomalib_mkd.compare.runs import RESULT, DataError, Job, folder_of, kept, key, run, write_result
+from anomalib_mkd.compare.runs import RESULT, DataError, Job, files_of, folder_of, kept, key, run, write_result
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -128,15 +128,21 @@ def test_data_that_no_model_can_use_stop_the_comparison(job: Job, monkeypatch: p
         run(job, limit=60)
 
 
-def test_the_key_changes_with_what_a_result_depends_on(tmp_path: Path) -> None:
-    picture = tmp_path / "parts" / "train" / "000.png"
-    picture.parent.mkdir(parents=True)
-    picture.write_bytes(b"1")
-    data = tmp_path / "data.yaml"
-    data.write_text(f"data:\n  init_args:\n    root: {json.dumps(str(tmp_path / 'parts'))}\n    seed: 0\n")
-    first = key(data=data, seed=0, recipe={"share": 0.01})
-    assert key(data=data, recipe={"share": 0.01}, seed=0) == first
-    assert key(data=data, seed=1, recipe={"share": 0.01}) != first
-    assert key(data=data, seed=0, recipe={"share": 0.1}) != first
-    picture.write_bytes(b"22")
-    assert key(data=data, seed=0, recipe={"share": 0.01}) != first
+def test_the_key_changes_with_what_a_result_depends_on() -> None:
+    first = key(files=[["000.png", 1, 2]], seed=0, recipe={"share": 0.01})
+    assert key(recipe={"share": 0.01}, files=[["000.png", 1, 2]], seed=0) == first
+    assert key(files=[["000.png", 1, 2]], seed=1, recipe={"share": 0.01}) != first
+    assert key(files=[["000.png", 1, 2]], seed=0, recipe={"share": 0.1}) != first
+    assert key(files=[["000.png", 1, 3]], seed=0, recipe={"share": 0.01}) != first
+
+
+def test_files_are_listed_in_a_process_whose_end_is_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for script, error in (
+        ("print('A log.', {'files': 1}); print('{\"error\": \"Expected a, got b.\"}')", r"^Expected a, got b\.$"),
+        ("raise SystemExit(3)", r"^Expected the data to be read, got exit code 3\. See '.*log\.txt'\.$"),
+    ):
+        monkeypatch.setattr(runs, "READER", (sys.executable, "-c", script))
+        with pytest.raises(DataError, match=error):
+            files_of(tmp_path / "data.yaml", tmp_path)
+    monkeypatch.setattr(runs, "READER", (sys.executable, "-c", 'print(\'A log.\\n{"files": [["a", 1, 2]]}\')'))
+    assert files_of(tmp_path / "data.yaml", tmp_path) == [["a", 1, 2]]

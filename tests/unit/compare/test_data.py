@@ -1,0 +1,116 @@
+# Copyright (C) 2026 The anomalib-mkd authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""The datamodule of a configuration is opened, and its files are listed, wherever they are."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from anomalib_mkd.check.configuration import configuration
+from anomalib_mkd.check.layout import find_layout
+from anomalib_mkd.compare import data as module
+from anomalib_mkd.compare.data import list_files, open_data
+from anomalib_mkd.compare.runs import DataError
+from tests.category_folders import draw_category
+from tests.depth_folders import draw_mvtec3d
+
+
+def test_data_of_a_configuration(tmp_path: Path) -> None:
+    parts = draw_category(tmp_path / "parts", train=10)
+    file = tmp_path / "data.yaml"
+    file.write_text(str(configuration(find_layout(parts))))
+    data = open_data(file, batch_size=1)
+    assert (data.train_batch_size, data.num_workers, len(data.train_data)) == (1, 0, 8)
+    assert open_data(file).train_batch_size == 8
+
+
+def test_several_categories_as_one(tmp_path: Path) -> None:
+    for name in ("bottle", "screw"):
+        draw_category(tmp_path / name, train=10)
+    file = tmp_path / "data.yaml"
+    arguments = {"root": str(tmp_path), "categories": ["bottle", "screw"], "train_batch_size": 4}
+    content = {"data": {"class_path": "anomalib_mkd.data.MultiCategory", "init_args": arguments}}
+    file.write_text(json.dumps(content))  # JSON is YAML, too
+    data = open_data(file)
+    assert (data.train_batch_size, len(data.train_data), len(data.test_data)) == (4, 16, 8)
+
+
+@pytest.mark.parametrize("text", ["", "data: [", "data:\n  class_path: Nothing\n", "model: 1\n"])
+def test_what_is_no_configuration(text: str, tmp_path: Path) -> None:
+    file = tmp_path / "data.yaml"
+    file.write_text(text)
+    with pytest.raises(DataError, match=r"^Expected a configuration of a datamodule in '.*', got .+ Write one with: "):
+        open_data(file)
+
+
+def written(file: Path, class_path: str, **arguments: Any) -> Path:
+    file.write_text(json.dumps({"data": {"class_path": class_path, "init_args": arguments}}))
+    return file
+
+
+def test_files_behind_links_count(tmp_path: Path) -> None:
+    parts = draw_category(tmp_path / "parts", train=10)
+    (parts / "test" / "dent").rename(tmp_path / "day2")
+    (parts / "test" / "dent").symlink_to(tmp_path / "day2")
+    file = tmp_path / "data.yaml"
+    file.write_text(str(configuration(find_layout(parts))))
+    before = list_files(open_data(file))
+    assert len(before) == 16  # two masks
+    Image.new("RGB", (64, 64), "red").save(tmp_path / "day2" / "000.jpg")
+    assert [old[0] for old, new in zip(before, list_files(open_data(file)), strict=True) if old != new] == [
+        str(parts / "test" / "dent" / "000.jpg")
+    ]
+
+
+def test_files_below_a_default_root_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    draw_category(tmp_path / "datasets" / "MVTecAD" / "bottle", train=10, suffix=".png")
+    file = written(tmp_path / "data.yaml", "anomalib.data.MVTecAD", category="bottle")
+    before = list_files(open_data(file))
+    assert len(before) == 16
+    Image.new("RGB", (64, 64), "red").save(tmp_path / "datasets/MVTecAD/bottle/test/good/000.png")
+    assert list_files(open_data(file)) != before
+
+
+def test_what_lies_beside_a_folder_with_depth_does_not_count(tmp_path: Path) -> None:
+    home = draw_mvtec3d(tmp_path / "table_top")
+    file = tmp_path / "data.yaml"
+    file.write_text(str(configuration(find_layout(home))))
+    before = list_files(open_data(file))
+    for output in (tmp_path / "cmp", home / "compare_results"):
+        output.mkdir()
+        Image.new("RGB", (8, 8)).save(output / "noise.png")
+    assert list_files(open_data(file)) == before
+    assert {Path(path).parent.name for path, _, _ in before} == {"rgb", "xyz", "gt"}
+
+
+def test_several_categories_and_made_up_defects(tmp_path: Path) -> None:
+    for name in ("bottle", "screw"):
+        draw_category(tmp_path / name, train=10)
+    file = written(
+        tmp_path / "data.yaml",
+        "anomalib_mkd.data.MultiCategory",
+        datamodule="Folder",
+        root=str(tmp_path),
+        categories=["bottle", "screw"],
+        val_split_mode="synthetic",
+        options={"normal_dir": "train/good", "normal_test_dir": "test/good", "abnormal_dir": "test/dent"},
+    )
+    assert list_files(open_data(file)) == list_files(open_data(file))
+    assert len(list_files(open_data(file))) == 28
+
+
+def test_the_process_prints_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    module.main(str(tmp_path / "gone.yaml"))
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["error"].startswith("Expected a configuration of a ")
+    parts = draw_category(tmp_path / "parts", train=10)
+    file = tmp_path / "data.yaml"
+    file.write_text(str(configuration(find_layout(parts))))
+    module.main(str(file))
+    assert len(json.loads(capsys.readouterr().out.splitlines()[-1])["files"]) == 16
