@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from anomalib_mkd.compare.runs import folder_of
+from anomalib_mkd.compare.runs import export_of
 from anomalib_mkd.compare.timing import time_first, time_turns
 
 if TYPE_CHECKING:
@@ -71,8 +71,7 @@ def exports_of(output: Path, rows: Sequence[Row]) -> dict[tuple[str, str], Path]
     """Find the exports of the models that finished, by name and ``f32`` or ``int8``."""
     found = {}
     for row in rows:
-        folder = folder_of(output, row.model)
         for kind, size in (("f32", row.megabytes), ("int8", row.int8_megabytes)):
             if not row.reason and size is not None:
-                found[row.model, kind] = folder / kind / "weights" / "openvino" / "model.xml"
+                found[row.model, kind] = export_of(output, row.model, kind)
     return found

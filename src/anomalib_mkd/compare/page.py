@@ -7,25 +7,24 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from anomalib_mkd.compare import timing
+from anomalib_mkd.compare.exports import exports_of
 from anomalib_mkd.compare.plots import Point, below, trade_off
 from anomalib_mkd.compare.recipes import RECIPES
 from anomalib_mkd.compare.recommend import Wish, pick, recommend
 from anomalib_mkd.compare.rows import FINDS, RUNS, table_csv, table_md
-from anomalib_mkd.compare.runs import folder_of
+from anomalib_mkd.compare.runs import PAGE, TABLE, TEXT
 from anomalib_mkd.files import whole
 from anomalib_mkd.results.report.page import Plot, environment
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
+    from pathlib import Path
 
     from anomalib_mkd.compare.rows import Row
-
-PAGE, TABLE, TEXT = "compare.html", "compare.csv", "compare.md"
 
 
 @dataclass(frozen=True)
@@ -107,7 +106,7 @@ def write_files(folder: Path, rows: Sequence[Row], run: Comparison) -> None:
     picked = {wish: pick(rows, wish) for wish in sentences}
     failed = [row for row in rows if row.reason]
     chosen = picked[run.wish]
-    ready = None if chosen is None else exports_of(chosen, Path())
+    exports = "" if chosen is None else ready(chosen, folder, folder)
     about = [
         *run.remarks,
         f"Data: {run.data}. Seed: {run.seed}. Budget: {run.budget}.",
@@ -123,7 +122,7 @@ def write_files(folder: Path, rows: Sequence[Row], run: Comparison) -> None:
             rows=[row for row in rows if not row.reason],
             failed=failed,
             sentence=sentences[run.wish],
-            ready=ready,
+            ready=exports,
             others={wish: sentences[wish] for wish, row in picked.items() if row != picked[run.wish]},
             same=[
                 wish for wish, row in picked.items() if wish != run.wish and row is not None and row == picked[run.wish]
@@ -138,17 +137,27 @@ def write_files(folder: Path, rows: Sequence[Row], run: Comparison) -> None:
     contents = {
         PAGE: html,
         TABLE: table_csv(rows),
-        TEXT: table_md(rows, "\n\n".join(filter(None, [sentences[run.wish], ready])), about),
+        TEXT: table_md(rows, "\n\n".join(filter(None, [sentences[run.wish], exports])), about),
     }
     for name, text in contents.items():
         with whole(folder / name) as unfinished:
             unfinished.write_bytes(text.encode("utf-8", "backslashreplace"))  # names of files need not be Unicode
 
 
-def exports_of(row: Row, folder: Path) -> str:
-    """Say where the exports of a model are, and what they take: their size is fixed, for the timing."""
-    place = folder_of(folder, row.model) / "*/weights/openvino"
-    return f"Its exports, for images resized to its input: {place.as_posix()}"
+def ready(row: Row, output: Path, shown_from: Path | None = None) -> str:
+    """Say where the exports of a model are, and what they take: their size is fixed, for the timing.
+
+    Args:
+        row: Of the model.
+        output: Folder for results.
+        shown_from: Folder to which the text is relative.
+
+    Returns:
+        A sentence; empty if there is none.
+    """
+    homes = [path.parent for path in exports_of(output, [row]).values() if path.is_file()]
+    places = [(home.relative_to(shown_from) if shown_from else home).as_posix() for home in homes]
+    return f"Its exports, for images resized to its input: {' and '.join(places)}" if places else ""
 
 
 def _plots(rows: Sequence[Row]) -> list[Plot]:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 RESULT, JOB, PHASE, LOG = "result.json", "job.json", "phase.txt", "log.txt"
 WORKER = (sys.executable, "-m", "anomalib_mkd.compare.worker")
 """Command that does a job."""
+PAGE, TABLE, TEXT = "compare.html", "compare.csv", "compare.md"
 READER = (sys.executable, "-m", "anomalib_mkd.compare.data")
 """Command that lists files of data: its libraries take memory that the trainings need."""
 POLL = 0.5
@@ -79,6 +81,18 @@ class Job:
 def folder_of(output: Path, name: str) -> Path:
     """Return the folder of a model."""
     return output / "models" / name.replace(" %", "").replace(" ", "_")
+
+
+def export_of(output: Path, name: str, kind: str) -> Path:
+    """Return the ``.xml`` file of a model's export, ``f32`` or ``int8``."""
+    return folder_of(output, name) / kind / "weights" / "openvino" / "model.xml"
+
+
+def remove_exports(job: Job) -> None:
+    """Remove what an earlier run exported, maybe of other data."""
+    for kind in ("f32", "int8"):
+        if (job.folder / kind).exists():
+            shutil.rmtree(job.folder / kind)
 
 
 def write_result(job: Job, row: Row, *, stop: bool = False, goes_on: bool = False) -> None:
@@ -165,6 +179,7 @@ def run(job: Job, limit: float, tick: Callable[[str], None] = lambda _: None) ->
     """
     for name in (RESULT, PHASE):
         (job.folder / name).unlink(missing_ok=True)
+    remove_exports(job)
     file = job.write()
     start, late = time.monotonic(), False
     with (job.folder / LOG).open("wb") as log:

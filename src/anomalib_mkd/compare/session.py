@@ -23,7 +23,7 @@ from anomalib_mkd.compare.exports import time_all
 from anomalib_mkd.compare.recipes import FAST, RECIPES, choose, is_extra
 from anomalib_mkd.compare.recommend import caution, pick, recommend
 from anomalib_mkd.compare.rows import FINDS, RUNS
-from anomalib_mkd.compare.runs import files_of
+from anomalib_mkd.compare.runs import PAGE, TABLE, TEXT, files_of
 from anomalib_mkd.compare.trainings import train_all, versions
 from anomalib_mkd.files import whole
 from anomalib_mkd.results.machine import machine
@@ -122,7 +122,7 @@ def finish(options: argparse.Namespace, command: str, rows: list[Row]) -> int:
             for row, text in zip(rows, warned, strict=True)
         ]
     say("Writing the page.")
-    from anomalib_mkd.compare.page import PAGE, TABLE, TEXT, Comparison, exports_of, write_files  # noqa: PLC0415  # torch: slow
+    from anomalib_mkd.compare.page import Comparison, ready, write_files  # noqa: PLC0415  # torch: slow
 
     run = Comparison(
         data=(options.folder or options.data).resolve().name,
@@ -141,7 +141,7 @@ def finish(options: argparse.Namespace, command: str, rows: list[Row]) -> int:
         say(f"\n{remark}")
     say(f"\n{recommend(rows, options.prefer)}")
     chosen = pick(rows, options.prefer)
-    say("" if chosen is None else f"{exports_of(chosen, options.output)}\n")
+    say("" if chosen is None else f"{ready(chosen, options.output)}\n")
     for name in (PAGE, TABLE, TEXT):
         say(f"  {shown(options.output / name)}")
     return 0 if trained else 1

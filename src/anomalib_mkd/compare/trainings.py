@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from anomalib_mkd.compare.budget import TRAINING, Budget
 from anomalib_mkd.compare.recipes import MANY_TIMES, Recipe, is_extra
 from anomalib_mkd.compare.rows import Row
-from anomalib_mkd.compare.runs import Job, folder_of, kept, key, run
+from anomalib_mkd.compare.runs import PAGE, TABLE, TEXT, Job, folder_of, kept, key, run
 from anomalib_mkd.terminal.bar import Bar, duration, say
 
 if TYPE_CHECKING:
@@ -53,6 +53,9 @@ def train_all(
         elif job.folder.exists():
             say(f"{name}: no finished result for these data and settings, starts again.")
     waiting = [recipe for recipe in recipes if recipe.name not in done]
+    if waiting:  # an old page would point at the exports that are about to change
+        for name in (PAGE, TABLE, TEXT):
+            (options.output / name).unlink(missing_ok=True)
     bar = Bar("Comparing", budget.total, about="at most") if waiting else None
     try:
         for number, recipe in enumerate(waiting):

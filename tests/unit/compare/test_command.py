@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import json
+import shutil
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,7 +19,7 @@ from anomalib_mkd.compare.command import main
 from anomalib_mkd.compare.data import list_files, open_data
 from anomalib_mkd.compare.recipes import FAST
 from anomalib_mkd.compare.rows import Row
-from anomalib_mkd.compare.runs import RESULT, DataError, Job, folder_of, write_result
+from anomalib_mkd.compare.runs import RESULT, DataError, Job, export_of, folder_of, write_result
 from tests.category_folders import draw_category
 
 if TYPE_CHECKING:
@@ -48,6 +49,9 @@ class Runner:
         job.write()
         row = Row(job.recipe, image_auroc=0.9, training_seconds=taken / 20, latency=0.01, megabytes=1.0)
         row = dataclasses.replace(row, caught=1, bad=10)
+        export = export_of(job.folder.parents[1], job.recipe, "f32")
+        export.parent.mkdir(parents=True, exist_ok=True)
+        export.touch()
         if job.recipe in self.fails:
             row = Row(job.recipe, reason="It broke.")
         write_result(job, row)
@@ -90,7 +94,7 @@ def test_shares_rows_and_files(
     assert out.startswith(f"Comparing models on {words[0]}\n")
     assert "Take " in out
     assert (
-        f"Its exports, for images resized to its input: {tmp_path}/out/models/MixedDistillation/*/weights/openvino"
+        f"Its exports, for images resized to its input: {tmp_path}/out/models/MixedDistillation/f32/weights/openvino\n"
         in out
     )
     assert "MixedDistillation: Caught only 1 of 10 bad parts" in out
@@ -139,6 +143,25 @@ def test_the_same_command_goes_on_after_an_interruption(
     assert runner.jobs == []
     assert main([*words, "--seed", "1"]) == 0  # another result
     assert len(runner.jobs) == 4
+
+
+def test_an_interrupted_command_leaves_no_page_of_another(words: list[str], runner: Runner, tmp_path: Path) -> None:
+    assert main(words) == 0
+    page = (tmp_path / "out" / "compare.md").read_text()
+    assert "resized to its input: models/MixedDistillation/f32/weights/openvino\n" in page
+    runner.dies_at = "Padim"
+    assert main([*words, "--seed", "1"]) == 130
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"data.yaml", "models"}
+
+
+def test_exports_that_are_gone_are_not_named(words: list[str], runner: Runner, tmp_path: Path) -> None:
+    assert main([*words, "--models", "Padim"]) == 0
+    shutil.rmtree(folder_of(tmp_path / "out", "Padim") / "f32")
+    runner.jobs = []
+    assert main([*words, "--models", "Padim"]) == 0
+    assert runner.jobs == []
+    assert "Its exports" not in (tmp_path / "out" / "compare.md").read_text()
+    assert "Its exports" not in (tmp_path / "out" / "compare.html").read_text()
 
 
 def test_results_in_the_folder_of_parts_are_no_parts(tmp_path: Path, runner: Runner) -> None:

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from anomalib_mkd.compare.page import PAGE, TABLE, TEXT, Comparison, write_files
+from anomalib_mkd.compare.page import Comparison, write_files
 from anomalib_mkd.compare.plots import APART, spread
 from anomalib_mkd.compare.rows import Row
+from anomalib_mkd.compare.runs import PAGE, TABLE, TEXT
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -17,7 +17,18 @@ import pytest
 
 from anomalib_mkd.compare import runs
 from anomalib_mkd.compare.rows import Row
-from anomalib_mkd.compare.runs import RESULT, DataError, Job, files_of, folder_of, kept, key, run, write_result
+from anomalib_mkd.compare.runs import (
+    RESULT,
+    DataError,
+    Job,
+    export_of,
+    files_of,
+    folder_of,
+    kept,
+    key,
+    run,
+    write_result,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -68,6 +79,17 @@ def test_a_row_without_8_bits_is_kept_if_these_failed_but_not_if_the_command_was
     worker(monkeypatch, result(ROW, goes_on=True))  # the process ends, the command does not
     assert run(job, limit=60) == ROW
     assert kept(job) == ROW
+
+
+def test_exports_of_an_earlier_run_are_removed(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    for kind in ("f32", "int8"):
+        export = export_of(job.folder.parents[1], job.recipe, kind)
+        export.parent.mkdir(parents=True)
+        export.touch()
+    again = f"import sys, pathlib; pathlib.Path(sys.argv[1]).with_name('f32').mkdir(); {result(ROW)}"
+    worker(monkeypatch, again)
+    assert run(job, limit=60) == ROW
+    assert {path.name for path in job.folder.iterdir() if path.is_dir()} == {"f32"}
 
 
 def test_half_written_and_failed_ones_are_not_kept(job: Job) -> None:
