@@ -62,7 +62,7 @@ def disturbed(rows: Sequence[Row]) -> list[str]:
         return []
     warning = (
         f"Other work on the computer disturbed the times: those of {', '.join(restless)} are spread over more than a "
-        "fifth of their median. Repeat the command on a quiet computer; nothing is trained again."
+        "fifth of their median. Repeat the command on a quiet computer; finished models are not trained again."
     )
     return [warning]
 

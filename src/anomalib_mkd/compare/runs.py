@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,6 +48,7 @@ class Job:
         seed: Of the training.
         seconds: From the start of the process until the training ends.
         key: Identifies data, recipe, settings and versions.
+        budget: Seconds that all models of the command share.
     """
 
     recipe: str
@@ -57,6 +58,7 @@ class Job:
     seed: int
     seconds: float
     key: str
+    budget: float = 0.0
 
     def write(self) -> Path:
         """Write the job into its folder, for the process."""
@@ -104,7 +106,8 @@ def write_result(job: Job, row: Row, *, stop: bool = False, goes_on: bool = Fals
         stop: Whether no other model can do better.
         goes_on: Whether its process goes on, so that the row is only kept if that fails.
     """
-    content = {"key": job.key, "seconds": job.seconds, "stop": stop, "goes_on": goes_on, "row": asdict(row)}
+    content = {"key": job.key, "seconds": job.seconds, "budget": job.budget, "stop": stop, "goes_on": goes_on}
+    content["row"] = asdict(row)
     with whole(job.folder / RESULT) as unfinished:
         unfinished.write_text(json.dumps(content, indent=2), encoding="utf-8")
 
@@ -114,6 +117,7 @@ def _read_result(folder: Path) -> dict[str, Any] | None:
     try:
         content: dict[str, Any] = json.loads((folder / RESULT).read_text(encoding="utf-8"))
         content.setdefault("goes_on", False)
+        content.setdefault("budget", 0.0)
         content["row"] = Row(**content["row"] | {"notes": tuple(content["row"]["notes"])})
     except (OSError, ValueError, TypeError, KeyError):
         return None
@@ -124,13 +128,21 @@ def kept(job: Job) -> Row | None:
     """Return the row of an earlier run of the same command; ``None`` if the model has to be trained.
 
     A failed model is tried again, as is one that was killed together with the command, and one that the budget stopped
-    if it now has more time.
+    if a larger one gives it more time.
     """
-    content = _read_result(job.folder)
-    if content is None or content["key"] != job.key or content["row"].reason or content["goes_on"]:
+    content = finished(job)
+    if content is None:
         return None
     row: Row = content["row"]
-    return None if row.stopped and job.seconds > 1.1 * content["seconds"] else row
+    longer = job.budget > content["budget"] and job.seconds > 1.1 * content["seconds"]
+    return None if row.stopped and longer else row
+
+
+def finished(job: Job) -> dict[str, Any] | None:
+    """Return the result of the same data, recipe and settings; ``None`` if there is none, or a failure."""
+    content = _read_result(job.folder)
+    usable = content is not None and content["key"] == job.key and not content["row"].reason and not content["goes_on"]
+    return content if usable else None
 
 
 def files_of(data: Path, output: Path) -> list[Any]:
@@ -166,7 +178,7 @@ def run(job: Job, limit: float, tick: Callable[[str], None] = lambda _: None) ->
     """Run a job in a process of its own.
 
     Args:
-        job: The job; what an unfinished run of it left is overwritten.
+        job: The job; what an unfinished run of it left is overwritten, what a finished one found only by a new result.
         limit: Seconds after which the process is ended.
         tick: Called about twice a second with what the process is doing.
 
@@ -177,9 +189,11 @@ def run(job: Job, limit: float, tick: Callable[[str], None] = lambda _: None) ->
         DataError: If the data cannot be used.
         OSError: If the folder cannot be written to.
     """
-    for name in (RESULT, PHASE):
-        (job.folder / name).unlink(missing_ok=True)
-    remove_exports(job)
+    before = finished(job)  # of one that the budget stopped
+    (job.folder / PHASE).unlink(missing_ok=True)
+    if before is None:
+        (job.folder / RESULT).unlink(missing_ok=True)
+        remove_exports(job)
     file = job.write()
     start, late = time.monotonic(), False
     with (job.folder / LOG).open("wb") as log:
@@ -195,13 +209,17 @@ def run(job: Job, limit: float, tick: Callable[[str], None] = lambda _: None) ->
             process.kill()
             process.wait()
     content = _read_result(job.folder)
-    if content is None:
-        why = _too_long(_phase(job), limit) if late else _died(process.returncode, job)
-        return Row(job.recipe, reason=why)
-    if content["stop"]:
-        raise DataError(content["row"].reason)
-    row: Row = content["row"]
-    if content["goes_on"]:
+    if content is None or content == before:
+        row = Row(job.recipe, reason=_too_long(_phase(job), limit) if late else _died(process.returncode, job))
+    else:
+        row = content["row"]
+        if content["stop"]:
+            raise DataError(row.reason)
+    if row.reason and before is not None:
+        old: Row = before["row"]
+        write_result(replace(job, seconds=before["seconds"], budget=before["budget"]), old)
+        return replace(old, notes=(*old.notes, f"Not trained for longer. {row.reason}"))
+    if content is not None and content["goes_on"]:
         write_result(job, row)
     return row
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from anomalib_mkd.compare.budget import TRAINING, Budget
 from anomalib_mkd.compare.recipes import MANY_TIMES, Recipe, is_extra
 from anomalib_mkd.compare.rows import Row
-from anomalib_mkd.compare.runs import PAGE, TABLE, TEXT, Job, folder_of, kept, key, run
+from anomalib_mkd.compare.runs import PAGE, TABLE, TEXT, Job, finished, folder_of, kept, key, run
 from anomalib_mkd.terminal.bar import Bar, duration, say
 
 if TYPE_CHECKING:
@@ -40,7 +40,10 @@ def train_all(
     Returns:
         A row for each.
     """
-    jobs = {recipe.name: job_of(options, data, files, recipe) for recipe in recipes}
+    jobs = {
+        recipe.name: dataclasses.replace(job_of(options, data, files, recipe), budget=budget.total)
+        for recipe in recipes
+    }
     ended = {name for name, job in jobs.items() if kept(dataclasses.replace(job, seconds=math.inf)) is not None}
     waiting = [recipe for recipe in recipes if recipe.name not in ended]
     share = TRAINING * budget.share(sum(not is_extra(recipe) for recipe in waiting) or 1)
@@ -50,6 +53,8 @@ def train_all(
         if row is not None:
             done[name] = row
             say(f"{name}: finished before, kept.")
+        elif finished(job) is not None:
+            say(f"{name}: had too little time, trains again.")
         elif job.folder.exists():
             say(f"{name}: no finished result for these data and settings, starts again.")
     waiting = [recipe for recipe in recipes if recipe.name not in done]

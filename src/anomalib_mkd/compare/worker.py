@@ -34,7 +34,7 @@ from anomalib_mkd.compare.data import open_data
 from anomalib_mkd.compare.measures import Collector, auroc, export_scores, megabytes, peak_megabytes
 from anomalib_mkd.compare.recipes import RECIPES, RESNET18, Recipe
 from anomalib_mkd.compare.rows import Row
-from anomalib_mkd.compare.runs import JOB, DataError, Job, write_result
+from anomalib_mkd.compare.runs import JOB, DataError, Job, remove_exports, write_result
 from anomalib_mkd.networks.backbone import QUICKSTART
 from anomalib_mkd.networks.pretrained import pretrained_state
 from anomalib_mkd.quickstart.weights import choose_weights
@@ -140,6 +140,7 @@ def work(job: Job) -> Row:
     job.say("testing")
     engine.test(model=model, datamodule=data, verbose=False)
     row = dataclasses.replace(row, **collector.figures())
+    remove_exports(job)  # those of a shorter training, as of now
     job.say("exporting")
     path = export(model, recipe, job.folder / "f32")
     row = dataclasses.replace(row, megabytes=megabytes(path))

@@ -179,7 +179,9 @@ def test_results_in_the_folder_of_parts_are_no_parts(tmp_path: Path, runner: Run
     assert (parts / "compare_results" / "data.yaml").read_text() == data
 
 
-def test_other_weights_and_more_time_train_again(words: list[str], runner: Runner, tmp_path: Path) -> None:
+def test_other_weights_and_a_larger_budget_train_again(
+    words: list[str], runner: Runner, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     weights = tmp_path / "weights.safetensors"
     weights.write_bytes(b"old")
     words += ["--models", "MixedDistillation", "Padim", "--weights", str(weights)]
@@ -189,8 +191,12 @@ def test_other_weights_and_more_time_train_again(words: list[str], runner: Runne
     content["row"]["stopped"], content["seconds"] = True, 0.6 * 15 * MINUTE
     result.write_text(json.dumps(content))
     runner.jobs = []
-    assert main(words) == 0  # the other one is finished, so that it has all the time
-    assert [name for name, _ in runner.jobs] == ["Padim"]
+    assert main(words) == 0
+    assert runner.jobs == []
+    capsys.readouterr()
+    assert main([*words, "--budget", "40m"]) == 0  # the other one is finished, so that it has all the time
+    assert runner.jobs == [("Padim", 40 * MINUTE)]
+    assert "Padim: had too little time, trains again.\n" in capsys.readouterr().out
     weights.write_bytes(b"another")
     runner.jobs = []
     assert main(words) == 0

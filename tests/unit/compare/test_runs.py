@@ -102,17 +102,53 @@ def test_half_written_and_failed_ones_are_not_kept(job: Job) -> None:
     assert kept(job) == ROW
 
 
-def test_one_that_the_budget_stopped_is_trained_again_with_more_time(job: Job) -> None:
+def test_one_that_the_budget_stopped_is_trained_again_with_a_larger_one(job: Job) -> None:
+    job = dataclasses.replace(job, budget=100.0)
     stopped = dataclasses.replace(ROW, stopped=True)
     write_result(job, stopped)
     assert kept(job) == stopped
-    assert kept(dataclasses.replace(job, seconds=120)) is None
+    assert kept(dataclasses.replace(job, seconds=120)) == stopped  # the others have ended
+    assert kept(dataclasses.replace(job, budget=200)) == stopped  # for more models
+    assert kept(dataclasses.replace(job, seconds=120, budget=200)) is None
     write_result(job, ROW)
-    assert kept(dataclasses.replace(job, seconds=120)) == ROW
+    assert kept(dataclasses.replace(job, seconds=120, budget=200)) == ROW
+
+
+def test_the_result_of_a_short_training_is_kept_until_there_is_one_of_a_longer(
+    job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopped = dataclasses.replace(ROW, stopped=True)
+    write_result(job, stopped)
+    export = export_of(job.folder.parents[1], job.recipe, "f32")
+    export.parent.mkdir(parents=True)
+    export.touch()
+    longer = dataclasses.replace(job, seconds=120.0, budget=200.0)
+
+    def interrupt(_: str) -> None:
+        raise KeyboardInterrupt
+
+    worker(monkeypatch, "import time; time.sleep(600)")
+    with pytest.raises(KeyboardInterrupt):
+        run(longer, limit=60, tick=interrupt)
+    assert kept(job) == stopped
+    broken = result(dataclasses.replace(ROW, reason="It broke."))
+    for script, why in (
+        ("raise SystemExit(3)", "Expected the process to finish, got exit code 3"),
+        (broken, "It broke."),
+    ):
+        worker(monkeypatch, script)
+        row = run(longer, limit=60)
+        assert row.notes[1].startswith(f"Not trained for longer. {why}")
+        assert dataclasses.replace(row, notes=stopped.notes) == stopped
+        assert kept(job) == stopped
+        assert kept(longer) is None  # tried again
+        assert export.exists()
+    worker(monkeypatch, result(ROW))
+    assert run(longer, limit=60) == kept(longer) == ROW
 
 
 def test_an_old_result_is_not_taken_for_that_of_a_process_that_died(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_result(job, ROW)
+    write_result(dataclasses.replace(job, key="another"), ROW)
     worker(monkeypatch, "raise SystemExit(3)")
     row = run(job, limit=60)
     assert row.reason.startswith("Expected the process to finish, got exit code 3 while starting. See '")
@@ -142,6 +178,7 @@ def test_what_was_done_before_the_end_is_kept(job: Job, monkeypatch: pytest.Monk
         worker(monkeypatch, f"{result(partial)}; {end}")
         assert run(job, limit=60) == partial
         assert kept(job) == partial
+        (job.folder / RESULT).unlink()
 
 
 def test_data_that_no_model_can_use_stop_the_comparison(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
