@@ -24,7 +24,7 @@ from anomalib_mkd.results.predictions import predictions_of, thresholds
 from anomalib_mkd.results.report.plots import area, sweep
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from torch import Tensor
 
@@ -44,8 +44,10 @@ class Collector(Callback):
     def __init__(self) -> None:
         self.scores: list[Tensor] = []
         self.labels: list[Tensor] = []
+        self.categories: list[str | None] = []
         self.maps: list[Tensor] = []
         self.masks: list[Tensor] = []
+        self.mapped: list[list[str | None]] = []
         self.predictions: list[Prediction] = []
         self._judged: Callable[[], list[Prediction]] = list
 
@@ -61,14 +63,15 @@ class Collector(Callback):
         """Take what a batch holds."""
         del outputs, batch_idx, dataloader_idx
         self.predictions += self._judged()
-        self._judged = lambda: predictions_of(
-            batch, categories_of(trainer, batch), *thresholds(pl_module.post_processor)
-        )
+        categories = list(categories_of(trainer, batch))
+        self._judged = lambda: predictions_of(batch, categories, *thresholds(pl_module.post_processor))
+        self.categories += categories
         self.scores.append(batch.pred_score.detach().flatten().float().clone())
         self.labels.append(batch.gt_label.flatten().bool())
         if batch.gt_mask is not None and batch.anomaly_map is not None:
             self.maps.append(batch.anomaly_map.detach().flatten(0, -3).float().clone())
             self.masks.append(batch.gt_mask.detach().flatten(0, -3).bool())
+            self.mapped.append(categories)
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take the verdicts of the last batch."""
@@ -81,13 +84,27 @@ class Collector(Callback):
         truths[False] = [row for row in self.predictions if row.truth is False]
         judged = all(row.bad is not None for row in self.predictions)
         return {
-            "image_auroc": auroc(torch.cat(self.scores), torch.cat(self.labels)),
-            "aupro": aupro(self.maps, self.masks),
+            "image_auroc": mean(self.image_aurocs().values()),
+            "aupro": mean(self._aupros()),
             "bad": len(truths[True]),
             "good": len(truths[False]),
             "caught": sum(bool(row.bad) for row in truths[True]) if judged else None,
             "false_alarms": sum(bool(row.bad) for row in truths[False]) if judged else None,
         }
+
+    def image_aurocs(self) -> dict[str | None, float | None]:
+        """Compute the image AUROC of each category."""
+        return aurocs(torch.cat(self.scores), torch.cat(self.labels), self.categories)
+
+    def _aupros(self) -> Iterator[float | None]:
+        for category in dict.fromkeys(self.categories):
+            own = [[each == category for each in batch] for batch in self.mapped]
+            yield aupro(
+                *(
+                    [values[chosen] for values, chosen in zip(batches, own, strict=True) if any(chosen)]
+                    for batches in (self.maps, self.masks)
+                )
+            )
 
 
 def export_scores(path: Path, inputs: Iterable[Sequence[Tensor]]) -> Tensor:
@@ -107,6 +124,26 @@ def export_scores(path: Path, inputs: Iterable[Sequence[Tensor]]) -> Tensor:
     alone = openvino.Model([operators.result(score)], graph.get_parameters())
     compiled = core().compile_model(alone, "CPU", EXACT)
     return torch.tensor([float(np.ravel(compiled(arrays)[0])[0]) for arrays in fitted_arrays(graph, inputs)])
+
+
+def aurocs(scores: Tensor, labels: Tensor, categories: Sequence[str | None]) -> dict[str | None, float | None]:
+    """Compute :func:`auroc` of each category, of ``(N,)`` scores and labels and N categories."""
+    found = {}
+    for category in dict.fromkeys(categories):
+        own = torch.tensor([each == category for each in categories])
+        found[category] = auroc(scores[own], labels[own])
+    return found
+
+
+def mean(values: Iterable[float | None]) -> float | None:
+    """Return the mean of what was measured; ``None`` if nothing was.
+
+    Example:
+        >>> mean([0.5, None, 1.0]), mean([None])
+        (0.75, None)
+    """
+    measured = [value for value in values if value is not None]
+    return sum(measured) / len(measured) if measured else None
 
 
 def auroc(scores: Tensor, labels: Tensor) -> float | None:

@@ -61,8 +61,8 @@ the model to recommend.
 anomalib's models have the backbone that this package's default has, ResNet-18 with the same ImageNet weights, so that
 methods are compared and not backbones. Larger ones find more, and take longer.
 
-Image AUROC and AUPRO (up to 30 % false alarms) are anomalib's, on raw scores and maps. Caught and called bad: by the
-threshold that each model delivers, from the validation images of the data.
+Image AUROC and AUPRO (up to 30 % false alarms) are anomalib's, on raw scores and maps; of several categories, the mean.
+Caught and called bad: by the threshold that each model delivers, from the validation images of the data.
 
 Training: until the threshold is set, on the CPU. Peak memory: of the process of that model, until then.
 

@@ -31,7 +31,7 @@ from lightning.pytorch.callbacks import Timer
 
 import anomalib_mkd.models  # noqa: F401  # registers
 from anomalib_mkd.compare.data import open_data
-from anomalib_mkd.compare.measures import Collector, auroc, export_scores, megabytes, peak_megabytes
+from anomalib_mkd.compare.measures import Collector, aurocs, export_scores, mean, megabytes, peak_megabytes
 from anomalib_mkd.compare.recipes import RECIPES, RESNET18, Recipe
 from anomalib_mkd.compare.rows import Row
 from anomalib_mkd.compare.runs import JOB, DataError, Job, remove_exports, write_result
@@ -41,7 +41,7 @@ from anomalib_mkd.quickstart.weights import choose_weights
 from anomalib_mkd.results.predictions import thresholds
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from anomalib.data import AnomalibDataModule
     from torch import Tensor
@@ -140,6 +140,7 @@ def work(job: Job) -> Row:
     job.say("testing")
     engine.test(model=model, datamodule=data, verbose=False)
     row = dataclasses.replace(row, **collector.figures())
+    notes += by_category(collector.image_aurocs())
     remove_exports(job)  # those of a shorter training, as of now
     job.say("exporting")
     path = export(model, recipe, job.folder / "f32")
@@ -153,13 +154,29 @@ def work(job: Job) -> Row:
         items = [data.test_data[index] for index in range(len(data.test_data))]
         found = export_scores(path, map(inputs_for(model), items))
         labels = torch.tensor([bool(item.gt_label) for item in items])
-        row = dataclasses.replace(row, int8_megabytes=megabytes(path), int8_auroc=auroc(found, labels))
+        categories = getattr(data.test_data, "categories", [None] * len(items))
+        row = dataclasses.replace(
+            row, int8_megabytes=megabytes(path), int8_auroc=mean(aurocs(found, labels, categories).values())
+        )
         if row.image_auroc is not None and row.int8_auroc is not None and row.int8_auroc < row.image_auroc - NOTED_LOSS:
             notes.append(f"Not to be used in 8 bits: its image AUROC falls to {100 * row.int8_auroc:.1f} %.")
     except Exception as error:  # noqa: BLE001  # the row reports whatever stops NNCF or OpenVINO
         traceback.print_exc()
         notes.append(f"Not in 8 bits: {reason(error)}")
     return dataclasses.replace(row, notes=tuple(notes))
+
+
+def by_category(aurocs: Mapping[str | None, float | None]) -> list[str]:
+    """Note the image AUROC of each category, of which the row has the mean; nothing if there is but one.
+
+    Example:
+        >>> by_category({"bottle": 1.0, "screw": None, "nut": 0.4})
+        ['Image AUROC by category: bottle 100.0 %, screw not measured, nut 40.0 %.']
+    """
+    if len(aurocs) == 1:
+        return []
+    texts = (f"{name} {'not measured' if value is None else f'{100 * value:.1f} %'}" for name, value in aurocs.items())
+    return [f"Image AUROC by category: {', '.join(texts)}."]
 
 
 def inputs_for(model: Any) -> Callable[[Any], Sequence[Tensor]]:

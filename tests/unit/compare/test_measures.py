@@ -6,15 +6,17 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import openvino
 import pytest
 import torch
+from anomalib.data import ImageBatch
 from openvino import opset13 as operators
 
-from anomalib_mkd.compare.measures import aupro, auroc, export_scores, peak_megabytes
+from anomalib_mkd.compare.measures import Collector, aupro, auroc, export_scores, peak_megabytes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,6 +49,31 @@ def test_aupro_of_raw_maps() -> None:
     assert aupro([-perfect], [mask]) == pytest.approx(0, abs=0.1)
     assert aupro([perfect], [torch.zeros_like(mask)]) is None
     assert aupro([], []) is None
+
+
+def test_figures_are_means_over_categories_of_other_scores() -> None:
+    known = SimpleNamespace(categories_of=lambda batch: batch.categories)
+    trainer: Any = SimpleNamespace(datamodule=known)
+    model: Any = SimpleNamespace(post_processor=None)
+    collector = Collector()
+    mask = torch.zeros(4, 1, 16, 16, dtype=torch.bool)
+    mask[2:, :, 4:8, 4:8] = True
+    for category, shift, sign in (("bottle", 0.0, 1), ("screw", 100.0, -1)):  # perfect, and the reverse
+        batch = ImageBatch(
+            image=torch.zeros(4, 3, 16, 16),
+            gt_label=torch.tensor([0, 0, 1, 1]),
+            gt_mask=mask[:, 0],
+            pred_score=shift + sign * torch.tensor([1.0, 2.0, 3.0, 4.0]),
+            anomaly_map=shift + sign * mask[:, 0].float(),
+            image_path=[f"{category}/{number}.png" for number in range(4)],
+        )
+        batch.categories = [category] * 4  # type: ignore[attr-defined]
+        collector.on_test_batch_end(trainer, model, None, batch, 0)
+    collector.on_test_epoch_end(trainer, model)
+    assert collector.image_aurocs() == {"bottle": 1.0, "screw": 0.0}
+    figures = collector.figures()
+    assert (figures["image_auroc"], figures["bad"], figures["good"]) == (0.5, 4, 4)
+    assert figures["aupro"] == pytest.approx(0.5, abs=0.06)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the system does not tell")
