@@ -3,7 +3,7 @@
 
 """The datamodule of a configuration, and the files that a result on it depends on.
 
-``python -m anomalib_mkd.compare.data FILE`` is started by :func:`anomalib_mkd.compare.runs.files_of`.
+``python -m anomalib_mkd.compare.data FILE`` is started by :func:`anomalib_mkd.compare.runs.examine`.
 """
 
 from __future__ import annotations
@@ -58,6 +58,15 @@ def open_data(file: Path, batch_size: int | None = None) -> AnomalibDataModule:
     return data
 
 
+def validates_on_test(data: AnomalibDataModule) -> bool:
+    """Return whether test images are among the validation images, which set thresholds, of any category."""
+    test, validation = (
+        {str(path) for path in getattr(getattr(data, subset, None), "samples", {}).get("image_path", ())}
+        for subset in ("test_data", "val_data")
+    )
+    return not test.isdisjoint(validation)
+
+
 def list_files(data: AnomalibDataModule) -> list[tuple[str, int, int]]:
     """List the files of all images, masks and depths of an opened datamodule: name, size and time.
 
@@ -85,9 +94,10 @@ def _paths(data: Any) -> Iterator[Path]:
 
 
 def main(file: str) -> None:
-    """Print the files of a configuration's data, or why there are none, as a line of JSON."""
+    """Print what a comparison has to know of a configuration's data, or why there are none, as a line of JSON."""
     try:
-        found: dict[str, Any] = {"files": list_files(open_data(Path(file)))}
+        data = open_data(Path(file))
+        found: dict[str, Any] = {"files": list_files(data), "validates_on_test": validates_on_test(data)}
     except DataError as error:
         found = {"error": str(error)}
     sys.stdout.write(f"\n{json.dumps(found)}\n")

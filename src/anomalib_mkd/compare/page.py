@@ -41,6 +41,7 @@ class Comparison:
         machine: Processor, cores and features.
         versions: By package.
         remarks: What to know about all figures, a sentence each.
+        validates_on_test: Whether test images set thresholds.
     """
 
     data: str
@@ -52,11 +53,11 @@ class Comparison:
     machine: str
     versions: Mapping[str, str] = field(default_factory=dict)
     remarks: Sequence[str] = ()
+    validates_on_test: bool = False
 
 
 MEASURED = """\
-All models learn from the same good images, and are tested on the same others. No test label chooses anything but
-the model to recommend.
+All models learn from the same good images, and are tested on the same others.{labels}
 
 anomalib's models have the backbone that this package's default has, ResNet-18 with the same ImageNet weights, so that
 methods are compared and not backbones. Larger ones find more, and take longer.
@@ -80,9 +81,11 @@ AUROC there is that of the export's scores, before anomalib clips them at 0 and 
 """How the figures come about, a paragraph each."""
 
 
-def measured() -> list[str]:
+def measured(*, validates_on_test: bool) -> list[str]:
     """Say how the figures come about, a sentence or two each."""
+    labels = "" if validates_on_test else " No test label chooses anything but the model to recommend."
     text = MEASURED.format(
+        labels=labels,
         threads=timing.THREADS,
         rounds=timing.ROUNDS,
         burst=timing.BURST,
@@ -112,7 +115,7 @@ def write_files(folder: Path, rows: Sequence[Row], run: Comparison) -> None:
         f"Data: {run.data}. Seed: {run.seed}. Budget: {run.budget}.",
         f"Machine: {run.machine}.",
         f"Versions: {versions}.",
-        *measured(),
+        *measured(validates_on_test=run.validates_on_test),
     ]
     html = (
         environment("anomalib_mkd.compare")
@@ -131,7 +134,7 @@ def write_files(folder: Path, rows: Sequence[Row], run: Comparison) -> None:
             tables={"What they find": FINDS}
             | ({"What they take on the line": RUNS} if len(rows) > len(failed) else {}),
             recipes=RECIPES,
-            measured=measured(),
+            measured=measured(validates_on_test=run.validates_on_test),
         )
     )
     contents = {

@@ -14,7 +14,7 @@ import time
 from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from anomalib_mkd.compare.rows import Row
 from anomalib_mkd.files import whole
@@ -27,7 +27,7 @@ WORKER = (sys.executable, "-m", "anomalib_mkd.compare.worker")
 """Command that does a job."""
 PAGE, TABLE, TEXT = "compare.html", "compare.csv", "compare.md"
 READER = (sys.executable, "-m", "anomalib_mkd.compare.data")
-"""Command that lists files of data: its libraries take memory that the trainings need."""
+"""Command that looks into data: its libraries take memory that the trainings need."""
 POLL = 0.5
 """Seconds between two looks at a process."""
 
@@ -145,15 +145,24 @@ def finished(job: Job) -> dict[str, Any] | None:
     return content if usable else None
 
 
-def files_of(data: Path, output: Path) -> list[Any]:
-    """List the files that results depend on, in a process of its own.
+class Contents(NamedTuple):
+    """What a comparison has to know of the data.
+
+    Attributes:
+        files: Name, size and time of each file that results depend on.
+        validates_on_test: Whether test images set thresholds.
+    """
+
+    files: list[Any]
+    validates_on_test: bool
+
+
+def examine(data: Path, output: Path) -> Contents:
+    """Look into the data, in a process of its own.
 
     Args:
         data: Configuration of the datamodule.
         output: Folder for results, which gets a log.
-
-    Returns:
-        Name, size and time of each.
 
     Raises:
         DataError: If the data cannot be used.
@@ -166,7 +175,7 @@ def files_of(data: Path, output: Path) -> list[Any]:
     found = json.loads(ended.stdout.splitlines()[-1])
     if "error" in found:
         raise DataError(found["error"])
-    return list(found["files"])
+    return Contents(**found)
 
 
 def key(**settings: Any) -> str:

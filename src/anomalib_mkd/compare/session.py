@@ -23,7 +23,7 @@ from anomalib_mkd.compare.exports import time_all
 from anomalib_mkd.compare.recipes import FAST, RECIPES, choose, is_extra
 from anomalib_mkd.compare.recommend import caution, pick, recommend
 from anomalib_mkd.compare.rows import FINDS, RUNS
-from anomalib_mkd.compare.runs import PAGE, TABLE, TEXT, files_of
+from anomalib_mkd.compare.runs import PAGE, TABLE, TEXT, examine
 from anomalib_mkd.compare.trainings import train_all, versions
 from anomalib_mkd.files import whole
 from anomalib_mkd.results.machine import machine
@@ -34,6 +34,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from anomalib_mkd.compare.rows import Row
+
+TEST_LABELS = """\
+The thresholds come from test images and their labels: on new parts, more bad ones may be missed or good ones called \
+bad. Set val_split_mode: from_train in the configuration."""
+"""Remark on such data."""
 
 
 def compare(options: argparse.Namespace, command: str) -> int:
@@ -67,12 +72,12 @@ def compare(options: argparse.Namespace, command: str) -> int:
     check_weights(options.weights)
     check_output(options.output, options.folder)
     data, depth = prepare(options)
-    files = files_of(data, options.output)
+    contents = examine(data, options.output)
     fast = [FAST] if options.prefer == "speed" and not depth else []
     recipes = models or choose(["Mmrd" if depth else "MixedDistillation", *fast, "Patchcore", "Padim"])
     budget = Budget(total, sum(not is_extra(recipe) for recipe in recipes) or 1)
-    rows = train_all(options, data, files, recipes, budget)
-    return finish(options, command, rows)
+    rows = train_all(options, data, contents.files, recipes, budget)
+    return finish(options, command, rows, validates_on_test=contents.validates_on_test)
 
 
 def prepare(options: argparse.Namespace) -> tuple[Path, bool]:
@@ -109,7 +114,7 @@ def prepare(options: argparse.Namespace) -> tuple[Path, bool]:
     return file, layout.kind == "depth"
 
 
-def finish(options: argparse.Namespace, command: str, rows: list[Row]) -> int:
+def finish(options: argparse.Namespace, command: str, rows: list[Row], *, validates_on_test: bool) -> int:
     """Time the exports in turns, write the files, and print what was found."""
     trained = [row for row in rows if not row.reason]
     remarks: list[str] = []
@@ -121,6 +126,8 @@ def finish(options: argparse.Namespace, command: str, rows: list[Row]) -> int:
             dataclasses.replace(row, notes=(*row.notes, text)) if text else row
             for row, text in zip(rows, warned, strict=True)
         ]
+    if validates_on_test:
+        remarks.append(TEST_LABELS)
     say("Writing the page.")
     from anomalib_mkd.compare.page import Comparison, ready, write_files  # noqa: PLC0415  # torch: slow
 
@@ -134,6 +141,7 @@ def finish(options: argparse.Namespace, command: str, rows: list[Row]) -> int:
         machine=machine(),
         versions=versions(),
         remarks=remarks,
+        validates_on_test=validates_on_test,
     )
     write_files(options.output, rows, run)
     show(rows)

@@ -33,7 +33,7 @@ def train_all(
     Args:
         options: The parsed arguments.
         data: Configuration of the datamodule.
-        files: Its files, as :func:`anomalib_mkd.compare.runs.files_of` lists them.
+        files: Its files, as :func:`anomalib_mkd.compare.runs.examine` lists them.
         recipes: Their order is that of the rows.
         budget: What they share.
 

@@ -16,10 +16,10 @@ from PIL import Image
 
 from anomalib_mkd.compare import budget, session, trainings
 from anomalib_mkd.compare.command import main
-from anomalib_mkd.compare.data import list_files, open_data
+from anomalib_mkd.compare.data import list_files, open_data, validates_on_test
 from anomalib_mkd.compare.recipes import FAST
 from anomalib_mkd.compare.rows import Row
-from anomalib_mkd.compare.runs import RESULT, DataError, Job, export_of, folder_of, write_result
+from anomalib_mkd.compare.runs import RESULT, Contents, DataError, Job, export_of, folder_of, write_result
 from tests.category_folders import draw_category
 
 if TYPE_CHECKING:
@@ -69,7 +69,12 @@ def runner(monkeypatch: pytest.MonkeyPatch) -> Runner:
         return [dataclasses.replace(row, first_verdict=None if row.reason else 0.5) for row in rows], []
 
     monkeypatch.setattr(session, "time_all", time_all)
-    monkeypatch.setattr(session, "files_of", lambda data, _: list_files(open_data(data)))  # starts no process
+
+    def examine(file: Path, _: Path) -> Contents:  # starts no process
+        data = open_data(file)
+        return Contents(list_files(data), validates_on_test(data))
+
+    monkeypatch.setattr(session, "examine", examine)
     return made
 
 
@@ -162,6 +167,30 @@ def test_exports_that_are_gone_are_not_named(words: list[str], runner: Runner, t
     assert runner.jobs == []
     assert "Its exports" not in (tmp_path / "out" / "compare.md").read_text()
     assert "Its exports" not in (tmp_path / "out" / "compare.html").read_text()
+
+
+@pytest.mark.usefixtures("runner")
+def test_thresholds_from_test_images_are_named(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, *output = words
+    claim, remark = (
+        "No test label chooses anything but the model",
+        "The thresholds come from test images and their labels",
+    )
+    assert main([*words, "--models", "Padim"]) == 0
+    assert claim in (tmp_path / "out" / "compare.md").read_text()
+    assert remark not in capsys.readouterr().out
+    init = {"name": "parts", "root": folder, "normal_dir": "train/good", "normal_test_dir": "test/good"}
+    init |= {"abnormal_dir": "test/dent", "val_split_mode": "same_as_test"}
+    file = tmp_path / "data.yaml"
+    file.write_text(json.dumps({"data": {"class_path": "anomalib.data.Folder", "init_args": init}}))
+    assert main(["--data", str(file), "--models", "Padim", *output]) == 0
+    assert remark in capsys.readouterr().out
+    for name in ("compare.md", "compare.html"):
+        text = (tmp_path / "out" / name).read_text()
+        assert remark in text
+        assert claim not in text
 
 
 def test_results_in_the_folder_of_parts_are_no_parts(tmp_path: Path, runner: Runner) -> None:

@@ -15,7 +15,7 @@ from PIL import Image
 from anomalib_mkd.check.configuration import configuration
 from anomalib_mkd.check.layout import find_layout
 from anomalib_mkd.compare import data as module
-from anomalib_mkd.compare.data import list_files, open_data
+from anomalib_mkd.compare.data import list_files, open_data, validates_on_test
 from anomalib_mkd.compare.runs import DataError
 from tests.category_folders import draw_category
 from tests.depth_folders import draw_mvtec3d
@@ -104,6 +104,31 @@ def test_several_categories_and_made_up_defects(tmp_path: Path) -> None:
     )
     assert list_files(open_data(file)) == list_files(open_data(file))
     assert len(list_files(open_data(file))) == 28
+
+
+@pytest.mark.parametrize(
+    ("mode", "shared"),
+    [("same_as_test", True), ("from_test", False), ("from_train", False), ("synthetic", False), ("none", False)],
+)
+def test_whether_test_images_set_thresholds(mode: str, shared: bool, tmp_path: Path) -> None:
+    for name in ("bottle", "screw"):
+        draw_category(tmp_path / name, train=10)
+    own = {"normal_dir": "train/good", "normal_test_dir": "test/good", "abnormal_dir": "test/dent"}
+    file = written(
+        tmp_path / "one.yaml",
+        "anomalib.data.Folder",
+        name="b",
+        root=str(tmp_path / "bottle"),
+        val_split_mode=mode,
+        **own,
+    )
+    assert validates_on_test(open_data(file)) is shared
+    parts = [
+        {"class_path": "anomalib_mkd.data.Parts", "init_args": {"root": str(tmp_path / "screw")}},
+        {"class_path": "anomalib.data.Folder", "init_args": {**json.loads(file.read_text())["data"]["init_args"]}},
+    ]
+    file = written(tmp_path / "two.yaml", "anomalib_mkd.data.MultiCategory", datamodules=parts)
+    assert validates_on_test(open_data(file)) is shared
 
 
 def test_the_process_prints_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

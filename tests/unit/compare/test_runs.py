@@ -19,10 +19,11 @@ from anomalib_mkd.compare import runs
 from anomalib_mkd.compare.rows import Row
 from anomalib_mkd.compare.runs import (
     RESULT,
+    Contents,
     DataError,
     Job,
+    examine,
     export_of,
-    files_of,
     folder_of,
     kept,
     key,
@@ -195,13 +196,16 @@ def test_the_key_changes_with_what_a_result_depends_on() -> None:
     assert key(files=[["000.png", 1, 3]], seed=0, recipe={"share": 0.01}) != first
 
 
-def test_files_are_listed_in_a_process_whose_end_is_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_data_are_looked_into_by_a_process_whose_end_is_explained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for script, error in (
         ("print('A log.', {'files': 1}); print('{\"error\": \"Expected a, got b.\"}')", r"^Expected a, got b\.$"),
         ("raise SystemExit(3)", r"^Expected the data to be read, got exit code 3\. See '.*log\.txt'\.$"),
     ):
         monkeypatch.setattr(runs, "READER", (sys.executable, "-c", script))
         with pytest.raises(DataError, match=error):
-            files_of(tmp_path / "data.yaml", tmp_path)
-    monkeypatch.setattr(runs, "READER", (sys.executable, "-c", 'print(\'A log.\\n{"files": [["a", 1, 2]]}\')'))
-    assert files_of(tmp_path / "data.yaml", tmp_path) == [["a", 1, 2]]
+            examine(tmp_path / "data.yaml", tmp_path)
+    found = '{"files": [["a", 1, 2]], "validates_on_test": false}'
+    monkeypatch.setattr(runs, "READER", (sys.executable, "-c", f"print('A log.'); print({found!r})"))
+    assert examine(tmp_path / "data.yaml", tmp_path) == Contents([["a", 1, 2]], validates_on_test=False)
