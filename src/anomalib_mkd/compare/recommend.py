@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from anomalib_mkd.quickstart.advice import LEAST_CAUGHT, SEPARATED
+from anomalib_mkd.quickstart.advice import LEAST_CAUGHT, MOST_ALARMS, SEPARATED
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,6 +20,8 @@ NEAR = 0.01
 """Image AUROC that counts as equal: a point, less than another seed changes."""
 ENOUGH = 0.05
 """Image AUROC that speed or size may cost."""
+LEAST = 0.6
+"""Image AUROC below which no model is recommended: chance has 0.5."""
 
 
 def recommend(rows: Sequence[Row], wish: Wish) -> str:
@@ -38,6 +40,9 @@ def recommend(rows: Sequence[Row], wish: Wish) -> str:
     """
     chosen = pick(rows, wish)
     if chosen is None:
+        if tested := _tested(rows):
+            best = 100 * max(row.image_auroc or 0 for row in tested)
+            return f"No recommendation: no model tells good parts from bad ones (best image AUROC {best:.1f} %)."
         if any(not row.reason for row in rows):
             return "No recommendation: without both good and bad test parts, no accuracy was measured."
         return "No recommendation: no model finished."
@@ -68,7 +73,7 @@ def pick(rows: Sequence[Row], wish: Wish) -> Row | None:
             the fastest or smallest among those within five points.
 
     Returns:
-        Its row; ``None`` if no accuracy was measured.
+        Its row; ``None`` if no accuracy was measured, or none is better than about chance.
     """
     near = _near(rows, wish)
     priced = [row for row in near if _price(row, wish) is not None]
@@ -77,27 +82,36 @@ def pick(rows: Sequence[Row], wish: Wish) -> Row | None:
     return max(near, key=lambda row: row.image_auroc or 0, default=None)
 
 
-def caution(row: Row, *, ours: bool) -> str:
-    """Say if a model misses most bad parts by its threshold, not by its scores; empty if not.
+def caution(row: Row, *, ours: bool) -> list[str]:
+    """Say if verdicts are of no use: bad parts missed by the threshold, not by the scores, or good parts called bad.
 
     Args:
         row: Its figures.
         ours: Whether it is one of this package's, whose threshold an argument moves.
 
+    Returns:
+        A text for each fault; none if there is no fault.
+
     Example:
         >>> from anomalib_mkd.compare.rows import Row
-        >>> caution(Row("Strict", image_auroc=0.96, caught=13, bad=56), ours=False)
+        >>> caution(Row("Strict", image_auroc=0.96, caught=13, bad=56), ours=False)[0]
         'Caught only 13 of 56 bad parts, although most score higher than good ones: its threshold is too high for them.'
     """
-    if row.caught is None or not row.bad or row.image_auroc is None:
-        return ""
-    if row.caught >= LEAST_CAUGHT * row.bad or 100 * row.image_auroc < SEPARATED:
-        return ""
-    text = (
-        f"Caught only {row.caught} of {row.bad} bad parts, although most score higher than good ones: its threshold is "
-        "too high for them."
-    )
-    return f"{text} Allow more false alarms, with --model.false_alarms 0.05 for example." if ours else text
+    found = []
+    separated = row.image_auroc is not None and 100 * row.image_auroc >= SEPARATED
+    if row.caught is not None and row.bad and row.caught < LEAST_CAUGHT * row.bad and separated:
+        text = (
+            f"Caught only {row.caught} of {row.bad} bad parts, although most score higher than good ones: its "
+            "threshold is too high for them."
+        )
+        remedy = " Allow more false alarms, with --model.false_alarms 0.05 for example." if ours else ""
+        found.append(text + remedy)
+    if row.false_alarms is not None and row.good and row.false_alarms > MOST_ALARMS * row.good:
+        found.append(
+            f"Called {row.false_alarms} of {row.good} good parts bad. Train on good images of the same camera, light "
+            "and day as the test's."
+        )
+    return found
 
 
 def _tested(rows: Sequence[Row]) -> list[Row]:
@@ -107,7 +121,7 @@ def _tested(rows: Sequence[Row]) -> list[Row]:
 def _near(rows: Sequence[Row], wish: Wish) -> list[Row]:
     tested = _tested(rows)
     best = max((row.image_auroc or 0 for row in tested), default=0)
-    least = best - (NEAR if wish == "accuracy" else ENOUGH) - 1e-9  # rounding
+    least = max(LEAST, best - (NEAR if wish == "accuracy" else ENOUGH)) - 1e-9  # rounding
     return [row for row in tested if (row.image_auroc or 0) >= least]
 
 

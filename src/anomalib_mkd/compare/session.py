@@ -121,10 +121,8 @@ def finish(options: argparse.Namespace, command: str, rows: list[Row], *, valida
     if trained:
         say(f"Timing {len(trained)} models in turns.")
         rows, remarks = time_all(options.output, rows)
-        warned = [caution(row, ours=RECIPES[row.model].ours) for row in rows]
         rows = [
-            dataclasses.replace(row, notes=(*row.notes, text)) if text else row
-            for row, text in zip(rows, warned, strict=True)
+            dataclasses.replace(row, notes=(*row.notes, *caution(row, ours=RECIPES[row.model].ours))) for row in rows
         ]
     if validates_on_test:
         remarks.append(TEST_LABELS)
@@ -172,6 +170,7 @@ def show(rows: Sequence[Row]) -> None:
             console.print()
             console.print(table)
     for row in rows:
-        for text in filter(None, (row.reason, *(note for note in row.notes if note.startswith(("Not ", "Caught "))))):
+        warnings = [note for note in row.notes if note.startswith(("Not ", "Caught ", "Called "))]
+        for text in filter(None, (row.reason, *warnings)):
             console.print()
             console.print(Text(f"{row.model}: {text}"), soft_wrap=True)

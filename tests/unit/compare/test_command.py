@@ -48,7 +48,7 @@ class Runner:
         self.now += taken
         job.write()
         row = Row(job.recipe, image_auroc=0.9, training_seconds=taken / 20, latency=0.01, megabytes=1.0)
-        row = dataclasses.replace(row, caught=1, bad=10)
+        row = dataclasses.replace(row, caught=1, bad=10, false_alarms=5, good=5)
         export = export_of(job.folder.parents[1], job.recipe, "f32")
         export.parent.mkdir(parents=True, exist_ok=True)
         export.touch()
@@ -103,6 +103,7 @@ def test_shares_rows_and_files(
         in out
     )
     assert "MixedDistillation: Caught only 1 of 10 bad parts" in out
+    assert "MixedDistillation: Called 5 of 5 good parts bad." in out
     assert "Comparing: " in out or "[1/4] MixedDistillation: " in out
     assert {path.name for path in (tmp_path / "out").iterdir()} >= {"compare.html", "compare.csv", "compare.md"}
     lines = (tmp_path / "out" / "compare.csv").read_text().splitlines()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from anomalib_mkd.compare.recommend import caution, recommend
+from anomalib_mkd.compare.recommend import caution, pick, recommend
 from anomalib_mkd.compare.rows import Row
 
 if TYPE_CHECKING:
@@ -67,4 +67,30 @@ def test_what_was_not_measured_is_said() -> None:
 )
 def test_a_threshold_that_misses_what_the_scores_show_is_named(row: Row, warned: bool) -> None:
     assert bool(caution(row, ours=False)) is warned
-    assert ("--model.false_alarms" in caution(row, ours=True)) is warned
+    assert ("--model.false_alarms" in "".join(caution(row, ours=True))) is warned
+
+
+@pytest.mark.parametrize(
+    ("row", "warned"),
+    [
+        (Row("All", image_auroc=0.617, caught=10, bad=10, false_alarms=6, good=6), True),
+        (Row("Many", image_auroc=0.99, caught=10, bad=10, false_alarms=3, good=10), True),
+        (Row("No bad parts", false_alarms=3, good=10), True),
+        (Row("Some", image_auroc=0.99, caught=10, bad=10, false_alarms=2, good=10), False),
+        (Row("No verdicts", image_auroc=0.99, bad=10, good=10), False),
+    ],
+)
+def test_many_good_parts_called_bad_are_named(row: Row, warned: bool) -> None:
+    found = caution(row, ours=True)
+    assert [text.split(" good parts")[0] for text in found] == [f"Called {row.false_alarms} of {row.good}"] * warned
+
+
+@pytest.mark.parametrize("wish", ["accuracy", "speed", "size"])
+def test_what_is_no_better_than_chance_is_not_recommended(wish: Wish) -> None:
+    blind = Row("Blind", image_auroc=0.59, latency=0.001, megabytes=1.0)
+    worse = Row("Worse", image_auroc=0.40, latency=0.001, megabytes=1.0)
+    text = "No recommendation: no model tells good parts from bad ones (best image AUROC 59.0 %)."
+    assert recommend([worse, blind], wish) == text
+    assert pick([worse, blind], wish) is None
+    weak = Row("Weak", image_auroc=0.62, latency=0.1, megabytes=9.0)
+    assert pick([blind, weak], wish) is weak  # within five points, but no better than chance
