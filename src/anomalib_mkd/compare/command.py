@@ -45,6 +45,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except OSError as error:
         text = str(error)
+        if isinstance(error.filename, str) and not Path(error.filename).is_relative_to(options.output):
+            sys.stderr.write(
+                f"Expected to open '{shown(error.filename)}', got {error.strerror}. Check its name and rights.\n"
+            )
+            return 2
         if not text.startswith("Expected"):
             text = f"Expected to write into '{shown(options.output)}', got {error.strerror or error}. Free space there."
         sys.stderr.write(f"{text} Finished models are kept: run the same command to resume.\n")

@@ -47,11 +47,15 @@ def open_data(file: Path, batch_size: int | None = None) -> AnomalibDataModule:
         data.train_batch_size = batch_size or data.train_batch_size
         data.prepare_data()
         data.setup()
-    except (jsonargparse.ArgumentError, OSError, TypeError, ValueError) as error:
+    except Exception as error:  # whatever a datamodule of any class raises
         text = str(error).strip()
         if not text.startswith("Expected"):
+            known = isinstance(error, jsonargparse.ArgumentError | OSError | TypeError | ValueError)
+            got = " ".join((text if known else f"{type(error).__name__}: {text}").split())[:300]
+            if isinstance(error, UnicodeDecodeError):
+                got = "bytes that are no UTF-8"
             text = (
-                f"Expected a configuration of a datamodule in '{file}', got {' '.join(text.split())[:300]}. "
+                f"Expected a configuration of a datamodule in '{file}', got {got}. "
                 "Write one with: python -m anomalib_mkd check FOLDER --write-config FILE."
             )
         raise DataError(text) from error

@@ -9,6 +9,7 @@ import dataclasses
 import errno
 import json
 import shutil
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -24,7 +25,6 @@ from tests.category_folders import draw_category
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from pathlib import Path
 
 MINUTE = 60.0
 
@@ -239,6 +239,14 @@ def test_bad_input_is_one_sentence(words: list[str], tmp_path: Path, capsys: pyt
     empty = tmp_path / "empty"
     empty.mkdir()
     good = draw_category(tmp_path / "good", train=20, defects={})
+    contents = {
+        "broken": b"data: [",
+        "utf16": "data: 1".encode("utf-16"),
+        "long": b"data:\n  class_path: anomalib_mkd.data.Parts\n  init_args:\n    root: " + b"a" * 300,
+    }
+    for name, content in contents.items():
+        (tmp_path / f"{name}.yaml").write_bytes(content)
+    got = "Expected a configuration of a datamodule in '{}.yaml', got {}".format
     for given, start in (
         ([*words, "--models", "Patchcor"], "Expected known --models, got 'Patchcor'. Close ones: Patchcore"),
         ([*words, "--budget", "2m"], "Expected a --budget of at least 3m, a minute for each of 3 models, got 2m."),
@@ -253,6 +261,11 @@ def test_bad_input_is_one_sentence(words: list[str], tmp_path: Path, capsys: pyt
         ([*words, "--seed", "-1"], "Expected a seed from 0 to 4294967295, got -1."),
         ([folder, "--data", "x.yaml", *output], "Expected either FOLDER or --data FILE, got both or none."),
         (["--data", str(tmp_path / "gone.yaml"), *output], "Expected a configuration as --data, got "),
+        (["--data", str(tmp_path / "broken.yaml"), *output], got(tmp_path / "broken", "Problems parsing config: ")),
+        (["--data", str(tmp_path / "utf16.yaml"), *output], got(tmp_path / "utf16", "bytes that are no UTF-8. ")),
+        (["--data", str(tmp_path / "long.yaml"), *output], got(tmp_path / "long", "[Errno ")),
+        (["--data", "a" * 300, *output], f"Expected to open '{'a' * 300}', got File name too long. "),
+        (["b" * 300, *output], f"Expected to open '{Path('b' * 300).resolve()}', got File name too long. "),
     ):
         assert main(given) == 2, given
         error = capsys.readouterr().err

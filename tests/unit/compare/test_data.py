@@ -17,6 +17,7 @@ from anomalib_mkd.check.layout import find_layout
 from anomalib_mkd.compare import data as module
 from anomalib_mkd.compare.data import list_files, open_data, validates_on_test
 from anomalib_mkd.compare.runs import DataError
+from anomalib_mkd.data import Parts
 from tests.category_folders import draw_category
 from tests.depth_folders import draw_mvtec3d
 
@@ -41,11 +42,24 @@ def test_several_categories_as_one(tmp_path: Path) -> None:
     assert (data.train_batch_size, len(data.train_data), len(data.test_data)) == (4, 16, 8)
 
 
-@pytest.mark.parametrize("text", ["", "data: [", "data:\n  class_path: Nothing\n", "model: 1\n"])
-def test_what_is_no_configuration(text: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"data: [", b"data:\n  class_path: Nothing\n", b"model: 1\n", b"- 1", b"1", b"\xff\xfed\x00", b"\x00"],
+)
+def test_what_is_no_configuration(content: bytes, tmp_path: Path) -> None:
     file = tmp_path / "data.yaml"
-    file.write_text(text)
+    file.write_bytes(content)
     with pytest.raises(DataError, match=r"^Expected a configuration of a datamodule in '.*', got .+ Write one with: "):
+        open_data(file)
+
+
+def test_whatever_a_datamodule_raises_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def setup(*_: object) -> None:
+        {}["label"]
+
+    monkeypatch.setattr(Parts, "setup", setup)
+    file = written(tmp_path / "data.yaml", "anomalib_mkd.data.Parts", root="parts")
+    with pytest.raises(DataError, match=r"^Expected a configuration of a datamodule in '.*', got KeyError: 'label'\. "):
         open_data(file)
 
 
