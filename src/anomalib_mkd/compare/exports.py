@@ -45,13 +45,14 @@ def time_all(output: Path, rows: Sequence[Row]) -> tuple[list[Row], list[str]]:
     timed = []
     for row in rows:
         changes: dict[str, object] = {"first_verdict": starts.get(row.model)}
+        notes = list(row.notes)
         for kind, prefix in (("f32", ""), ("int8", "int8_")):
             for name, value in taken.get(f"{row.model}/{kind}", {}).items():
                 if name == "error":
-                    changes["notes"] = (*row.notes, f"Its {kind} export was not timed: {value}")
+                    notes.append(f"Its {kind} export was not timed: {value}")
                 else:
                     changes[prefix + name] = value
-        timed.append(dataclasses.replace(row, **changes))  # type: ignore[arg-type]
+        timed.append(dataclasses.replace(row, notes=tuple(notes), **changes))  # type: ignore[arg-type]
     return timed, disturbed(timed)
 
 

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, get_args
 
@@ -71,7 +70,7 @@ One image: of the model's own size, by OpenVINO with {threads} thread; median of
 interquartile range. All models take turns, so that other work on the computer slows all of them. Reading and shrinking
 a file are not part of it.
 
-Images per second: {burst} at a time on all {cores} cores, median of {bursts} turns.
+Images per second: {burst} at a time on {cores} {noun}, median of {bursts} turns.
 
 First verdict: from the start of a process with OpenVINO, NumPy and Pillow alone, on an image of 256 x 256 pixels;
 median of {starts} starts.
@@ -90,7 +89,8 @@ def measured(*, validates_on_test: bool) -> list[str]:
         rounds=timing.ROUNDS,
         burst=timing.BURST,
         bursts=timing.BURSTS,
-        cores=os.cpu_count(),
+        cores=timing.cores(),
+        noun="core" if timing.cores() == 1 else "cores",
         starts=timing.STARTS,
     )
     return [" ".join(each.split()) for each in text.split("\n\n")]

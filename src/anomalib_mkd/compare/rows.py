@@ -31,7 +31,8 @@ class Row:
         good: Good test parts.
         training_seconds: Of the training, with the choice of the threshold.
         steps: Training steps that were made.
-        stopped: Whether the budget ended the training, or the process ended before the export in 8 bits.
+        stopped: Whether the budget ended the training.
+        unfinished: Whether the process ended before the export in 8 bits.
         peak_megabytes: Most memory of the process until the training ended.
         megabytes: Size of the export in f32.
         int8_megabytes: Size of the export in 8 bits.
@@ -58,6 +59,7 @@ class Row:
     training_seconds: float | None = None
     steps: int | None = None
     stopped: bool = False
+    unfinished: bool = False
     peak_megabytes: float | None = None
     megabytes: float | None = None
     int8_megabytes: float | None = None
@@ -137,6 +139,7 @@ def table_csv(rows: Sequence[Row]) -> str:
     writer.writerow(field.name for field in fields(Row))
     for row in rows:
         values = asdict(row) | {"notes": " ".join(row.notes), "stopped": int(row.stopped)}
+        values["unfinished"] = int(row.unfinished)
         writer.writerow(
             "" if value is None else f"{value:.6g}" if isinstance(value, float) else value for value in values.values()
         )

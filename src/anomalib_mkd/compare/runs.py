@@ -135,7 +135,7 @@ def kept(job: Job) -> Row | None:
         return None
     row: Row = content["row"]
     longer = job.budget > content["budget"] and job.seconds > 1.1 * content["seconds"]
-    return None if row.stopped and longer else row
+    return None if (row.stopped or row.unfinished) and longer else row
 
 
 def finished(job: Job) -> dict[str, Any] | None:
@@ -192,7 +192,7 @@ def run(job: Job, limit: float, tick: Callable[[str], None] = lambda _: None) ->
         tick: Called about twice a second with what the process is doing.
 
     Returns:
-        Its row, which says the reason if there are no figures; without 8 bits if it was ended while exporting those.
+        Its row, which says the reason if there are no figures; without exports if it was ended while exporting.
 
     Raises:
         DataError: If the data cannot be used.

@@ -44,6 +44,13 @@ LIMIT = 1800
 """Seconds after which a timing is given up."""
 
 
+def cores() -> int:
+    """Return the cores that this process may use, which a container or ``taskset`` limits."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1  # macOS and Windows
+
+
 def quartiles(seconds: Sequence[float]) -> tuple[float, float]:
     """Return the median and the interquartile range.
 
@@ -161,7 +168,7 @@ def turns(paths: Mapping[str, str]) -> None:
             inputs = inputs_of(graph)
             latency = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": THREADS, **EXACT}
             alone = core().compile_model(graph, "CPU", latency)
-            many = {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_NUM_THREADS": os.cpu_count() or 1, **EXACT}
+            many = {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_NUM_THREADS": cores(), **EXACT}
             queue = openvino.AsyncInferQueue(core().compile_model(graph, "CPU", many))
             single[name] = lambda alone=alone, inputs=inputs: alone(inputs)  # type: ignore[misc]
             burst[name] = lambda queue=queue, inputs=inputs: _burst(queue, inputs)  # type: ignore[misc]

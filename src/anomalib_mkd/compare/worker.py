@@ -141,13 +141,12 @@ def work(job: Job) -> Row:
     engine.test(model=model, datamodule=data, verbose=False)
     row = dataclasses.replace(row, **collector.figures())
     notes += by_category(collector.image_aurocs())
+    write_result(job, ended(row, [*notes, "Not exported: its process ended before that."]), goes_on=True)
     remove_exports(job)  # those of a shorter training, as of now
     job.say("exporting")
     path = export(model, recipe, job.folder / "f32")
     row = dataclasses.replace(row, megabytes=megabytes(path))
-    ended = "Not in 8 bits: its process ended before that."
-    without = dataclasses.replace(row, stopped=True, notes=(*notes, ended))
-    write_result(job, without, goes_on=True)  # all but 8 bits is kept
+    write_result(job, ended(row, [*notes, "Not in 8 bits: its process ended before that."]), goes_on=True)
     job.say("exporting in 8 bits")
     try:
         path = export(model, recipe, job.folder / "int8", quantized_data(job, recipe, data))
@@ -164,6 +163,11 @@ def work(job: Job) -> Row:
         traceback.print_exc()
         notes.append(f"Not in 8 bits: {reason(error)}")
     return dataclasses.replace(row, notes=tuple(notes))
+
+
+def ended(row: Row, notes: Sequence[str]) -> Row:
+    """Return the row that is kept if the process ends here."""
+    return dataclasses.replace(row, unfinished=True, notes=tuple(notes))
 
 
 def by_category(aurocs: Mapping[str | None, float | None]) -> list[str]:

@@ -36,6 +36,7 @@ class Runner:
         self.now = 0.0
         self.takes = {"MixedDistillation": 5 * MINUTE, "Patchcore": 2 * MINUTE, "Padim": MINUTE}
         self.fails: set[str] = set()
+        self.lacks: dict[str, str] = {}
         self.dies_at = ""
         self.jobs: list[tuple[str, float]] = []
 
@@ -49,6 +50,8 @@ class Runner:
         job.write()
         row = Row(job.recipe, image_auroc=0.9, training_seconds=taken / 20, latency=0.01, megabytes=1.0)
         row = dataclasses.replace(row, caught=1, bad=10, false_alarms=5, good=5)
+        if job.recipe in self.lacks:
+            row = dataclasses.replace(row, **{self.lacks[job.recipe]: True})
         export = export_of(job.folder.parents[1], job.recipe, "f32")
         export.parent.mkdir(parents=True, exist_ok=True)
         export.touch()
@@ -120,6 +123,18 @@ def test_the_large_selection_waits_for_a_larger_budget(words: list[str], runner:
     assert main([*words, "--models", "Patchcore", "--budget", "29m"]) == 0
     assert [name for name, _ in runner.jobs] == ["Patchcore"]
     assert "Not run: its training would take about 10 min 0 s" in (tmp_path / "out" / "compare.md").read_text()
+
+
+@pytest.mark.parametrize(("lack", "runs"), [("unfinished", True), ("stopped", False)])
+def test_the_large_selection_needs_the_training_of_the_small_one_alone(
+    words: list[str], runner: Runner, tmp_path: Path, lack: str, runs: bool
+) -> None:
+    runner.lacks["Patchcore"] = lack
+    assert main([*words, "--models", "Patchcore"]) == 0
+    assert [name for name, _ in runner.jobs] == ["Patchcore", "Patchcore 10 %"][: 1 + runs]
+    page = (tmp_path / "out" / "compare.html").read_text()
+    assert ("Not run: Patchcore with 1 % did not finish its training." in page) is not runs
+    assert "* It ended before all was done: see below." in page
 
 
 def test_a_failure_is_a_row_and_the_others_go_on(words: list[str], runner: Runner, tmp_path: Path) -> None:

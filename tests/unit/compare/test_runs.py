@@ -172,7 +172,7 @@ def test_a_process_that_takes_too_long_is_ended(job: Job, monkeypatch: pytest.Mo
 
 
 def test_what_was_done_before_the_end_is_kept(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
-    partial = dataclasses.replace(ROW, stopped=True)
+    partial = dataclasses.replace(ROW, unfinished=True)
     late = SimpleNamespace(monotonic=lambda: 100.0 * (job.folder / RESULT).exists(), sleep=time.sleep)
     monkeypatch.setattr(runs, "time", late)
     for end in ("import time; time.sleep(600)", "raise SystemExit(3)"):

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,8 +14,9 @@ import pytest
 from openvino import opset13 as operators
 from PIL import Image
 
-from anomalib_mkd.compare import timing
+from anomalib_mkd.compare import exports, timing
 from anomalib_mkd.compare.exports import disturbed
+from anomalib_mkd.compare.page import measured
 from anomalib_mkd.compare.rows import Row
 from anomalib_mkd.compare.timing import time_first, time_turns
 
@@ -50,6 +52,25 @@ def test_first_verdict(graph: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     found = time_first({"a": graph, "gone": tmp_path / "gone.xml"}, picture)
     assert [*found] == ["a"]
     assert found["a"] > 0
+
+
+def test_each_export_that_was_not_timed_has_its_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    errors = {f"Padim/{kind}": {"error": f"no {kind}."} for kind in ("f32", "int8")}
+    monkeypatch.setattr(exports, "time_turns", lambda _: errors)
+    monkeypatch.setattr(exports, "time_first", lambda *_: {})
+    (tmp_path / "models").mkdir()
+    (row,), _ = exports.time_all(tmp_path, [Row("Padim", notes=("A note.",), megabytes=1.0, int8_megabytes=1.0)])
+    texts = [f"Its {kind} export was not timed: no {kind}." for kind in ("f32", "int8")]
+    assert row.notes == ("A note.", *texts)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="the system has no affinity")
+def test_cores_are_those_that_the_process_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3})
+    assert timing.cores() == 1
+    assert "on 1 core, median" in " ".join(measured(validates_on_test=False))
+    monkeypatch.delattr(os, "sched_getaffinity")
+    assert timing.cores() == os.cpu_count()
 
 
 def test_restless_times_are_marked() -> None:

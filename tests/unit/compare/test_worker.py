@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import json
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -44,3 +46,50 @@ def test_a_failure_leaves_its_reason(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert main(str(job.write())) == 1
     assert '"RuntimeError: Padim broke."' in (job.folder / RESULT).read_text()
     assert kept(job) is None
+
+
+def test_what_a_test_found_is_kept_before_the_exports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Engine:
+        trainer = SimpleNamespace(should_stop=False, global_step=5)
+
+        def __init__(self, **_: object) -> None:
+            pass
+
+        def fit(self, **_: object) -> None:
+            pass
+
+        test = fit
+
+    class Collector:
+        def figures(self) -> dict[str, float]:
+            return {"image_auroc": 0.9}
+
+        def image_aurocs(self) -> dict[str, float]:
+            return {"bottle": 1.0, "screw": 0.8}
+
+    def die(*_: object) -> None:
+        raise SystemExit
+
+    job = Job("Padim", tmp_path / "job", tmp_path / "data.yaml", "auto", 0, 60.0, "key")
+    job.write()
+    (job.folder / "int8").mkdir()  # of a shorter training
+    data = SimpleNamespace(train_data=range(5), val_data=None)
+    fakes = {"Engine": Engine, "Collector": Collector, "open_data": lambda *_: data, "export": die}
+    fakes |= {"build": lambda *_: (SimpleNamespace(post_processor=None), "Backbone: none.")}
+    for name, fake in fakes.items():
+        monkeypatch.setattr(worker, name, fake)
+    with pytest.raises(SystemExit):
+        worker.work(job)
+    content = json.loads((job.folder / RESULT).read_text())
+    assert content["goes_on"]
+    assert (content["row"]["image_auroc"], content["row"]["unfinished"], content["row"]["stopped"]) == (
+        0.9,
+        True,
+        False,
+    )
+    assert content["row"]["notes"] == [
+        "Backbone: none.",
+        "Image AUROC by category: bottle 100.0 %, screw 80.0 %.",
+        "Not exported: its process ended before that.",
+    ]
+    assert not (job.folder / "int8").exists()
