@@ -16,6 +16,8 @@ from anomalib_mkd.files import whole
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+CONFIG = "config.json"
+
 
 def lay_out(path: Path | str, folder: Path | str, name: str | None = None) -> Path:
     """Add an export to the folder of a server, as the next version of its name.
@@ -33,7 +35,7 @@ def lay_out(path: Path | str, folder: Path | str, name: str | None = None) -> Pa
 
     Raises:
         ValueError: If the export is damaged, has a region or a smallest area, the configuration is not ours, or the
-            name is a path.
+            name is a path or that of a file.
     """
     path, folder = Path(path), Path(folder)
     metadata = read(path)
@@ -44,11 +46,13 @@ def lay_out(path: Path | str, folder: Path | str, name: str | None = None) -> Pa
     if Path(name).name != name or name == "..":
         msg = f"Expected a name of one folder, got {name!r}. Leave out separators."
         raise ValueError(msg)
-    own = folder / name
+    own, config = folder / name, folder / CONFIG
+    if name.lower() == CONFIG or own.is_file():  # case does not count everywhere
+        msg = f"Expected a name that no file has there, got {name!r}. Choose another."
+        raise ValueError(msg)
+    entries = _others(config, name)
     own.mkdir(parents=True, exist_ok=True)
     version = 1 + max((int(each.name) for each in own.iterdir() if each.name.isdecimal()), default=0)
-    config = folder / "config.json"
-    entries = _others(config, name)
     unfinished = own / f".{version}"
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir()
@@ -69,6 +73,6 @@ def _others(config: Path, name: str) -> list[Any]:
     try:
         entries: Iterable[Any] = json.loads(config.read_text(encoding="utf-8"))["model_config_list"]
         return [entry for entry in entries if entry["config"]["name"] != name]
-    except (ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         msg = f"Expected the configuration of a model server in {config}, got {type(error).__name__}: {error}. Move it."
         raise ValueError(msg) from error

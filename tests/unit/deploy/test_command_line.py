@@ -181,6 +181,13 @@ def test_what_a_server_does_not_apply_is_refused(
     assert "Expected the configuration of a model server" in capsys.readouterr().err
     run("serve", export, tmp_path / "other", "--name", "../part", code=1)
     assert "Expected a name of one folder, got '../part'" in capsys.readouterr().err
+    run("serve", export, tmp_path / "other", "--name", "config.json", code=1)
+    assert "Expected a name that no file has there, got 'config.json'" in capsys.readouterr().err
+    assert not (tmp_path / "other").exists()
+    assert [path.name for path in (tmp_path / "served").iterdir()] == ["config.json"]
+    (tmp_path / "odd" / "config.json").mkdir(parents=True)
+    run("serve", export, tmp_path / "odd", code=1)
+    assert "Expected the configuration of a model server" in capsys.readouterr().err
     run("threshold", export, "--smallest-area", 3)
     run("serve", export, tmp_path / "other", code=1)
     assert "Expected a model without region and smallest area" in capsys.readouterr().err
