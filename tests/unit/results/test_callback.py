@@ -38,7 +38,12 @@ def test_training_pictures_that_cannot_be_picked_are_left_out(loader: Any) -> No
     module.eval()
     module.post_processor = None
     trainer: Any = SimpleNamespace(
-        train_dataloader=loader, callbacks=[], is_global_zero=True, default_root_dir="run", val_dataloaders=None
+        train_dataloader=loader,
+        callbacks=[],
+        global_step=0,
+        is_global_zero=True,
+        default_root_dir="run",
+        val_dataloaders=None,
     )
     results = Results()
     results.on_train_start(trainer, module)
@@ -50,7 +55,12 @@ def test_each_part_of_the_model_keeps_its_mode() -> None:
     module: Any = nn.Sequential(nn.Dropout(), nn.Dropout().eval())
     module.post_processor = None
     trainer: Any = SimpleNamespace(
-        train_dataloader=[], callbacks=[], is_global_zero=True, default_root_dir="run", val_dataloaders=None
+        train_dataloader=[],
+        callbacks=[],
+        global_step=0,
+        is_global_zero=True,
+        default_root_dir="run",
+        val_dataloaders=None,
     )
     results = Results()
     results.on_train_start(trainer, module)
