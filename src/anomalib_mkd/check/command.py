@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser("python -m anomalib_mkd check", description=DESCRIPTION, epilog=CODES)
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="the folder of parts")
     parser.add_argument(
-        "--write-config", type=Path, metavar="FILE", help="write the configuration into FILE, which must be new"
+        "--write-config", type=Path, metavar="FILE", help="write the configuration into FILE, a new one"
     )
     parser.add_argument("--json", action="store_true", help="print what was found as JSON, for scripts")
     options = parser.parse_args(arguments)
@@ -51,17 +51,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     say = sys.stderr if options.json else sys.stdout
     print(f"Checking {shown(options.folder)}", file=say, flush=True)  # before anything else is imported
 
-    from anomalib_mkd.check.configuration import configuration, require_new, write_configuration  # noqa: PLC0415
+    from anomalib_mkd.check.configuration import configuration, require_folder, write_configuration  # noqa: PLC0415
     from anomalib_mkd.check.folder import check_folder  # noqa: PLC0415
 
-    file = options.write_config
+    file, taken = options.write_config, ""
     try:
         if file is not None:
-            require_new(file)  # before minutes of reading
+            require_folder(file)  # before minutes of reading
         check = check_folder(options.folder, track=_track)
         text = configuration(check.layout)
         if file is not None and text is not None:
             write_configuration(text, file)
+    except FileExistsError as error:  # what was found is shown all the same
+        file, taken = None, f"{error}\n"
     except OSError as error:
         sys.stderr.write(f"{error}\n")
         return 2
@@ -69,7 +71,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.write(f"{json.dumps(as_json(check), indent=2)}\n")
     else:
         show(check, text, file)
-    return 1 if check.of("problem") else 0
+    sys.stderr.write(taken)
+    return 2 if taken else 1 if check.of("problem") else 0
 
 
 def as_json(check: Check) -> dict[str, Any]:

@@ -64,6 +64,7 @@ def _folders(layout: Layout) -> dict[str, Any]:
         "root": str(layout.root),
         **{name: found if len(found) > 1 else found[0] for name, found in folders.items() if found},
         "train_batch_size": BATCH,
+        "num_workers": 0,  # anomalib's eight are slower on few cores
         "val_split_mode": "from_train",  # thresholds from good images; anomalib's own default takes the test set
         "val_split_ratio": 0.2,
     }
@@ -78,27 +79,29 @@ def masks_in_order(layout: Layout) -> bool:
     )
 
 
-def require_new(file: Path) -> None:
-    """Refuse to overwrite a file, or to write into a folder that is not there.
+def require_folder(file: Path) -> None:
+    """Refuse to write into a folder that is not there.
 
     Raises:
-        FileExistsError: If the file exists.
-        FileNotFoundError: If its folder does not.
+        FileNotFoundError: If the file's folder does not exist.
     """
     if not file.parent.is_dir():
         msg = f"Expected a folder for --write-config, got '{shown(file.parent)}', which is not there. Make it first."
         raise FileNotFoundError(msg)
-    if file.exists():
-        msg = f"Expected a new file for --write-config, got '{shown(file)}', which exists. Choose another name."
-        raise FileExistsError(msg)
 
 
 def write_configuration(text: str, file: Path) -> None:
-    """Write a configuration into a new file, whole or not at all.
+    """Write a configuration into a new file, whole or not at all; one of the same content stays.
 
     Raises:
-        FileExistsError: If the file exists.
+        FileExistsError: If the file exists, with another content.
+        FileNotFoundError: If its folder does not exist.
     """
-    require_new(file)
+    require_folder(file)
+    if file.exists():
+        if file.is_file() and file.read_bytes() == text.encode():
+            return
+        msg = f"Expected a new file for --write-config, got '{shown(file)}', which exists. Choose another name."
+        raise FileExistsError(msg)
     with whole(file) as unfinished:
         unfinished.write_text(text, encoding="utf-8")

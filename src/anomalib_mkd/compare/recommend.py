@@ -42,7 +42,8 @@ def recommend(rows: Sequence[Row], wish: Wish) -> str:
     if chosen is None:
         if tested := _tested(rows):
             best = 100 * max(row.image_auroc or 0 for row in tested)
-            return f"No recommendation: no model tells good parts from bad ones (best image AUROC {best:.1f} %)."
+            which = "no model" if len(tested) == len(rows) else "no model that finished"
+            return f"No recommendation: {which} tells good parts from bad ones (best image AUROC {best:.1f} %)."
         if any(not row.reason for row in rows):
             return "No recommendation: without both good and bad test parts, no accuracy was measured."
         return "No recommendation: no model finished."
@@ -107,10 +108,8 @@ def caution(row: Row, *, ours: bool) -> list[str]:
         remedy = " Allow more false alarms, with --model.false_alarms 0.05 for example." if ours else ""
         found.append(text + remedy)
     if row.false_alarms is not None and row.good and row.false_alarms > MOST_ALARMS * row.good:
-        found.append(
-            f"Called {row.false_alarms} of {row.good} good parts bad. Train on good images of the same camera, light "
-            "and day as the test's."
-        )
+        text = f"Called {row.false_alarms} of {row.good} good parts bad."
+        found.append(f"{text} If all models do, these parts differ from those learnt.")
     return found
 
 

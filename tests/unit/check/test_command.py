@@ -62,10 +62,14 @@ def test_a_configuration_is_written_once(parts: Path, tmp_path: Path, capsys: py
     assert f"--config '{file}'" in capsys.readouterr().out
     before = file.read_text()
     assert "anomalib_mkd.data.Parts" in before
-    assert main([str(parts), "--write-config", str(file)]) == 2
-    assert capsys.readouterr().err.startswith("Expected a new file for --write-config, got ")
-    assert file.read_text() == before
+    assert main([str(parts), "--write-config", str(file)]) == 0  # after a repair, say
+    file.write_text(f"{before}# mine\n")
     capsys.readouterr()
+    assert main([str(parts), "--write-config", str(file)]) == 2
+    printed = capsys.readouterr()
+    assert printed.err.startswith("Expected a new file for --write-config, got ")
+    assert "Ready to train." in printed.out
+    assert file.read_text() == f"{before}# mine\n"
     assert main([str(parts), "--write-config", str(tmp_path / "gone" / "x.yaml")]) == 2
     assert capsys.readouterr().err.startswith(f"Expected a folder for --write-config, got '{tmp_path / 'gone'}'")
 

@@ -15,7 +15,7 @@ from anomalib.data import AnomalibDataModule, Folder
 from jsonargparse import ArgumentParser
 
 from anomalib_mkd.check import check_folder, find_layout
-from anomalib_mkd.check.configuration import configuration, require_new, write_configuration
+from anomalib_mkd.check.configuration import configuration, require_folder, write_configuration
 from anomalib_mkd.data import DepthFolder, Parts, Recipe, make_dataset
 from tests.category_folders import draw_category
 
@@ -175,7 +175,8 @@ def test_nothing_is_overwritten_and_nothing_left_behind(tmp_path: Path) -> None:
     with pytest.raises(FileExistsError, match=r"^Expected a new file for --write-config, got '.*parts.yaml'"):
         write_configuration("data: 2\n", file)
     assert file.read_text() == "data: 1\n"
+    write_configuration("data: 1\n", file)  # a folder that is checked again
     with pytest.raises(FileNotFoundError):
         write_configuration("data: 3\n", tmp_path / "gone" / "parts.yaml")
     assert [path.name for path in tmp_path.iterdir()] == ["parts.yaml"]
-    require_new(tmp_path / "other.yaml")
+    require_folder(tmp_path / "other.yaml")

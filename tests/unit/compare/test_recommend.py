@@ -92,5 +92,7 @@ def test_what_is_no_better_than_chance_is_not_recommended(wish: Wish) -> None:
     text = "No recommendation: no model tells good parts from bad ones (best image AUROC 59.0 %)."
     assert recommend([worse, blind], wish) == text
     assert pick([worse, blind], wish) is None
+    late = Row("Late", reason="Not finished.")
+    assert recommend([blind, late], wish) == text.replace("no model tells", "no model that finished tells")
     weak = Row("Weak", image_auroc=0.62, latency=0.1, megabytes=9.0)
     assert pick([blind, weak], wish) is weak  # within five points, but no better than chance

@@ -217,6 +217,7 @@ def _content(
         "training": training,
         "suspects": [(cards[row], distance) for row, distance in suspects],
         "far": sum(distance > SUSPECT for _, distance in training),
+        "called": sum(bool(row.bad) for row, _ in training),
         "spreads": SUSPECT,
     }
 
@@ -278,9 +279,9 @@ def _plots(rows: Sequence[Prediction], groups: Mapping[Group, Counts]) -> list[P
         Plot(
             "Along the threshold",
             plots.trade(levels, caught, alarms, threshold, unit),
-            f"A threshold below {number(bad.min())} catches every bad part and calls {percent(alarms_then)} of the "
-            f"good ones bad. One of {number(good.max())} calls no good part bad and catches {percent(caught_then)} of "
-            "the bad ones. A threshold read from these curves does worse on other images.",
+            f"A threshold just below {number(bad.min())}, the lowest bad part, catches every bad part and calls "
+            f"{percent(alarms_then)} of the good ones bad. One of {number(good.max())}, the highest good part, calls no "
+            f"good part bad and catches {percent(caught_then)} of the bad ones. A threshold read from these curves does worse on other images.",
         ),
         Plot(
             "ROC curve",
