@@ -102,6 +102,7 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("a", "b", "own"):
         shutil.copytree(parts / "train" / "good", home / "datasets" / name / "good")
         shutil.copytree(parts / "test" / "dent", home / "datasets" / name / "bad")
+    shutil.copytree(parts / "train" / "good", home / "new_good_images")
     scans = make_dataset(home / "scans", Recipe("metal", **TINY, layout="mvtec3d"))
     shutil.copytree(scans, home / "parts" / "box")
     draw_folder(home / "datasets" / "my_scans" / "part")
