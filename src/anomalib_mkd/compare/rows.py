@@ -72,6 +72,11 @@ class Row:
     int8_throughput: float | None = None
     first_verdict: float | None = None
 
+    @property
+    def cut_short(self) -> bool:
+        """Whether more time would have brought more."""
+        return self.stopped or self.unfinished
+
 
 NONE = "\N{EN DASH}"
 """Stands for what was not measured."""
@@ -138,8 +143,8 @@ def table_csv(rows: Sequence[Row]) -> str:
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(field.name for field in fields(Row))
     for row in rows:
-        values = asdict(row) | {"notes": " ".join(row.notes), "stopped": int(row.stopped)}
-        values["unfinished"] = int(row.unfinished)
+        flags = {"stopped": int(row.stopped), "unfinished": int(row.unfinished)}
+        values = asdict(row) | flags | {"notes": " ".join(row.notes)}
         writer.writerow(
             "" if value is None else f"{value:.6g}" if isinstance(value, float) else value for value in values.values()
         )

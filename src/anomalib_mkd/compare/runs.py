@@ -135,7 +135,7 @@ def kept(job: Job) -> Row | None:
         return None
     row: Row = content["row"]
     longer = job.budget > content["budget"] and job.seconds > 1.1 * content["seconds"]
-    return None if (row.stopped or row.unfinished) and longer else row
+    return None if row.cut_short and longer else row
 
 
 def finished(job: Job) -> dict[str, Any] | None:

@@ -40,10 +40,7 @@ def train_all(
     Returns:
         A row for each.
     """
-    jobs = {
-        recipe.name: dataclasses.replace(job_of(options, data, files, recipe), budget=budget.total)
-        for recipe in recipes
-    }
+    jobs = {recipe.name: job_of(options, data, files, recipe, budget) for recipe in recipes}
     ended = {name for name, job in jobs.items() if kept(dataclasses.replace(job, seconds=math.inf)) is not None}
     waiting = [recipe for recipe in recipes if recipe.name not in ended]
     share = TRAINING * budget.share(sum(not is_extra(recipe) for recipe in waiting) or 1)
@@ -105,7 +102,7 @@ def no_time(recipe: Recipe, done: dict[str, Row], seconds: float) -> str:
     )
 
 
-def job_of(options: argparse.Namespace, data: Path, files: Sequence[Any], recipe: Recipe) -> Job:
+def job_of(options: argparse.Namespace, data: Path, files: Sequence[Any], recipe: Recipe, budget: Budget) -> Job:
     """Describe the work on one model."""
     folder = folder_of(options.output, recipe.name)
     file = Path(options.weights)
@@ -118,7 +115,7 @@ def job_of(options: argparse.Namespace, data: Path, files: Sequence[Any], recipe
         seed=options.seed,
         versions=versions(),
     )
-    return Job(recipe.name, folder, data, options.weights, options.seed, 0.0, identity)
+    return Job(recipe.name, folder, data, options.weights, options.seed, 0.0, identity, budget.total)
 
 
 def versions() -> dict[str, str]:

@@ -47,7 +47,7 @@ class UprightPredictDataset(PredictDataset):
 
 def read_upright(loaders: Any) -> None:
     """Let loaders of images to predict read them as :mod:`anomalib_mkd.deploy` does, and name what cannot be read."""
-    for loader in _listed(loaders):
+    for loader in each_of(loaders):
         dataset = getattr(loader, "dataset", None)
         if type(dataset) is PredictDataset:  # not one of the user's
             dataset.__class__ = UprightPredictDataset
@@ -80,7 +80,7 @@ def warn_of_pictures(loaders: Any) -> None:
     Args:
         loaders: A loader, or several; a few headers of each one's images are read.
     """
-    for loader in _listed(loaders):
+    for loader in each_of(loaders):
         odd = list(_odd(_paths(getattr(loader, "dataset", None))))
         if odd:
             logger.warning(
@@ -117,7 +117,7 @@ def _odd(paths: list[str]) -> Iterator[str]:
 
 def seen_as_stored(loaders: Any) -> Callable[[str], bool]:
     """Return what says whether anomalib's reader gave an image to the model as it lies, not as viewers show it."""
-    theirs = {path for loader in _listed(loaders) for path in _paths(getattr(loader, "dataset", None))}
+    theirs = {path for loader in each_of(loaders) for path in _paths(getattr(loader, "dataset", None))}
 
     def lying(path: str) -> bool:
         if path not in theirs:
@@ -129,7 +129,8 @@ def seen_as_stored(loaders: Any) -> Callable[[str], bool]:
     return lying
 
 
-def _listed(loaders: Any) -> Any:
+def each_of(loaders: Any) -> Any:
+    """Return several loaders as they are, and one as a list."""
     return loaders if isinstance(loaders, list | tuple) else [loaders]
 
 

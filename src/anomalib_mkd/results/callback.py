@@ -21,7 +21,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from rich.console import Console
 
 from anomalib_mkd.data.normal_images import held_out, normal_batches
-from anomalib_mkd.data.reading import seen_as_stored
+from anomalib_mkd.data.reading import each_of, seen_as_stored
 from anomalib_mkd.post_processor import categories_of
 from anomalib_mkd.results.latest import forget_failed_run, number_run, remember_run
 from anomalib_mkd.results.machine import machine
@@ -139,9 +139,8 @@ class Results(Callback):
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stop Lightning from keeping the images and maps of very many predictions in memory."""
         del pl_module
-        loop, loaders = trainer.predict_loop, trainer.predict_dataloaders
-        loaders = loaders if isinstance(loaders, (list, tuple)) else [loaders]
-        count = sum(len(getattr(loader, "dataset", ())) for loader in loaders)
+        loop = trainer.predict_loop
+        count = sum(len(getattr(loader, "dataset", ())) for loader in each_of(trainer.predict_dataloaders))
         if loop.return_predictions and count > MOST_RETURNED:
             loop.return_predictions = False
             logger.warning(
