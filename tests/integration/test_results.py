@@ -20,7 +20,7 @@ from PIL import Image
 from anomalib_mkd import MixedDistillation
 from anomalib_mkd.data import MultiCategory, Parts
 from anomalib_mkd.results import callback
-from anomalib_mkd.results.callback import PAGE, TABLE, Results
+from anomalib_mkd.results.callback import PAGE, SUSPECTS, TABLE, Results
 from anomalib_mkd.results.heat_maps import STRIP
 from anomalib_mkd.results.report.page import SUSPICIOUS, command_of
 from anomalib_mkd.thresholds import SUSPECT
@@ -90,6 +90,12 @@ def test_the_page_shows_the_test_and_the_training(trained: Engine) -> None:
     assert Path(results.training[0].file).name in page
     distances = [distance for _, distance in results.suspicious]
     assert distances == sorted(distances, reverse=True)
+    with (folder(trained) / SUSPECTS).open(encoding="utf-8") as file:
+        listed = list(csv.DictReader(file))
+    assert [row["file"] for row in listed] == [row.file for row in results.training]
+    assert [float(row["distance"]) for row in listed] == pytest.approx(distances, abs=0.01)
+    assert any("Only 8 good images" in text for text in results.advice)
+    assert "Only 8 good images" in page
 
 
 def test_a_test_keeps_the_report_of_the_training(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from anomalib_mkd.quickstart.advice import LEAST_CAUGHT, MOST_ALARMS, SEPARATED
+from anomalib_mkd.results.advice import LEAST_CAUGHT, MOST_ALARMS, SEPARATED
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import signal
 import subprocess
@@ -219,7 +220,7 @@ def run(job: Job, limit: float, tick: Callable[[str], None] = lambda _: None) ->
             process.wait()
     content = _read_result(job.folder)
     if content is None or content == before:
-        row = Row(job.recipe, reason=_too_long(_phase(job), limit) if late else _died(process.returncode, job))
+        row = Row(job.recipe, reason=_too_long(job, limit) if late else _died(process.returncode, job))
     else:
         row = content["row"]
         if content["stop"]:
@@ -238,10 +239,10 @@ def _phase(job: Job) -> str:
     return file.read_text(encoding="utf-8") if file.exists() else "starting"
 
 
-def _too_long(phase: str, limit: float) -> str:
+def _too_long(job: Job, limit: float) -> str:
     return (
-        f"Expected the model to finish within {limit / 60:.1f} min, its share of the budget, got no end of {phase}. "
-        "Allow a longer --budget."
+        f"Expected the model to finish within {limit / 60:.1f} min, its share of the budget, got no end of "
+        f"{_phase(job)}. Allow a longer --budget, such as {math.ceil(2 * job.budget / 60)}m."
     )
 
 

@@ -58,7 +58,7 @@ def train_all(
     if waiting:  # an old page would point at the exports that are about to change
         for name in (PAGE, TABLE, TEXT):
             (options.output / name).unlink(missing_ok=True)
-    bar = Bar("Comparing", budget.total, about="at most") if waiting else None
+    bar = Bar("Comparing", budget.total, "% of the budget", about="at most") if waiting else None
     try:
         for number, recipe in enumerate(waiting):
             limit = budget.share(sum(not is_extra(each) for each in waiting[number:]) or 1)

@@ -26,13 +26,11 @@ from anomalib_mkd.data import Parts, Quickstart
 from anomalib_mkd.data.reading import image_of
 from anomalib_mkd.data.synthetic import CATEGORIES
 from anomalib_mkd.deploy.graph import EXACT
-from anomalib_mkd.quickstart.advice import Outcome, advice
 from anomalib_mkd.quickstart.progress import Plan, Stages
 from anomalib_mkd.results.callback import PAGE, TABLE, Results
 from anomalib_mkd.results.machine import machine
 from anomalib_mkd.results.verdicts import sentence
 from anomalib_mkd.terminal.bar import Bar
-from anomalib_mkd.thresholds import SUSPECT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -41,7 +39,6 @@ if TYPE_CHECKING:
     from anomalib.models.components import AnomalibModule
 
     from anomalib_mkd.quickstart.weights import Choice
-    from anomalib_mkd.results.predictions import Prediction
 
 logger = logging.getLogger(__name__)
 
@@ -214,7 +211,7 @@ def run(data: AnomalibDataModule, name: str, choice: Choice, output: Path, steps
         tests=len(paths),
         compared=min(len(paths), COMPARED),
     )
-    bar = Bar("[2/5] Training", plan.total)
+    bar = Bar("[2/5] Training", plan.total, "% of the run")
     try:
         engine = Engine(
             default_root_dir=output,
@@ -225,9 +222,7 @@ def run(data: AnomalibDataModule, name: str, choice: Choice, output: Path, steps
             enable_model_summary=False,
             callbacks=[Stages(plan, bar)],
         )
-        start = time.perf_counter()
         engine.fit(model=model, datamodule=data)
-        seconds = time.perf_counter() - start
         # not before: AUPRO's limit in a checkpoint would keep other models from loading it
         model.evaluator = evaluator()
         (values,) = engine.test(model=model, datamodule=data, verbose=False)
@@ -252,7 +247,7 @@ def run(data: AnomalibDataModule, name: str, choice: Choice, output: Path, steps
         ("heat maps", f"{_shown(folder / 'images')} (one scale for all)"),
         ("at the threshold", sentence(results.predictions)),
         *metric_lines(values),
-        ("training", f"{seconds:.0f} s, {plan.steps} steps of {data.train_batch_size} images"),
+        ("training", f"{results.training_seconds or 0:.0f} s, {plan.steps} steps of {data.train_batch_size} images"),
         ("torch", f"{agreement.torch_ms:.1f} ms per image"),
         ("OpenVINO", f"{agreement.openvino_ms:.1f} ms per image"),
         ("same predictions", f"on {agreement.pictures} images: {agreement}"),
@@ -262,9 +257,7 @@ def run(data: AnomalibDataModule, name: str, choice: Choice, output: Path, steps
         ("OpenVINO model", f"{_shown(exported)} ({_megabytes(exported, exported.with_suffix('.bin'))})"),
     ]
     summary = "\n".join(f"  {name:20}{text}" for name, text in lines)
-    sets_threshold = {str(path) for path in data.val_data.samples.image_path}
-    far = [row.file for row, distance in results.suspicious if distance > SUSPECT and row.file in sets_threshold]
-    return Result(summary, advice(outcome(results.predictions, len(good), values["image_AUROC"], far)))
+    return Result(summary, results.advice)
 
 
 class Result(NamedTuple):
@@ -277,21 +270,6 @@ class Result(NamedTuple):
 
     summary: str
     advice: list[str]
-
-
-def outcome(predictions: Sequence[Prediction], good_pictures: int, auroc: float, far: Sequence[str]) -> Outcome:
-    """Count what a test found.
-
-    Args:
-        predictions: Of the test, whose truth is known.
-        good_pictures: Good images for training and threshold.
-        auroc: Image AUROC in 0..1.
-        far: Files of images that set the threshold and score far above the others.
-    """
-    bad = [row.bad for row in predictions if row.truth]
-    good = [row.bad for row in predictions if not row.truth]
-    names = tuple(str(_shown(Path(file))) for file in far)
-    return Outcome(good_pictures, len(bad), sum(map(bool, bad)), len(good), sum(map(bool, good)), 100 * auroc, names)
 
 
 def _shown(path: Path) -> Path:

@@ -23,12 +23,13 @@ from rich.console import Console
 from anomalib_mkd.data.normal_images import held_out, normal_batches
 from anomalib_mkd.data.reading import each_of, seen_as_stored
 from anomalib_mkd.post_processor import categories_of
+from anomalib_mkd.results.advice import advice, outcome
 from anomalib_mkd.results.latest import forget_failed_run, number_run, remember_run
 from anomalib_mkd.results.machine import machine
 from anomalib_mkd.results.predictions import predictions_of, thresholds, write_csv
 from anomalib_mkd.results.report import Gallery, Run, command_of, write_report
 from anomalib_mkd.results.report.gallery import TRAINED
-from anomalib_mkd.results.report.outliers import most_suspicious
+from anomalib_mkd.results.report.outliers import most_suspicious, write_suspicious
 from anomalib_mkd.results.verdicts import group_table, prediction_table, sentence
 from anomalib_mkd.terminal.bar import Bar
 from anomalib_mkd.terminal.progress import RunProgress
@@ -36,7 +37,7 @@ from anomalib_mkd.thresholds import SUSPECT
 from anomalib_mkd.transforms import shows_all
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from lightning.pytorch import LightningModule, Trainer
 
@@ -47,6 +48,7 @@ logger = logging.getLogger(__name__)
 
 TABLE = "predictions.csv"
 PAGE = "report.html"
+SUSPECTS = "suspicious.csv"
 PACKAGES = ("anomalib-mkd", "anomalib", "torch")
 """Packages whose versions the page names."""
 MOST_TRAINING_PICTURES = 1000
@@ -56,6 +58,7 @@ MOST_TRAINING_PICTURES = 1000
 MOST_RETURNED = 1000
 """Most images whose predictions a run returns: of 256 pixels a side, they take about 1.3 GB."""
 
+LEARNT, HELD_OUT = "learnt", "held out"
 NAMED = 5
 """Most suspicious images that the log names."""
 
@@ -74,6 +77,8 @@ class Results(Callback):
         predictions: Of the last test or prediction.
         suspicious: Predictions of the good images of the last training, and how many robust standard deviations each
             score lies above those of its like; the most suspicious first.
+        advice: What to do about the last test, if its result is unfit for use; else empty.
+        training_seconds: Of the last training, since it was last resumed; ``None`` without one.
     """
 
     def __init__(self, report: bool = True) -> None:
@@ -84,7 +89,11 @@ class Results(Callback):
         self._gallery = Gallery()
         self._exhibits: list[Exhibit] = []
         self._start = 0.0
-        self._training_seconds: float | None = None
+        self.advice: list[str] = []
+        self.training_seconds: float | None = None
+        self._trained = False  # since the last test
+        self._good_pictures: int | None = None
+        self._far: list[str] = []
         self._resumed_at = 0
 
     def __reduce__(self) -> tuple[type[Results], tuple[bool]]:
@@ -110,9 +119,9 @@ class Results(Callback):
         """Begin with no predictions, and with nothing of a training unless this is its test."""
         loaders = trainer.predict_dataloaders if trainer.predicting else trainer.test_dataloaders
         self._placed = _placed(pl_module, loaders)
-        if self._training_seconds is None:
-            self.suspicious, self._exhibits = [], []
-        self.predictions = []
+        if not self._trained:
+            self._forget_training()
+        self.predictions, self.advice = [], []
         self._gallery = Gallery()
         self._start = time.perf_counter()
 
@@ -153,13 +162,16 @@ class Results(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin with nothing of an earlier training."""
         del pl_module
-        self.suspicious, self._exhibits = [], []
-        self._training_seconds, self._start = None, time.perf_counter()
+        self._forget_training()
+        self.training_seconds, self._trained, self._start = None, False, time.perf_counter()
         self._resumed_at = trainer.global_step
+
+    def _forget_training(self) -> None:
+        self.suspicious, self._exhibits, self._far, self._good_pictures = [], [], [], None
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Score the good parts of the training: a defect among them is likeliest where the score is highest."""
-        self._training_seconds = time.perf_counter() - self._start
+        self.training_seconds, self._trained = time.perf_counter() - self._start, True
         if trainer.is_global_zero:
             remember_run(Path(trainer.default_root_dir))
         if not self.report or not trainer.is_global_zero:
@@ -168,23 +180,29 @@ class Results(Callback):
         pl_module.eval()
         linear = getattr(pl_module.post_processor, "linear", lambda scores: scores)
         with torch.inference_mode():
-            for batches in _good_pictures(trainer, pl_module):
+            datasets = _good_datasets(trainer)
+            self._good_pictures = sum(map(len, datasets.values())) if datasets else None
+            for set_name, batches in zip(datasets, _good_pictures(trainer, pl_module, datasets), strict=True):
                 rows, gallery = [], Gallery(TRAINED)
                 placed = _placed(pl_module, [trainer.train_dataloader, trainer.val_dataloaders])
                 for batch in batches:
                     added = _rows(trainer, pl_module, batch, placed)
                     rows += added
                     _exhibit(added, batch, gallery, placed)
-                self.suspicious += most_suspicious(rows, linear)
+                ranked = most_suspicious(rows, linear)
+                self.suspicious += ranked
+                if set_name == HELD_OUT:
+                    self._far = [row.file for row, distance in ranked if distance > SUSPECT]
                 self._exhibits += gallery.shown("training")
         self.suspicious.sort(key=lambda pair: -pair[1])
         if far := [row.file for row, distance in self.suspicious if distance > SUSPECT]:
             logger.warning(
                 "%d of the good training images score far above the others and may show a defect: %s%s. Look at "
-                "them; the report lists them all.",
+                "them; %s lists them all.",
                 len(far),
                 ", ".join(far[:NAMED]),
                 ", ..." if len(far) > NAMED else "",
+                Path(trainer.default_root_dir) / SUSPECTS,
             )
         for part, training in modes.items():
             part.training = training
@@ -199,10 +217,11 @@ class Results(Callback):
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print the counts, and write the files."""
-        self._write(trainer, pl_module, "test" if self._training_seconds is None else "train")
-        self._training_seconds = None  # a later test is not the training's
+        self._write(trainer, pl_module, "train" if self._trained else "test")
+        self._trained = False  # a later test is not the training's
         if self.predictions and trainer.is_global_zero and trainer.test_loop.verbose:
-            _print(group_table(self.predictions), sentence(self.predictions), self._where(trainer))
+            todo = [f"- {text}" for text in self.advice]
+            _print(group_table(self.predictions), sentence(self.predictions), *todo, self._where(trainer))
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print the predictions, and write the files."""
@@ -223,6 +242,10 @@ class Results(Callback):
         if command != "train":
             _keep_training(folder)
         write_csv(folder / TABLE, self.predictions)
+        if command != "predict" and (found := outcome(self.predictions, self._good_pictures, self._far)):
+            self.advice = advice(found)
+        if self.suspicious:
+            write_suspicious(folder / SUSPECTS, self.suspicious)
         if self.report:
             run = Run(
                 command=command,
@@ -233,7 +256,7 @@ class Results(Callback):
                 arguments={name: value for name, value in module.hparams.items() if value is not None},
                 versions={name: version(name) for name in PACKAGES},
                 metrics={name: float(value) for name, value in trainer.callback_metrics.items()},
-                training_seconds=self._training_seconds,
+                training_seconds=self.training_seconds if command == "train" else None,
                 resumed_at=self._resumed_at,
                 seconds=seconds,
                 pictures=own,
@@ -241,7 +264,9 @@ class Results(Callback):
                 parameters=sum(parameter.numel() for parameter in module.parameters()),
                 rule=getattr(module.post_processor, "rule", ""),
             )
-            write_report(folder / PAGE, run, self.predictions, self._gallery, self.suspicious, self._exhibits)
+            write_report(
+                folder / PAGE, run, self.predictions, self._gallery, self.suspicious, self._exhibits, self.advice
+            )
         number_run(folder)
 
 
@@ -290,15 +315,17 @@ def _megabytes(trainer: Any) -> float | None:
     return Path(file).stat().st_size / 1e6 if file and Path(file).is_file() else None
 
 
-def _good_pictures(trainer: Any, module: Any) -> Iterator[Iterator[Any]]:
-    """Predict on the good images of a training: on those that it learnt from, and on those that set the threshold.
-
-    Scores of the former are lower, so that each are compared among themselves.
-    """
+def _good_datasets(trainer: Any) -> dict[str, Any]:
+    """Return the good images of a training: those that it learnt from, and those that set the threshold."""
     learnt = getattr(trainer.train_dataloader, "dataset", None)  # none if there are several loaders
-    datasets = [learnt, held_out(getattr(trainer, "datamodule", None))]
-    datasets = [each for each in datasets if hasattr(each, "__len__")]  # others can only be read through
-    total = sum(min(len(each), MOST_TRAINING_PICTURES) for each in datasets)
+    datasets = {LEARNT: learnt, HELD_OUT: held_out(getattr(trainer, "datamodule", None))}
+    # others can only be read through
+    return {name: dataset for name, dataset in datasets.items() if hasattr(dataset, "__len__")}
+
+
+def _good_pictures(trainer: Any, module: Any, datasets: Mapping[str, Any]) -> Iterator[Iterator[Any]]:
+    """Predict on good images, each set by itself: scores of those learnt are lower than of those held out."""
+    total = sum(min(len(each), MOST_TRAINING_PICTURES) for each in datasets.values())
     shows = total and any(isinstance(each, RunProgress) and each.shows for each in trainer.callbacks)
     bar = Bar("Scoring the good parts", total, "images") if shows else None
     done = 0
@@ -316,7 +343,7 @@ def _good_pictures(trainer: Any, module: Any) -> Iterator[Iterator[Any]]:
                 bar.update(done)
 
     try:
-        yield from map(predicted, datasets)
+        yield from map(predicted, datasets.values())
     finally:
         if bar is not None:
             bar.close()

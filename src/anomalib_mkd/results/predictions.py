@@ -215,17 +215,28 @@ def write_csv(path: Path, predictions: Iterable[Prediction]) -> None:
         path: Final name of the file.
         predictions: The rows.
     """
+    rows = []
+    for row in predictions:
+        threshold = "" if row.threshold is None else f"{row.threshold:.6g}"
+        numbers = f"{row.score:.6g}", word(row.bad), threshold
+        kind = "" if row.truth is None else row.kind
+        rows.append([row.file, *numbers, row.category, word(row.truth), kind, *(row.box or [""] * 4)])
+    write_table(path, HEADER, rows)
+
+
+def write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Write a table as CSV, whole or not at all; names of files need not be Unicode.
+
+    Args:
+        path: Final name of the file.
+        header: Names of the columns.
+        rows: One value per column.
+    """
     with (
         whole(path) as unfinished,
         unfinished.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
     ):
-        writer = csv.writer(file)
-        writer.writerow(HEADER)
-        for row in predictions:
-            threshold = "" if row.threshold is None else f"{row.threshold:.6g}"
-            numbers = f"{row.score:.6g}", word(row.bad), threshold
-            kind = "" if row.truth is None else row.kind
-            writer.writerow([row.file, *numbers, row.category, word(row.truth), kind, *(row.box or [""] * 4)])
+        csv.writer(file).writerows([header, *rows])
 
 
 def word(bad: bool | None) -> str:  # the value itself

@@ -101,25 +101,26 @@ class Bar:
     Args:
         title: What is being done.
         total: Units of work.
-        unit: Name of a unit, in the plural; empty shows a percentage instead of a count.
+        unit: Name of a unit, in the plural, or what a percentage is of: ``"% of the run"``.
         console: Where to draw; rich's own, which anomalib's log lines share, by default.
         about: What to say before the time left.
     """
 
     def __init__(
-        self, title: str, total: float, unit: str = "", console: Console | None = None, *, about: str = "about"
+        self, title: str, total: float, unit: str, console: Console | None = None, *, about: str = "about"
     ) -> None:
         self.title, self.total, self.unit, self.about = title, total, unit, about
+        self.percent = unit.startswith("%")
         self.console = console or get_console()
         self.clock = Clock(total, time.monotonic())
         self.written_at, self.written_share, self.drawn_at = -math.inf, 0.0, -math.inf
         self.progress: Progress | None = None
         if self.console.is_interactive or self.console.is_jupyter:
-            count = "{task.completed:.0f}/{task.total:.0f} " + unit if unit else "{task.percentage:>3.0f} %"
+            share = "{task.percentage:>3.0f} " if self.percent else "{task.completed:.0f}/{task.total:.0f} "
             self.progress = Progress(
                 TextColumn("{task.description}", markup=False),
                 BarColumn(),
-                TextColumn(count, markup=False),
+                TextColumn(share + unit, markup=False),
                 TimeLeft(self.clock, about),
                 TextColumn("{task.fields[note]}", markup=False),
                 console=self.console,
@@ -157,13 +158,13 @@ class Bar:
             self._write_line(done, note, now)
 
     def _write_line(self, done: float, note: str, now: float) -> None:
-        count = f"{done:.0f} of {self.total:.0f} {self.unit}" if self.unit else f"{100 * done / self.total:.0f} %"
+        count = f"{100 * done / self.total:.0f}" if self.percent else f"{done:.0f} of {self.total:.0f}"
         left = self.clock.left(now)
         if done >= self.total:
             last = f"took {duration(now - self.clock.start)}"
         else:
             last = "" if left is None else f"{self.about} {duration(left)} left"
-        line = f"{self.title}: " + ", ".join(part for part in (count, note, last) if part)
+        line = f"{self.title}: " + ", ".join(part for part in (f"{count} {self.unit}", note, last) if part)
         self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def close(self) -> None:

@@ -5,9 +5,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -23,9 +22,10 @@ from anomalib_mkd.quickstart.run import (
     evaluator,
     metric_lines,
     open_data,
-    outcome,
 )
-from anomalib_mkd.results.predictions import Prediction
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @pytest.fixture
@@ -108,21 +108,6 @@ def test_comparison(own: Path) -> None:
     for score, value in ((0.5 + 2 * SCORE_TOLERANCE, 0.5), (0.5, 0.5 + 2 * MAP_TOLERANCE), (0.5, float("nan"))):
         with pytest.raises(RuntimeError, match=r"^Expected OpenVINO to predict as the checkpoint does"):
             ask(score, value)
-
-
-def test_outcome_counts_parts_and_names_far_pictures() -> None:
-    def row(*, truth: bool, bad: bool) -> Prediction:
-        return Prediction("a.png", 0.5, bad, 0.5, truth=truth)
-
-    rows = [
-        row(truth=True, bad=True),
-        row(truth=True, bad=False),
-        row(truth=False, bad=True),
-        row(truth=False, bad=False),
-    ]
-    found = outcome([*rows, rows[0]], 30, 0.875, [str(Path.cwd() / "odd.png")])
-    assert (found.bad, found.caught, found.good, found.alarms) == (3, 2, 2, 1)
-    assert (found.good_pictures, found.auroc, found.far) == (30, 87.5, ("odd.png",))
 
 
 def test_progress_covers_the_whole_run() -> None:

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from anomalib_mkd.results.predictions import word, write_table
 from anomalib_mkd.thresholds import center_and_spread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from numpy.typing import NDArray
     from torch import Tensor
@@ -62,3 +64,17 @@ def most_suspicious(
         scores = scale(torch.tensor([row.score for row in rows], dtype=torch.float64))
         ranked += zip(rows, robust_distances(scores.numpy()).tolist(), strict=True)
     return sorted(ranked, key=lambda pair: -pair[1])
+
+
+HEADER = ("file", "distance", "score", "label", "category")
+
+
+def write_suspicious(path: Path, ranked: Sequence[tuple[Prediction, float]]) -> None:
+    """Write the table of training images, whole or not at all.
+
+    Args:
+        path: Final name of the file.
+        ranked: See :func:`most_suspicious`; ``distance`` is in robust standard deviations.
+    """
+    rows = ([row.file, f"{distance:.2f}", f"{row.score:.6g}", word(row.bad), row.category] for row, distance in ranked)
+    write_table(path, HEADER, rows)

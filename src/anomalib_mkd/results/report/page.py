@@ -120,6 +120,7 @@ def write_report(
     gallery: Gallery,
     training: Sequence[tuple[Prediction, float]] = (),
     exhibits: Sequence[Exhibit] = (),
+    advice: Sequence[str] = (),
 ) -> None:
     """Write the page, whole or not at all.
 
@@ -130,9 +131,10 @@ def write_report(
         gallery: To which each was added.
         training: Predictions of the good images of a training and how suspicious they are, the most suspicious first.
         exhibits: Maps of the first ones of those.
+        advice: What to do about a result that is unfit for use.
     """
     content = _content(predictions, gallery, training, exhibits)
-    html = environment().get_template("template.html").render(content, run=run)
+    html = environment().get_template("template.html").render(content, run=run, advice=advice)
     with whole(path) as unfinished:
         unfinished.write_bytes(html.encode("utf-8", "backslashreplace"))  # names of files need not be Unicode
 

@@ -1,0 +1,121 @@
+# Copyright (C) 2026 The anomalib-mkd authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""What to do about a result that no one would use: rules on counts and scores."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from anomalib_mkd.check.folder import ENOUGH_GOOD
+from anomalib_mkd.check.words import listed
+from anomalib_mkd.results.report.plots import area, sweep
+from anomalib_mkd.results.verdicts import short_names
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from anomalib_mkd.results.predictions import Prediction
+
+LEAST_CAUGHT = 0.5
+"""Share of the bad parts; below it, few are caught."""
+MOST_ALARMS = 0.2
+"""Share of the good parts; above it, many are called bad."""
+SEPARATED = 90.0
+"""Image AUROC in percent from which on scores tell good parts from bad ones, and only the threshold is wrong."""
+
+
+class Outcome(NamedTuple):
+    """What a test found.
+
+    Attributes:
+        good_pictures: Good images for training and threshold; ``None`` if unknown.
+        bad: Bad parts of the test.
+        caught: Those that were called bad.
+        good: Good parts of the test.
+        alarms: Those that were called bad.
+        auroc: Image AUROC in percent; NaN without both good and bad parts.
+        far: Names of images that set the threshold and whose score is far above the others'.
+    """
+
+    good_pictures: int | None
+    bad: int
+    caught: int
+    good: int
+    alarms: int
+    auroc: float
+    far: tuple[str, ...] = ()
+
+
+def advice(outcome: Outcome) -> list[str]:
+    """Say what to do about a result that no one would use.
+
+    Args:
+        outcome: What a test found.
+
+    Returns:
+        One text for each fault, the likeliest cause first; none if there is no fault.
+    """
+    few_caught = outcome.bad > 0 and outcome.caught < LEAST_CAUGHT * outcome.bad
+    many_alarms = outcome.alarms > MOST_ALARMS * outcome.good
+    found = []
+    if outcome.far:
+        found.append(
+            f"Look at {listed(outcome.far)}: among the good images that set the threshold, the score is far above "
+            "the others'. If the part is defective, or another one, remove the image from the good ones and train again."
+        )
+    if outcome.good_pictures is not None and outcome.good_pictures < ENOUGH_GOOD:
+        found.append(
+            f"Only {outcome.good_pictures} good images were trained on. Add more until there are at least "
+            f"{ENOUGH_GOOD}, better 50, that show all that varies on good parts: position, light, material."
+        )
+    if few_caught and outcome.auroc >= SEPARATED:
+        found.append(
+            f"Only {outcome.caught} of {outcome.bad} bad parts were caught, although most score higher than good ones: "
+            "the threshold is too high. Look in the report for bad parts among the good images, or allow more false "
+            "alarms (docs/how_to/thresholds.md)."
+        )
+    elif few_caught:
+        found.append(
+            f"Only {outcome.caught} of {outcome.bad} bad parts were caught, and their scores overlap those "
+            "of good ones. Move the camera closer, so that the defect is larger than a few pixels of 256; use ImageNet's "
+            "teacher instead of the embedded one; or train for more steps."
+        )
+    if many_alarms:
+        found.append(
+            f"{outcome.alarms} of {outcome.good} good parts were called bad: they differ from those of the training. "
+            "Add good images from the same camera, light and day as the test's, and train again."
+        )
+    return found
+
+
+def outcome(
+    predictions: Sequence[Prediction], good_pictures: int | None = None, far: Sequence[str] = ()
+) -> Outcome | None:
+    """Count what a test found.
+
+    Args:
+        predictions: Of the test.
+        good_pictures: See :class:`Outcome`.
+        far: Files of the images that :class:`Outcome` names.
+
+    Returns:
+        ``None`` if no part has both a truth and a verdict.
+    """
+    judged = [row for row in predictions if row.truth is not None and row.bad is not None]
+    if not judged:
+        return None
+    # what categories share is the distance from their own threshold
+    scores = {
+        truth: np.array(
+            [row.score - (row.threshold or 0) for row in judged if row.truth is truth and math.isfinite(row.score)]
+        )
+        for truth in (False, True)
+    }
+    both = all(values.size for values in scores.values())
+    auroc = 100 * area(*sweep(scores[False], scores[True])[1:]) if both else math.nan
+    bad, good = ([row.bad for row in judged if row.truth is truth] for truth in (True, False))
+    return Outcome(good_pictures, len(bad), bad.count(True), len(good), good.count(True), auroc, tuple(short_names(far)))
