@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from anomalib_mkd.check.words import shown
+from anomalib_mkd.threads import sleep_if_busy
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,6 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # names of files may be anything
     sys.stdout.write(f"Comparing models on {shown(options.folder or options.data or 'nothing')}\n")
     sys.stdout.flush()  # before slow imports
+    sleep_if_busy()
     from anomalib_mkd.compare.session import compare  # noqa: PLC0415
 
     try:

@@ -15,6 +15,7 @@ import jsonargparse
 from jsonargparse.typing import NonNegativeInt, PositiveInt  # noqa: TC002  # jsonargparse resolves the signature
 
 from anomalib_mkd.check.options import check_output
+from anomalib_mkd.threads import sleep_if_busy
 
 logger = logging.getLogger("anomalib_mkd.quickstart")
 
@@ -56,6 +57,7 @@ def quickstart(
         seed: Seed of the training.
     """
     logger.info("[1/5] Loading anomalib and the images.")
+    sleep_if_busy()
     from anomalib_mkd.quickstart.run import open_data, run, teacher_of  # noqa: PLC0415  # slow; --help does without
     from anomalib_mkd.quickstart.weights import choose_weights  # noqa: PLC0415
 
