@@ -237,6 +237,7 @@ def main() -> int:
     parser.add_argument("--queue", type=int, default=8, metavar="IMAGES", help="read ahead (default: %(default)s)")
     parser.add_argument("--settle", type=float, default=0.5, metavar="SECONDS", help="unchanged for (default: 0.5)")
     parser.add_argument("--poll", type=float, default=0.1, metavar="SECONDS", help="between looks (default: 0.1)")
+    parser.add_argument("--category", metavar="NAME", help="category of the images, in a model of several")
     options = parser.parse_args()
     sys.stdout.reconfigure(errors="backslashreplace")  # names of files may be anything
     if options.results.suffix not in {".csv", ".sqlite"} or not options.folder.is_dir():
@@ -247,7 +248,7 @@ def main() -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     try:
-        inferencer = Inferencer(options.model)
+        inferencer = Inferencer(options.model, category=options.category)
         results = (CsvResults if options.results.suffix == ".csv" else SqliteResults)(options.results)
         done = set(results.keys())
     except (ValueError, OSError, sqlite3.Error) as error:

@@ -28,10 +28,11 @@ from openvino.utils import get_cmake_path
 from PIL import Image
 
 from anomalib_mkd.pictures import EXTENSIONS
+from anomalib_mkd.thresholds import Fitted, Scale
 from tests.exports import METADATA, picture, write_export
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SPOT = (slice(5, 10), slice(10, 30))
@@ -71,9 +72,11 @@ def read_results(path: Path) -> list[tuple[str, str]]:
         return list(base.execute("SELECT name, verdict FROM results"))
 
 
-def start(export: Path, camera: Path, results: Path, **options: Any) -> subprocess.Popen[str]:
+def start(
+    export: Path, camera: Path, results: Path, words: Sequence[str] = (), **options: Any
+) -> subprocess.Popen[str]:
     command = [sys.executable, EXAMPLES / "watch_folder.py", export, camera, results, "--settle", "0.2", "--queue", "4"]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, **options)  # noqa: S603
+    return subprocess.Popen([*command, *words], stdout=subprocess.PIPE, text=True, **options)  # noqa: S603
 
 
 def lines_of(process: subprocess.Popen[str]) -> Iterator[str]:
@@ -91,6 +94,23 @@ def test_twenty_lines_predict(export: Path, tmp_path: Path) -> None:
         f"{tmp_path / 'bad.png'}: bad, score 0.92",
         "  10,5 to 30,10: 100 pixels, highest 0.83",
     ]
+
+
+def test_the_examples_know_categories(export: Path, camera: Path, tmp_path: Path) -> None:
+    own = Fitted(Scale(0.9, 0.1), METADATA.pixel, ())
+    export = write_export(export.parent, categories={"shiny": own, "dull": own._replace(image=METADATA.image)})
+    array = np.full((20, 20, 3), 200, np.uint8)  # between both thresholds
+    Image.fromarray(array).save(camera / "part.png")
+    command = [sys.executable, EXAMPLES / "predict.py", export, camera / "part.png"]
+    for words, verdict in (([], "bad"), (["--category", "dull"], "bad"), (["--category", "shiny"], "good")):
+        found = subprocess.run([*command, *words], check=True, capture_output=True, text=True)  # noqa: S603
+        assert f": {verdict}, score" in found.stdout
+        assert ("No category was given" in found.stderr) is (not words)
+        results = tmp_path / f"{words[-1:]}.csv"
+        with start(export, camera, results, words, stderr=subprocess.PIPE) as process:
+            assert next(lines_of(process)) == f"part.png: {verdict}\n"
+            process.send_signal(signal.SIGTERM)
+            assert ("No category was given" in process.communicate(timeout=PATIENCE)[1]) is (not words)
 
 
 def test_names_that_a_terminal_cannot_show(export: Path, camera: Path, tmp_path: Path) -> None:

@@ -56,7 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     served = commands.add_parser("serve", help="write the folders and the configuration of OpenVINO Model Server")
     served.add_argument("model", type=Path, metavar="MODEL", help="the .xml file")
     served.add_argument("folder", type=Path, metavar="FOLDER", help="the server's folder of models")
-    served.add_argument("--name", help="name of the model in requests (default: its class)")
+    served.add_argument("--name", help="name of the model in requests (default: its category or class)")
+    served.add_argument("--category", metavar="NAME", help="category to serve, of a model of several")
     options = parser.parse_args(arguments)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # names of files may be anything
@@ -64,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.command == "predict":
             return predict(options.model, options.pictures, options.category)
         if options.command == "serve":
-            sys.stdout.write(f"Wrote {lay_out(options.model, options.folder, options.name)}\n")
+            sys.stdout.write(f"Wrote {lay_out(options.model, options.folder, options.name, options.category)}\n")
         else:
             threshold(options)
     except (ValueError, OSError) as error:

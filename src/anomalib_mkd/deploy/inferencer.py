@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from anomalib_mkd.deploy.pictures import FloatArray, Picture
+
+logger = logging.getLogger(__name__)
 
 Inputs: TypeAlias = "dict[str, FloatArray]"
 
@@ -57,6 +60,8 @@ class _Compiled:
         model, metadata = load(path)
         if category is not None:
             metadata = metadata.of_category(category)
+        elif metadata.categories:
+            logger.warning("%s", metadata.without_category())
         if set(metadata.inputs) != set(self.takes):
             msg = f"Expected a model of {' and '.join(self.takes)}, got {path} of {' and '.join(metadata.inputs)}. "
             raise ValueError(msg + f"Use {self.otherwise}.")
@@ -135,7 +140,7 @@ class Inferencer(_Compiled):
         config: OpenVINO's configuration. ``{"PERFORMANCE_HINT": "THROUGHPUT"}`` makes :meth:`predict_many` faster and
             single images slower. The precision to compute in is the model's own, unless set here.
         category: Category of the images, for a model that learnt several: selects its thresholds. Default: those
-            common to all.
+            common to all, with a warning.
         threshold: The score of this export, between 0 and 1, that becomes the threshold.
         false_alarms: Expected share of good parts called bad, between 0 and 0.5; moves the threshold by the stored
             scores of good images. They are of whole images: with a new ``region`` there will be fewer.

@@ -216,6 +216,14 @@ class Metadata:
         own = self.categories[category]._asdict()
         return dataclasses.replace(self, **own, false_alarms=share, categories={}, own_false_alarms={})
 
+    def without_category(self) -> str:
+        """Say what it means that no category was chosen, of a model that learnt several."""
+        own = ", ".join(f"{name!r} {of.image.threshold:.4g}" for name, of in self.categories.items())
+        return (
+            f"No category was given, so the common threshold {self.image.threshold:.4g} holds, with which defects of "
+            f"categories with a lower one are missed: {own}. Choose one by category=NAME, or --category NAME."
+        )
+
     def with_category(self, category: str, moved: Metadata) -> Metadata:
         """Return a copy in which one category has the thresholds of what came from :meth:`of_category`."""
         own = Fitted(moved.image, moved.pixel, moved.good_scores)

@@ -6,20 +6,24 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from anomalib_mkd.deploy.metadata import SUFFIXES, read
+from anomalib_mkd.deploy.graph import load, set_thresholds
+from anomalib_mkd.deploy.metadata import SUFFIXES, read, write
 from anomalib_mkd.files import whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+logger = logging.getLogger(__name__)
+
 CONFIG = "config.json"
 
 
-def lay_out(path: Path | str, folder: Path | str, name: str | None = None) -> Path:
+def lay_out(path: Path | str, folder: Path | str, name: str | None = None, category: str | None = None) -> Path:
     """Add an export to the folder of a server, as the next version of its name.
 
     A running server loads a new version by itself, and keeps the old one until that is done. Thresholds are in the
@@ -28,21 +32,24 @@ def lay_out(path: Path | str, folder: Path | str, name: str | None = None) -> Pa
     Args:
         path: The ``.xml`` file.
         folder: The server's folder: ``<name>/<version>/`` and ``config.json`` with all names.
-        name: Name of the model in requests; its class if ``None``.
+        name: Name of the model in requests; its category or else its class if ``None``.
+        category: Whose thresholds are served, of a model that learnt several; if ``None``, those common to all, with a
+            warning.
 
     Returns:
         The configuration, for the server's ``--config_path``.
 
     Raises:
-        ValueError: If the export is damaged, has a region or a smallest area, the configuration is not ours, or the
-            name is a path or that of a file.
+        ValueError: If the export is damaged, has a region or a smallest area, the configuration is not ours, the
+            category is unknown, or the name is a path or that of a file.
     """
     path, folder = Path(path), Path(folder)
     metadata = read(path)
     if metadata.region is not None or metadata.smallest_area:
         msg = f"Expected a model without region and smallest area, got {path} with one. A server applies neither."
         raise ValueError(msg)
-    name = name or metadata.model
+    own_thresholds = None if category is None else metadata.of_category(category)
+    name = name or category or metadata.model
     if Path(name).name != name or name == "..":
         msg = f"Expected a name of one folder, got {name!r}. Leave out separators."
         raise ValueError(msg)
@@ -56,13 +63,20 @@ def lay_out(path: Path | str, folder: Path | str, name: str | None = None) -> Pa
     unfinished = own / f".{version}"
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir()
-    for suffix in SUFFIXES:
-        shutil.copy2(path.with_suffix(suffix), unfinished)
+    if own_thresholds is None:
+        for suffix in SUFFIXES:
+            shutil.copy2(path.with_suffix(suffix), unfinished)
+    else:
+        model, _ = load(path)
+        set_thresholds(model, own_thresholds)
+        write(unfinished / path.name, model, own_thresholds)
     unfinished.rename(own / str(version))
     plugin = {"INFERENCE_PRECISION_HINT": metadata.inference_precision} if metadata.inference_precision else {}
     entries.append({"config": {"name": name, "base_path": str(own.resolve()), "plugin_config": plugin}})
     with whole(config) as file:
         file.write_text(json.dumps({"model_config_list": entries}, indent=2) + "\n", encoding="utf-8")
+    if category is None and metadata.categories:
+        logger.warning("%s", metadata.without_category())
     return config
 
 

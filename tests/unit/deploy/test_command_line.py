@@ -210,3 +210,38 @@ def test_a_category_is_moved_alone(tmp_path: Path, good: Path, capsys: pytest.Ca
     assert ",bad," in capsys.readouterr().out
     run("threshold", path, "--category", "dark", "--smallest-area", 3, code=1)
     assert "Expected no region and no smallest area with --category" in capsys.readouterr().err
+
+
+DARK = Fitted(Scale(0.3, 0.1), Scale(0.6, 0.4), tuple(np.linspace(0.1, 0.2, 20).tolist()))
+LIGHT = Fitted(METADATA.image, METADATA.pixel, METADATA.good_scores)
+
+
+def test_the_common_threshold_is_named_where_no_category_is_given(
+    tmp_path: Path, good: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write_export(tmp_path, categories={"dark": DARK, "light": LIGHT})
+    for command in (("predict", path, good / "deep" / "110.png"), ("serve", path, tmp_path / "served")):
+        caplog.clear()
+        run(*command, "--category", "dark")
+        assert not caplog.text
+        run(*command)
+        assert "the common threshold 0.5 holds" in caplog.text
+        assert "missed: 'dark' 0.3, 'light' 0.5. Choose one by category=NAME, or --category NAME." in caplog.text
+
+
+def test_a_server_gets_the_thresholds_of_a_category(
+    tmp_path: Path, good: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_export(tmp_path, categories={"dark": DARK, "light": LIGHT})
+    for name in ("dark", "light"):
+        run("serve", path, tmp_path / "served", "--category", name)
+    served = tmp_path / "served" / "dark" / "1"
+    assert sorted(file.name for file in served.iterdir()) == ["model.bin", "model.json", "model.xml"]
+    assert (tmp_path / "served" / "light" / "1").is_dir()
+    assert read(served / "model.xml") == read(path).of_category("dark")
+    part = good / "deep" / "110.png"
+    found = Inferencer(served / "model.xml").predict(part)  # as the graph says
+    assert found.score == Inferencer(path, category="dark").predict(part).score > 0.5
+    run("serve", path, tmp_path / "served", "--category", "blue", code=1)
+    assert "Expected a category of the model, got 'blue'" in capsys.readouterr().err
+    assert sorted(folder.name for folder in (tmp_path / "served").iterdir()) == ["config.json", "dark", "light"]
