@@ -126,21 +126,41 @@ class SoftPostProcessor(PostProcessor):
             self._held_out.update(found.flatten().to(self.image_min.device))  # for NCCL; flat, as of one without any
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Estimate the thresholds."""
+        """Estimate the thresholds; the table keeps the categories of which nothing was validated."""
+        if in_training(trainer):
+            self.table = {}  # of an earlier training
         if self.false_alarms is None:
             super().on_validation_epoch_end(trainer, pl_module)
-            self.table = {}
+            self._warn_of_table()
             return
         several = torch.distributed.is_available() and torch.distributed.is_initialized()
         joined = several or self._held_out.update_called  # all processes exchange theirs, or none
         held_out = torch.as_tensor(self._held_out.compute()).reshape(-1, 4).cpu() if joined else torch.empty(0, 4)
         self._held_out.reset()
-        count = len(held_out) + len(self.learnt)
+        learnt = torch.tensor(self.learnt).reshape(-1, 4)
+        if len(held_out) and not in_training(trainer):  # what was learnt of other categories says nothing of these
+            learnt = learnt[torch.isin(learnt[:, 3], held_out[:, 3])]
+        count = len(held_out) + len(learnt)
         if count < LEAST_GOOD and self.scales is not None:
             logger.warning("Only %d good parts were validated, fewer than %d: the thresholds stay.", count, LEAST_GOOD)
             return
-        self.fit(held_out)
-        self.table = {}
+        image, pixel, scores = self.fitted(held_out, learnt)
+        self.good_scores = list(scores)
+        self.scale(image, pixel)
+        self._warn_of_table()
+
+    def _warn_of_table(self) -> None:
+        """Say that categories keep their thresholds, where the validation knew none of them."""
+        if self.table and not self.validated:
+            logger.warning(
+                "Only the common threshold has moved, not those of %s. Validate with MultiCategory to move them.",
+                ", ".join(map(repr, self.table)),
+            )
+
+    @property
+    def validated(self) -> set[str]:
+        """Return the categories of the images of a validation that is not over."""
+        return set()
 
     def learn(self, trainer: Trainer, batches: Iterable[Any]) -> None:
         """Remember good parts that the model has learnt.
@@ -150,12 +170,6 @@ class SoftPostProcessor(PostProcessor):
             batches: Batches with the model's raw scores and maps.
         """
         self.learnt = [row for batch in batches for row in good_parts(batch, categories_of(trainer, batch)).tolist()]
-
-    def fit(self, held_out: Tensor) -> None:
-        """Estimate thresholds and scales; arguments and errors as for :func:`fit_good`."""
-        image, pixel, scores = self.fitted(held_out, torch.tensor(self.learnt).reshape(-1, 4))
-        self.good_scores = list(scores)
-        self.scale(image, pixel)
 
     def fitted(self, held_out: Tensor, learnt: Tensor) -> Fitted:
         """Estimate thresholds and scales by these settings; see :func:`fit_good`."""
@@ -196,6 +210,21 @@ class SoftPostProcessor(PostProcessor):
 
     # ------------------------------------------------------------------------------------------------ predicting
 
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Say that no category is known, where each has its own thresholds."""
+        super().on_test_start(trainer, pl_module)
+        if self.table and not hasattr(getattr(trainer, "datamodule", None), "threshold_categories"):
+            logger.warning(
+                "The images have no category, so the common threshold holds, with which defects of some of %s may be "
+                "missed. Read them with MultiCategory.",
+                ", ".join(map(repr, self.table)),
+            )
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Say it likewise."""
+        super().on_predict_start(trainer, pl_module)
+        self.on_test_start(trainer, pl_module)
+
     def threshold_batch(self, batch: Any) -> None:
         """Set labels and masks; a mask is empty where the part is called good."""
         masked = batch.pred_mask is None
@@ -227,6 +256,11 @@ class SoftPostProcessor(PostProcessor):
     def linear(scores: Tensor) -> Tensor:
         """Return scaled scores of any shape on a scale that is linear in the raw ones."""
         return linear_scale(scores)
+
+
+def in_training(trainer: Any) -> bool:
+    """Return whether a validation is part of a training."""
+    return bool(getattr(getattr(trainer, "state", None), "fn", None) == "fit")
 
 
 def statistics(post_processor: PostProcessor) -> dict[str, float]:

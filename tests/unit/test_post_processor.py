@@ -160,6 +160,49 @@ def test_of_several_categories_the_highest_threshold_holds() -> None:
     assert unvalidated.scales == alone.scales
 
 
+def category_rows(made: SoftPostProcessor, **levels: float) -> None:
+    """Let good parts of categories be learnt."""
+    for name, level in levels.items():
+        where = SimpleNamespace(datamodule=SimpleNamespace(categories_of=lambda found, name=name: [name] * len(found)))
+        known = made.learnt
+        made.learn(where, [batch(GOOD + level)])
+        made.learnt += known
+
+
+def test_a_validation_without_categories_counts_alone(caplog: pytest.LogCaptureFixture) -> None:
+    """What was learnt of other parts says nothing of these; the rows of the table stay, and it is said."""
+    made, alone = SoftPostProcessor(), validated(batch(GOOD + 1))
+    category_rows(made, low=0, high=5)
+    made.on_validation_epoch_end(None, None)
+    made.table = {"high": {}}
+    made.on_validation_batch_end(None, None, batch(GOOD + 1))
+    caplog.clear()
+    made.on_validation_epoch_end(None, None)
+    assert (made.scales, made.good_scores) == (alone.scales, alone.good_scores)
+    assert made.table == {"high": {}}
+    assert [record.message for record in caplog.records] == [
+        "Only the common threshold has moved, not those of 'high'. Validate with MultiCategory to move them."
+    ]
+    made.on_validation_batch_end(None, None, batch(GOOD[:3] + 9))
+    made.on_validation_epoch_end(None, None)
+    assert made.scales == alone.scales  # three are too few, whatever else was learnt
+    made.on_validation_epoch_end(SimpleNamespace(state=SimpleNamespace(fn="fit")), None)
+    assert made.table == {}  # a new training
+
+
+def test_categories_are_asked_for_where_each_has_its_thresholds(caplog: pytest.LogCaptureFixture) -> None:
+    made = validated(batch(GOOD))
+    made.on_predict_start(SimpleNamespace(datamodule=None), None)
+    made.table = {"low": {}, "high": {}}
+    made.on_predict_start(SimpleNamespace(datamodule=SimpleNamespace(threshold_categories=None)), None)
+    assert not caplog.text
+    for start in (made.on_predict_start, made.on_test_start):
+        caplog.clear()
+        start(SimpleNamespace(datamodule=None), None)
+        assert "missed. Read them with MultiCategory." in caplog.text
+        assert "some of 'low', 'high' may be" in caplog.text
+
+
 def test_fewer_than_five_good_parts_are_refused() -> None:
     with pytest.raises(ValueError, match="at least 5 good parts, got 4"):
         validated(batch(GOOD[:4]))

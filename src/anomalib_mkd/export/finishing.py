@@ -99,7 +99,9 @@ def fitted_in_8_bits(
         return in_another_precision(own, old[chosen, :3], new[chosen, :3])
 
     of = {name: of_category(name, own) for name, own in categories.items()}
-    after = strictest(list(of.values())) if of else in_another_precision(before, old[:, :3], new[:, :3])
+    # the common one is the highest, unless a validation without categories has moved it alone
+    highest = bool(of) and strictest(list(categories.values())).image == before.image
+    after = strictest(list(of.values())) if highest else in_another_precision(before, old[:, :3], new[:, :3])
     label_above = float(post_processor.normalized_image_threshold)
     called_bad = [
         int((torch.cat(results)[:, 0] > float(thresholds.image.raw(label_above))).sum())

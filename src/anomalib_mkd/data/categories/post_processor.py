@@ -13,7 +13,8 @@ from anomalib.post_processing import PostProcessor
 from torch import Tensor
 
 from anomalib_mkd.data.categories.results import split_batch
-from anomalib_mkd.post_processor import SoftPostProcessor, group_number, statistics
+from anomalib_mkd.post_processor import SoftPostProcessor, group_number, scales_of, statistics
+from anomalib_mkd.thresholds import Fitted, strictest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -74,7 +75,12 @@ class ByCategory(PostProcessor):
             try:  # each on its own
                 part.on_validation_epoch_end(trainer, pl_module)
             except ValueError as error:  # noqa: PERF203
-                logger.warning("The category %s has the thresholds of all categories together: %s", category, error)
+                has = (
+                    "keeps its thresholds"
+                    if category in self.table
+                    else "has the thresholds of all categories together"
+                )
+                logger.warning("The category %s %s: %s", category, has, error)
             else:
                 self.table[category] = self._row(part)
         self._parts.clear()
@@ -87,7 +93,7 @@ class ByCategory(PostProcessor):
         """Return the post-processor that fits a category."""
         if category not in self._parts:
             self._parts[category] = self.kind().to(self.image_min.device)
-            self._parts[category].load_checkpoint_config(self.checkpoint_config())
+            self._parts[category].load_checkpoint_config({**self.checkpoint_config(), "table": {}})
         return self._parts[category]
 
     def on_test_batch_end(
@@ -134,6 +140,23 @@ class SoftCategoryPostProcessor(ByCategory, SoftPostProcessor):
     """Thresholds from good parts alone, per category."""
 
     kind = SoftPostProcessor
+
+    @property
+    def validated(self) -> set[str]:
+        """Return the categories of the images of a validation that is not over."""
+        return set(self._parts)
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Compute the statistics; the common thresholds stay the highest where some categories were not validated."""
+        validated = self.validated
+        super().on_validation_epoch_end(trainer, pl_module)
+        if self.false_alarms is None or not validated or self.table.keys() <= validated:
+            return
+        rows = [(scales, row) for row in self.table.values() if (scales := scales_of(row))]
+        if rows:
+            common = strictest([Fitted(*scales, tuple(row["good_scores"])) for scales, row in rows])
+            self.good_scores = list(common.good_scores)
+            self.scale(common.image, common.pixel)
 
     def _row(self, part: Any) -> dict[str, Any]:
         """Return what the table keeps of a category."""

@@ -121,6 +121,32 @@ def test_a_category_of_few_learnt_parts_keeps_the_global_thresholds(caplog: pyte
     assert {name: loaded.table[name] for name in made.table} == made.table
 
 
+def test_a_validation_of_one_category_leaves_the_others(caplog: pytest.LogCaptureFixture) -> None:
+    """Its new parts alone set its thresholds with what was learnt of it; the common ones stay the highest."""
+    made = SoftCategoryPostProcessor()
+    where = trainer("low", "high")
+    low, high = ([predictions(name, level, seed) for seed in range(4)] for name, level in (("low", 0), ("high", 9)))
+    made.learn(where, [mixed(*low[:3], *high[:3])])
+    validated(made, where, *low, *high)
+    before, common = dict(made.table), made.scales
+    caplog.clear()
+    validated(made, where, predictions("low", 2, 9), predictions("low", 2, 8))
+    assert made.table["high"] == before["high"]
+    assert made.table["low"]["image_threshold"] > before["low"]["image_threshold"] + 1
+    assert (made.scales, made.good_scores) == (common, before["high"]["good_scores"])
+    validated(made, where, predictions("low", 30, 9), predictions("low", 30, 8))
+    assert float(made.image_threshold) == made.table["low"]["image_threshold"]  # now the highest
+    assert "Only 4 good parts were held out" in caplog.text
+    validated(made, trainer(), predictions("new", 3, 9))  # too few
+    caplog.clear()
+    validated(made, trainer("low", "high", "new"), *low, predictions("new", 3, 9))
+    assert "The category new has the thresholds of all categories together" in caplog.text
+    made.learnt = []
+    validated(made, where, predictions("high", 3, 9))
+    assert made.table["high"] == before["high"]
+    assert "The category high keeps its thresholds" in caplog.text
+
+
 def test_global_statistics_stay_anomalibs(made: CategoryPostProcessor) -> None:
     plain = validated(PostProcessor(), None, predictions("low", 0, 1), predictions("high", 9, 2))
     for name, value in plain.state_dict().items():

@@ -1,0 +1,29 @@
+# Copyright (C) 2026 The anomalib-mkd authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Thresholds of an export in 8 bits."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from anomalib_mkd.export.finishing import fitted_in_8_bits
+from anomalib_mkd.post_processor import SoftPostProcessor, fit_good, group_number
+
+
+@pytest.mark.parametrize("alone", [False, True])
+def test_a_common_threshold_that_was_moved_alone_stays_so(alone: bool) -> None:
+    """By a validation without categories; otherwise it is the highest of the categories'."""
+    low = torch.rand(20, 4, generator=torch.Generator().manual_seed(0))
+    low[:, 3] = group_number("low")
+    high = low + torch.tensor([5.0, 5.0, 0.0, 0.0])
+    high[:, 3] = group_number("high")
+    none = low[:0]
+    of = {name: fit_good(rows, none, 0.01) for name, rows in (("low", low), ("high", high))}
+    before = fit_good(low + 1, none, 0.01) if alone else of["high"]
+    full = torch.cat([low, high]), none
+    rounded = full[0] + torch.tensor([0.5, 0.5, 0.0, 0.0]), none
+    after, categories = fitted_in_8_bits(SoftPostProcessor(), (before, of), full, rounded)
+    assert after.image.threshold == pytest.approx(before.image.threshold + 0.5)
+    assert categories["high"].image.threshold == pytest.approx(of["high"].image.threshold + 0.5)
