@@ -8,8 +8,10 @@ from __future__ import annotations
 import argparse
 import csv
 import io
+import os
 import sys
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +29,14 @@ from anomalib_mkd.thresholds import FALSE_ALARMS, PEAK_SHARE, scale_from_good
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from numpy.typing import ArrayLike
+
+    from anomalib_mkd.deploy.metadata import Metadata
     from anomalib_mkd.thresholds import Scale
+
+MASKS = "ground_truth"
+DATA_SET = ("train", "test", MASKS)
+"""Folders of a data set in MVTec AD's layout, where bad parts and masks lie beside good ones."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -81,45 +90,107 @@ def threshold(options: argparse.Namespace) -> None:
     if options.category is not None and (options.region is not None or options.smallest_area is not None):
         msg = "Expected no region and no smallest area with --category, got one: they are the export's. Leave it out."
         raise ValueError(msg)
+    if whole.categories and options.category is None:
+        _refuse_common(options, whole)
     region = None if options.region is None else Region.of(read_region(options.region))
     changes: dict[str, Any] = {"region": region, "smallest_area": options.smallest_area}
     if options.good is not None:
         false_alarms = options.false_alarms or old.false_alarms or FALSE_ALARMS
-        scores, changes["pixel"] = measure_good(options.model, options.good, region, false_alarms)
+        files = good_files(options.good)
+        scores, changes["pixel"] = measure_good(options.model, files, region, false_alarms, options.category)
         changes["good_scores"] = scores
+        above = int((np.asarray(scores) > old.image.raw(old.label_above)).sum())
+        if above > len(scores) / 2:
+            msg = f"{above} of the {len(scores)} good images lie above the old threshold: the light is new, or these "
+            sys.stderr.write(msg + "are bad parts. Look at them.\n")
     new = old.adjusted(threshold=options.threshold, false_alarms=options.false_alarms, **changes)
     counted = np.asarray(new.good_scores)
-    for name, metadata in (("now", old),) if new == old else (("before", old), ("after", new)):
-        above = int((counted > metadata.image.raw(metadata.label_above)).sum())
-        share = "" if metadata.false_alarms is None else f", for {100 * metadata.false_alarms:g} % false alarms"
-        place = f"threshold {metadata.image.threshold:.6g}{share}"
-        sys.stdout.write(f"{name}: {place}; {above} of {len(counted)} good images lie above\n")
+    sys.stdout.write(f"{'now' if new == old else 'before'}: {_described(old, counted)}\n")
+    if new != old:
+        whole = new if options.category is None else whole.with_category(options.category, new)
+        set_thresholds(model, whole)
+        write(options.model, model, whole)
+        sys.stdout.write(f"after: {_described(new, counted)}\n")  # now it is on the disk
     if new.region is not None:
         sys.stdout.write(f"region: {100 * new.region.mask.mean():.3g} % of the image\n")
-    if new != old:
-        if options.category is not None:
-            new = whole.with_category(options.category, new)
-        set_thresholds(model, new)
-        write(options.model, model, new)
+    if options.category is not None:
+        sys.stdout.write(f"common: {_described(whole)}\n")
+    for name in whole.categories:
+        sys.stdout.write(f"category {name!r}: {_described(whole.of_category(name))}\n")
 
 
-def measure_good(path: Path, folder: Path, region: Region | None, false_alarms: float) -> tuple[list[float], Scale]:
-    """Predict on the good images of a folder.
+def _described(metadata: Metadata, scores: ArrayLike | None = None) -> str:
+    """Describe a threshold and how many of the scores of good images, by default its own, lie above."""
+    counted = np.asarray(metadata.good_scores if scores is None else scores)
+    above = int((counted > metadata.image.raw(metadata.label_above)).sum())
+    share = "" if metadata.false_alarms is None else f", for {100 * metadata.false_alarms:g} % false alarms"
+    return f"threshold {metadata.image.threshold:.6g}{share}; {above} of {len(counted)} good images lie above"
+
+
+def _refuse_common(options: argparse.Namespace, metadata: Metadata) -> None:
+    """Refuse to move the common threshold alone, which is the highest of the categories'."""
+    for option in ("good", "threshold"):
+        if getattr(options, option) is not None:
+            names = ", ".join(map(repr, metadata.categories))
+            msg = f"Expected --category with --{option}, one of {names}, got none. Move one category at a time."
+            raise ValueError(msg)
+
+
+def good_files(folder: Path) -> list[Path]:
+    """List the images of a folder of good ones; of copies one, and their number is printed.
 
     Args:
-        path: The export's ``.xml`` file.
         folder: Good images, in folders of any depth.
-        region: The part of the image that is to count; None: the export's own.
-        false_alarms: Expected share of good parts called bad.
 
-    Returns:
-        Raw scores, and threshold and scale of maps.
+    Raises:
+        ValueError: If there are none, or others among them, as in a whole data set.
     """
     files = sorted(filter(is_named_as_image, files_below(folder)))
     if not files:
         msg = f"Expected images ({', '.join(EXTENSIONS)}) in {folder}, got none. Name a folder of good ones."
         raise ValueError(msg)
-    inferencer = Inferencer(path)
+    inside = [file.relative_to(folder).parent.parts for file in files]
+    others = {name for names in inside for name in names if name.lower() in DATA_SET}
+    others |= {name for name in folder.resolve().parts[-2:] if name.lower() == MASKS}
+    beside = {names[0] for names in inside if names}
+    if good := {name for name in beside if name.lower() == "good"}:
+        others |= beside - good
+    if others:
+        msg = (
+            f"Expected good images alone in {folder}, got the folder {min(others)!r} of a data set. Name its folder "
+            "test/good or train/good, or one of new good images."
+        )
+        raise ValueError(msg)
+    different = {_content(file): file for file in reversed(files)}
+    if copies := len(files) - len(different):
+        sys.stdout.write(f"{copies} of {len(files)} images are copies of others and do not count\n")
+    return sorted(different.values())
+
+
+def _content(file: Path) -> bytes:
+    """Return what equal files have in common; the name, where reading it will fail."""
+    try:
+        return sha256(file.read_bytes()).digest()
+    except OSError:
+        return os.fsencode(file)
+
+
+def measure_good(
+    path: Path, files: Sequence[Path], region: Region | None, false_alarms: float, category: str | None
+) -> tuple[list[float], Scale]:
+    """Predict on good images.
+
+    Args:
+        path: The export's ``.xml`` file.
+        files: The images.
+        region: The part of the image that is to count; None: the export's own.
+        false_alarms: Expected share of good parts called bad.
+        category: Of the images, in a model of several.
+
+    Returns:
+        Raw scores, and threshold and scale of maps.
+    """
+    inferencer = Inferencer(path, category=category)
     metadata = inferencer.metadata
     if region is not None:
         inferencer.metadata = metadata = replace(metadata, region=region)

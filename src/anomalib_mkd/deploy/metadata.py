@@ -225,10 +225,22 @@ class Metadata:
         )
 
     def with_category(self, category: str, moved: Metadata) -> Metadata:
-        """Return a copy in which one category has the thresholds of what came from :meth:`of_category`."""
+        """Return a copy in which one category has the thresholds of what came from :meth:`of_category`.
+
+        The common ones become the highest of all.
+        """
         own = Fitted(moved.image, moved.pixel, moved.good_scores)
-        shares = {**self.own_false_alarms, category: moved.false_alarms}
-        return dataclasses.replace(self, categories={**self.categories, category: own}, own_false_alarms=shares)
+        categories = {**self.categories, category: own}
+        shares = {name: self.own_false_alarms.get(name, self.false_alarms) for name in categories}
+        shares[category] = moved.false_alarms
+        highest = max(categories, key=lambda name: categories[name].image.threshold)
+        return dataclasses.replace(
+            self,
+            **strictest(list(categories.values()))._asdict(),
+            false_alarms=shares[highest],
+            categories=categories,
+            own_false_alarms={name: share for name, share in shares.items() if share != shares[highest]},
+        )
 
     def adjusted(
         self,

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from anomalib_mkd.deploy import Inferencer
+from anomalib_mkd.deploy import __main__ as deploy_main
 from anomalib_mkd.deploy.__main__ import main
 from anomalib_mkd.deploy.metadata import read
 from anomalib_mkd.thresholds import Fitted, Scale, threshold_from_good
@@ -201,7 +202,7 @@ def test_a_category_is_moved_alone(tmp_path: Path, good: Path, capsys: pytest.Ca
     assert "0 of 20 good images lie above" in capsys.readouterr().out
     after = read(path)
     assert after.categories["dark"].image.threshold == threshold_from_good(scores, 0.2)
-    assert (after.image, after.categories["light"]) == (METADATA.image, own)
+    assert (after.image, after.categories["light"]) == (own.image, own)  # the common one is the highest
     run("threshold", path, "--category", "dark")
     assert "for 20 % false alarms" in capsys.readouterr().out
     run("threshold", path, "--category", "light", "--good", good)
@@ -245,3 +246,108 @@ def test_a_server_gets_the_thresholds_of_a_category(
     run("serve", path, tmp_path / "served", "--category", "blue", code=1)
     assert "Expected a category of the model, got 'blue'" in capsys.readouterr().err
     assert sorted(folder.name for folder in (tmp_path / "served").iterdir()) == ["config.json", "dark", "light"]
+
+
+def draw(file: Path, level: int) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.full((20, 30, 3), level, np.uint8)).save(file)
+
+
+@pytest.mark.parametrize(
+    ("other", "given", "named"),
+    [
+        ("ground_truth/dent/0.png", "", "ground_truth"),
+        ("train/good/0.png", "", "train"),
+        ("bottle/test/dent/0.png", "", "test"),
+        ("test/dent/0.png", "test", "dent"),
+        ("Good/0.png", "", "bad"),
+        ("ground_truth/dent/0.png", "ground_truth", "ground_truth"),
+        ("ground_truth/dent/0.png", "ground_truth/dent", "ground_truth"),
+    ],
+)
+def test_a_data_set_is_no_folder_of_good_pictures(
+    export: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], other: str, given: str, named: str
+) -> None:
+    folder = tmp_path / "data"
+    draw(folder / other, 200)
+    for level in LEVELS:
+        draw(folder / given / {"bad": "bad", "dent": "good"}.get(named, "more") / f"{level}.png", level)
+    before = export.read_bytes()
+    run("threshold", export, "--good", folder / given, code=1)
+    error = capsys.readouterr().err
+    assert f"Expected good images alone in {folder / given}, got the folder '{named}' of a data set" in error
+    assert "Name its folder test/good or train/good" in error
+    assert export.read_bytes() == before
+
+
+def test_good_pictures_above_the_old_threshold_are_named(
+    export: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for level in (100, 120, 140, 150, 160, 170):  # the threshold is at 127
+        draw(tmp_path / "new" / f"{level}.png", level)
+    run("threshold", export, "--good", tmp_path / "new")
+    assert capsys.readouterr().err == (
+        "4 of the 6 good images lie above the old threshold: the light is new, or these are bad parts. Look at them.\n"
+    )
+    run("threshold", export, "--good", tmp_path / "new")
+    assert not capsys.readouterr().err
+
+
+def test_copies_are_no_evidence(export: Path, good: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (good / "more").mkdir()
+    for level in LEVELS[:3]:
+        shutil.copy(good / "deep" / f"{level}.png", good / "more" / f"copy of {level}.png")
+    run("threshold", export, "--good", good)
+    assert capsys.readouterr().out.startswith("3 of 9 images are copies of others and do not count\nbefore: ")
+    assert len(read(export).good_scores) == len(LEVELS)
+    for level in LEVELS[4:]:
+        (good / "deep" / f"{level}.png").unlink()
+    run("threshold", export, "--good", good, code=1)
+    found = capsys.readouterr()
+    assert found.out == "3 of 7 images are copies of others and do not count\n"
+    assert "Expected the scores of at least 5 good parts, got 4" in found.err
+
+
+def test_the_common_threshold_is_not_moved_alone(
+    tmp_path: Path, good: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_export(tmp_path, categories={"dark": DARK, "light": LIGHT})
+    before = path.read_bytes()
+    for option, value in (("--good", good), ("--threshold", 0.6)):
+        run("threshold", path, option, value, code=1)
+        error = capsys.readouterr().err
+        assert f"Expected --category with {option}, one of 'dark', 'light', got none" in error
+        assert path.read_bytes() == before
+    run("threshold", path)
+    assert capsys.readouterr().out.splitlines() == [
+        "now: threshold 0.5, for 1 % false alarms; 0 of 20 good images lie above",
+        "category 'dark': threshold 0.3, for 1 % false alarms; 0 of 20 good images lie above",
+        "category 'light': threshold 0.5, for 1 % false alarms; 0 of 20 good images lie above",
+    ]
+    run("threshold", path, "--category", "dark", "--threshold", 0.9)
+    raised = DARK.image.raw(0.9)
+    assert capsys.readouterr().out.splitlines()[1:] == [
+        f"after: threshold {raised:.6g}; 0 of 20 good images lie above",
+        f"common: threshold {raised:.6g}; 0 of 20 good images lie above",
+        f"category 'dark': threshold {raised:.6g}; 0 of 20 good images lie above",
+        "category 'light': threshold 0.5, for 1 % false alarms; 0 of 20 good images lie above",
+    ]
+    after = read(path)
+    assert after.image.threshold == raised
+    assert after.pixel == METADATA.pixel
+    assert (after.of_category("dark").false_alarms, after.of_category("light").false_alarms) == (None, 0.01)
+
+
+def test_what_is_not_written_is_not_said(
+    export: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: Any) -> None:
+        msg = "No space left on device"
+        raise OSError(msg)
+
+    monkeypatch.setattr(deploy_main, "write", full)
+    run("threshold", export, "--false-alarms", 0.2, code=1)
+    found = capsys.readouterr()
+    assert found.out.startswith("before: ")
+    assert "after" not in found.out
+    assert found.err == "No space left on device\n"
