@@ -15,7 +15,7 @@ from PIL import Image, ImageOps
 from PIL.TiffImagePlugin import BITSPERSAMPLE, IMAGELENGTH, IMAGEWIDTH, TiffImageFile
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
     from numpy.typing import NDArray
 
@@ -33,16 +33,27 @@ def is_named_as_image(file: Path) -> bool:
     return file.suffix.lower() in EXTENSIONS and not file.name.startswith(".")
 
 
-def files_below(folder: Path, skipped: Collection[str] = ()) -> list[Path]:
+def files_below(
+    folder: Path, skipped: Collection[str] = (), unlisted: Callable[[OSError], None] | None = None
+) -> list[Path]:
     """List all files below a folder, links followed, outside hidden folders.
 
     Args:
         folder: The folder.
         skipped: Names of folders directly in it that are left out.
+        unlisted: Takes the error of a folder that cannot be listed, whose files are left out.
+
+    Raises:
+        OSError: If a folder cannot be listed, and nothing takes that.
     """
+
+    def stop(error: OSError) -> None:
+        msg = f"Expected folders that can be listed, got {error}. Check name and rights, or leave it out."
+        raise type(error)(msg) from error
+
     files: list[Path] = []
     seen = {folder.resolve()}  # a link to a folder above would go on for ever
-    for home, folders, names in os.walk(folder, followlinks=True):
+    for home, folders, names in os.walk(folder, onerror=unlisted or stop, followlinks=True):
         out = skipped if home == str(folder) else ()
         places = {name: Path(home, name).resolve() for name in sorted(folders)}
         folders[:] = [

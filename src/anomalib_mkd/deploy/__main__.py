@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from anomalib_mkd.deploy.metadata import Metadata
     from anomalib_mkd.thresholds import Scale
 
+FORMULA = "=+-@\t"
+"""What a name starts with that a spreadsheet takes for a formula."""
 MASKS = "ground_truth"
 DATA_SET = ("train", "test", MASKS)
 """Folders of a data set in MVTec AD's layout, where bad parts and masks lie beside good ones."""
@@ -211,15 +213,16 @@ def predict(model: Path, pictures: Sequence[Path], category: str | None = None) 
     table.writerow(["file", "verdict", "score", "boxes (left top right bottom)"])
     failed = False
     for picture in pictures:
+        name = f"./{picture}" if str(picture)[0] in FORMULA else str(picture)
         try:
             found = inferencer.predict(picture)
         except (ValueError, OSError) as error:
             failed = True
-            table.writerow([picture, "error", "", ""])
+            table.writerow([name, "error", "", ""])
             sys.stderr.write(f"{error}\n")
             continue
         boxes = "; ".join(f"{box.left} {box.top} {box.right} {box.bottom}" for box in found.boxes)
-        table.writerow([picture, "bad" if found.bad else "good", f"{found.score:.4f}", boxes])
+        table.writerow([name, "bad" if found.bad else "good", f"{found.score:.4f}", boxes])
     return int(failed)
 
 

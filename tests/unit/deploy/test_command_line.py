@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 from typing import TYPE_CHECKING, Any
 
@@ -122,7 +124,7 @@ def test_good_pictures_are_measured_in_the_new_region(
         (["--threshold", "0.5", "--false-alarms", "0.1"], "Expected one rule"),
         (["--smallest-area", "-1"], "Expected smallest_area >= 0"),
         (["--region", "missing.png"], "missing.png"),
-        (["--good", "missing"], "Expected images"),
+        (["--good", "missing"], "Expected folders that can be listed, got [Errno 2]"),
     ],
 )
 def test_senseless_wishes_are_one_sentence(
@@ -351,3 +353,32 @@ def test_what_is_not_written_is_not_said(
     assert found.out.startswith("before: ")
     assert "after" not in found.out
     assert found.err == "No space left on device\n"
+
+
+def test_a_folder_that_may_not_be_listed_is_not_skipped(
+    export: Path, good: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (good / "shut").mkdir()
+    scan = os.scandir
+
+    def scanned(path: Any) -> Any:
+        if str(path).endswith("shut"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", scanned)
+    run("threshold", export, "--good", good, code=1)
+    assert capsys.readouterr().err == (
+        f"Expected folders that can be listed, got [Errno 13] Permission denied: '{good / 'shut'}'. Check name and "
+        "rights, or leave it out.\n"
+    )
+
+
+def test_a_name_is_no_formula_in_a_table(
+    export: Path, good: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copy(good / "deep" / "60.png", good / "=1.png")
+    monkeypatch.chdir(good)
+    run("predict", export, "=1.png", "deep/70.png", "@2.png", code=1)
+    rows = [line.split(",")[0] for line in capsys.readouterr().out.splitlines()[1:]]
+    assert rows == ["./=1.png", "deep/70.png", "./@2.png"]
