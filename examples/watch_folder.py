@@ -5,7 +5,7 @@
 
 An image is its name, size and time of last change. Its row is on the disk before the image counts as done, and no
 row is written twice, so a watcher that was killed goes on where it was. The folder itself is the long queue: in memory
-wait at most ``--queue`` images. One watcher per file of results.
+wait at most ``--queue`` images, and sizes and times of the files there. One watcher per file of results.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import os
 import queue
 import signal
 import sqlite3
+import stat
 import sys
 import threading
 import time
@@ -26,7 +27,10 @@ from anomalib_mkd.deploy import Inferencer
 from anomalib_mkd.pictures import files_below, is_named_as_image, read_picture
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+AGAIN = 10
+"""Seconds for which a file that the system does not let read is tried again."""
 
 
 class Key(NamedTuple):
@@ -59,7 +63,8 @@ class SqliteResults:
     """Rows in a table ``results`` of SQLite, whose key is the image."""
 
     def __init__(self, path: Path) -> None:
-        self.base = sqlite3.connect(path, isolation_level=None)  # every statement is a transaction
+        self.base = sqlite3.connect(path, isolation_level=None, check_same_thread=False)  # a statement, a transaction
+        self.lock = threading.Lock()
         self.base.execute("PRAGMA journal_mode=WAL")
         self.base.execute("PRAGMA synchronous=FULL")
         self.base.execute(
@@ -68,13 +73,16 @@ class SqliteResults:
         if [column[0] for column in self.base.execute("SELECT * FROM results LIMIT 0").description] != [*Row._fields]:
             raise another_table(path)
 
-    def keys(self) -> Iterator[Key]:
-        """Return the images that are done."""
-        return (Key(*row) for row in self.base.execute("SELECT name, size, changed FROM results"))
+    def has(self, key: Key) -> bool:
+        """Return whether an image is done."""
+        with self.lock:
+            found = self.base.execute("SELECT 1 FROM results WHERE name = ? AND size = ? AND changed = ?", key)
+            return found.fetchone() is not None
 
     def add(self, row: Row) -> None:
         """Write one row to the disk."""
-        self.base.execute(f"INSERT OR IGNORE INTO results VALUES ({', '.join('?' * len(row))})", row)  # noqa: S608
+        with self.lock:
+            self.base.execute(f"INSERT OR IGNORE INTO results VALUES ({', '.join('?' * len(row))})", row)  # noqa: S608
 
     def close(self) -> None:
         """Close the file."""
@@ -82,14 +90,17 @@ class SqliteResults:
 
 
 class CsvResults:
-    """Rows in a CSV file, a line each; a line that a power cut left unfinished is removed."""
+    """Rows in a CSV file, a line each; a line that a power cut left unfinished is removed.
+
+    All images that are done stay in memory.
+    """
 
     def __init__(self, path: Path) -> None:
         text = path.read_bytes() if path.exists() else b""
         whole = text[: text.rfind(b"\n") + 1]
         try:
             header, *rows = list(csv.reader(whole.decode().splitlines())) or [[*Row._fields]]
-            self.done = [Key(row[0], int(row[1]), int(row[2])) for row in rows]
+            self.done = {Key(row[0], int(row[1]), int(row[2])) for row in rows}
         except (ValueError, IndexError, csv.Error) as error:  # a spreadsheet rounds numbers and adds empty lines
             raise another_table(path) from error
         if header != [*Row._fields] or not (whole or ",".join(header).encode().startswith(text)):
@@ -101,13 +112,15 @@ class CsvResults:
         if not whole:
             self._write(Row._fields)
 
-    def keys(self) -> Iterator[Key]:
-        """Return the images that are done."""
-        return iter(self.done)
+    def has(self, key: Key) -> bool:
+        """Return whether an image is done."""
+        return key._replace(name=no_formula(key.name)) in self.done
 
     def add(self, row: Row) -> None:
         """Write one row to the disk."""
+        row = row._replace(name=no_formula(row.name))
         self._write(row)
+        self.done.add(Key(*row[:3]))
 
     def close(self) -> None:
         """Close the file."""
@@ -124,7 +137,7 @@ class Watcher(threading.Thread):
 
     Args:
         folder: What the camera writes to; folders inside count, linked ones, too.
-        done: Images not to read.
+        is_done: Tells whether an image is not to be read.
         waiting: Receives key and image, or key and the error of reading it.
         stop: Ends the thread.
         settle: Seconds for which a file must not have changed.
@@ -132,14 +145,25 @@ class Watcher(threading.Thread):
     """
 
     def __init__(
-        self, folder: Path, done: set[Key], waiting: queue.Queue[Any], stop: threading.Event, settle: float, poll: float
+        self,
+        folder: Path,
+        is_done: Callable[[Key], bool],
+        waiting: queue.Queue[Any],
+        stop: threading.Event,
+        settle: float,
+        poll: float,
     ) -> None:
         super().__init__(daemon=True)
-        self.folder, self.done, self.waiting, self.stop = folder, done, waiting, stop
+        self.folder, self.is_done, self.waiting, self.stop = folder, is_done, waiting, stop
         self.settle, self.poll = settle, poll
-        self.passed_on: set[Key] = set()
+        self.device = folder.stat().st_dev
+        self.passed_on: set[Key] = set()  # and not done
+        self.seen: dict[str, tuple[int, int]] = {}  # of files in the folder: size and time, once done or passed on
         self.since: dict[Key, float] = {}
+        self.refused: dict[Key, float] = {}
         self.foreign: set[str] = set()
+        self.said: set[str] = set()
+        self.saying: set[str] = set()
         self.failure: BaseException | None = None
 
     def run(self) -> None:
@@ -152,63 +176,124 @@ class Watcher(threading.Thread):
             self.failure = error
 
     def look(self) -> None:
-        """Pass on what is new and complete."""
-        new = sorted(
-            ((key, path) for path in self.files() if (key := self.key(path)) and self.is_new(key)),
-            key=lambda entry: (entry[0].changed, entry[0].name),
-        )
-        self.passed_on -= self.done
+        """Pass on what is new and complete.
+
+        Raises:
+            OSError: If the folder is gone, or another disk is in its place.
+        """
+        self.check_folder()
+        seen, new = {}, []
+        for path in self.files():
+            if (state := self.state(path)) is None:
+                continue
+            if self.seen.get(str(path)) != state:
+                key = self.named(path, state)
+                if key not in self.passed_on and not self.is_done(key):
+                    new.append((key, path))
+                    continue
+            seen[str(path)] = state
+        self.seen = seen
+        new.sort(key=lambda entry: (entry[0].changed, entry[0].name))
         now = time.monotonic()
         self.since = {key: self.since.get(key, now) for key, _ in new}
+        self.refused = {key: self.refused[key] for key, _ in new if key in self.refused}
         for key, path in new:
             if self.stop.is_set():
                 return
-            if now - self.since[key] < self.settle:
-                continue
-            try:
-                found: Any = read_picture(path)
-            except FileNotFoundError:
-                continue  # renamed or taken away
-            except (ValueError, OSError) as error:
-                found = error
-            if self.key(path) == key:  # otherwise it was still being written: another image now
-                self.pass_on(key, found)
+            if now - self.since[key] >= self.settle and (found := self.read(key, path)) is not None:
+                self.pass_on(key, found, str(path))
+        self.said, self.saying = self.saying, set()  # what went well in between is said again
+
+    def read(self, key: Key, path: Path) -> Any:
+        """Read an image: an error if it is damaged, None if it is gone, in writing, or to be tried again."""
+        try:
+            found: Any = read_picture(path)
+        except FileNotFoundError:
+            return None  # renamed or taken away
+        except (ValueError, OSError) as error:
+            found = error
+            cause = error.__cause__ or error
+            if isinstance(cause, OSError) and cause.errno is not None:  # of the system, not of a decoder
+                self.say(path, cause)
+                if time.monotonic() - self.refused.setdefault(key, time.monotonic()) < AGAIN:
+                    return None
+        return found if self.key(path) == key else None  # otherwise it is another image now
+
+    def check_folder(self) -> None:
+        """Stop where nothing could be found any more, as after a share was lost."""
+        try:
+            gone = "another disk there" if self.folder.stat().st_dev != self.device else ""
+            os.scandir(self.folder).close()
+        except OSError as error:
+            gone = str(error)
+        if gone:
+            msg = f"Expected the folder {self.folder} to stay as it was, got {gone}. Mount it, and start again."
+            raise OSError(msg)
 
     def files(self) -> Iterator[Path]:
         """List what has the name of an image; of other files, hidden ones apart, the first of a suffix is named."""
-        for path in files_below(self.folder):
+        for path in files_below(self.folder, unlisted=self.unlisted):
             if is_named_as_image(path):
                 yield path
             elif not path.name.startswith(".") and path.suffix not in self.foreign:
                 self.foreign.add(path.suffix)
                 sys.stderr.write(printable(f"{path.name}: not read, as all files of the suffix '{path.suffix}'") + "\n")
 
-    def key(self, path: Path) -> Key | None:
-        """Identify an image; None if it is gone."""
+    def unlisted(self, error: OSError) -> None:
+        """Name a folder that cannot be listed, unless it was taken away."""
+        if not isinstance(error, FileNotFoundError):
+            self.say(Path(error.filename), error)
+
+    def say(self, path: Path, reason: OSError | str) -> None:
+        """Name what cannot be read, once until it can."""
+        self.saying.add(str(path))
+        if str(path) not in self.said:
+            self.said.add(str(path))
+            place, reason = path.relative_to(self.folder), getattr(reason, "strerror", None) or reason
+            sys.stderr.write(printable(f"{place}: not read so far, {reason}; tried again") + "\n")
+
+    def state(self, path: Path) -> tuple[int, int] | None:
+        """Return size and time of last change; None if it is gone, or no file that can be read."""
         try:
             state = path.stat()
-        except FileNotFoundError:
+        except OSError as error:
+            if not isinstance(error, FileNotFoundError) or path.is_symlink():  # otherwise it was taken away
+                self.say(path, error)
             return None
-        return Key(printable(str(path.relative_to(self.folder))), state.st_size, state.st_mtime_ns)
+        if not stat.S_ISREG(state.st_mode):  # a pipe would be waited for, for ever
+            self.say(path, "it is no file")
+            return None
+        return state.st_size, state.st_mtime_ns
 
-    def is_new(self, key: Key) -> bool:
-        """Return whether an image is neither done nor waiting."""
-        return key not in self.done and key not in self.passed_on
+    def named(self, path: Path, state: tuple[int, int]) -> Key:
+        """Identify an image."""
+        return Key(printable(str(path.relative_to(self.folder))), *state)
 
-    def pass_on(self, key: Key, found: Any) -> None:
+    def key(self, path: Path) -> Key | None:
+        """Identify an image as it is now; None if it is gone."""
+        state = self.state(path)
+        return None if state is None else self.named(path, state)
+
+    def pass_on(self, key: Key, found: Any, place: str) -> None:
         """Wait for room in the queue."""
         while not self.stop.is_set():
-            try:
-                self.waiting.put((key, found), timeout=0.2)
-            except queue.Full:
+            if self.waiting.full():
+                self.stop.wait(0.01)
                 continue
-            self.passed_on.add(key)
+            self.passed_on.add(key)  # before the main thread can be done with it
+            self.waiting.put((key, found))
+            self.seen[place] = key.size, key.changed
             return
 
 
 def printable(text: str) -> str:
     """Make one line of a text, which UTF-8 can write: names of files may be anything."""
     return " ".join(text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace").splitlines())
+
+
+def no_formula(name: str) -> str:
+    """Write a name so that a spreadsheet takes it for none of its formulas; it stays a path."""
+    return f"./{name}" if name.startswith(("=", "+", "-", "@", "\t")) else name
 
 
 def result(inferencer: Inferencer, key: Key, found: Any) -> Row:
@@ -250,22 +335,25 @@ def main() -> int:
     try:
         inferencer = Inferencer(options.model, category=options.category)
         results = (CsvResults if options.results.suffix == ".csv" else SqliteResults)(options.results)
-        done = set(results.keys())
+        waiting: queue.Queue[Any] = queue.Queue(options.queue)
+        watcher = Watcher(options.folder, results.has, waiting, stop, options.settle, options.poll)
     except (ValueError, OSError, sqlite3.Error) as error:
         parser.error(str(error))
-    waiting: queue.Queue[Any] = queue.Queue(options.queue)
-    watcher = Watcher(options.folder, done, waiting, stop, options.settle, options.poll)
     watcher.start()
     while not stop.is_set():
         try:
             key, found = waiting.get(timeout=0.2)
         except queue.Empty:
-            if watcher.failure is not None:
+            if watcher.failure is None:
+                continue
+            if not isinstance(watcher.failure, OSError):
                 raise watcher.failure from None
-            continue
+            results.close()
+            sys.stderr.write(printable(str(watcher.failure)) + "\n")
+            return 1
         row = result(inferencer, key, found)
         results.add(row)
-        done.add(key)  # only now: the row is on the disk
+        watcher.passed_on.discard(key)  # only now: the row is on the disk
         print(f"{row.name}: {row.verdict}", flush=True)
     watcher.join()
     results.close()

@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import builtins
 import csv
+import errno
 import os
 import queue
 import random
@@ -221,7 +223,7 @@ def test_a_full_queue_holds_the_watcher_back(camera: Path) -> None:
         os.utime(camera / f"{number}.png", (number, 9 - number))
     waiting: queue.Queue[Any] = queue.Queue(2)
     stop = threading.Event()
-    watcher = module.Watcher(camera, set(), waiting, stop, settle=0, poll=0.01)
+    watcher = module.Watcher(camera, set().__contains__, waiting, stop, settle=0, poll=0.01)
     watcher.start()
     deadline = time.monotonic() + PATIENCE
     while waiting.qsize() < 2 and time.monotonic() < deadline:
@@ -238,7 +240,7 @@ def test_a_full_queue_holds_the_watcher_back(camera: Path) -> None:
 
 def test_folders_may_be_taken_away_while_the_watcher_looks(camera: Path) -> None:
     module = load_watcher()
-    watcher = module.Watcher(camera, set(), queue.Queue(9), threading.Event(), settle=0, poll=0.01)
+    watcher = module.Watcher(camera, set().__contains__, queue.Queue(9), threading.Event(), settle=0, poll=0.01)
     (camera / "gone").mkdir()
     save(camera / "gone" / "0.png", bad=False)
     save(camera / "1.png", bad=False)
@@ -260,7 +262,7 @@ def test_all_that_other_commands_read_is_judged(
     for name in ("a.txt", "b.txt", "ä.gif", "._0.png", ".hidden"):
         (camera / name).touch()
     waiting: queue.Queue[Any] = queue.Queue(99)
-    watcher = module.Watcher(camera, set(), waiting, threading.Event(), settle=0, poll=0.01)
+    watcher = module.Watcher(camera, set().__contains__, waiting, threading.Event(), settle=0, poll=0.01)
     for _ in range(2):
         watcher.look()
     found = [waiting.get() for _ in range(waiting.qsize())]
@@ -317,8 +319,173 @@ def test_a_line_that_a_power_cut_left_unfinished_is_removed(tmp_path: Path) -> N
     whole = path.read_bytes()
     path.write_bytes(whole + "ü".encode()[:1])
     with closing(module.CsvResults(path)) as results:
-        assert list(results.keys()) == [module.Key("ä, b.png", 9, 8)]
+        assert results.done == {module.Key("ä, b.png", 9, 8)}
     assert path.read_bytes() == whole
+
+
+def looking(module: Any, camera: Path) -> tuple[Any, queue.Queue[Any]]:
+    """A watcher that looks when told to."""
+    waiting: queue.Queue[Any] = queue.Queue(99)
+    return module.Watcher(camera, set().__contains__, waiting, threading.Event(), settle=0, poll=0.01), waiting
+
+
+def test_what_may_not_be_read_yet_is_tried_again(
+    camera: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    module, closed = load_watcher(), True
+    (camera / "shut").mkdir()
+    for name in ("0.png", "1.png", "shut/2.png"):
+        save(camera / name, bad=False)
+    read, scan, clock = builtins.open, os.scandir, [0.0]
+
+    def opened(path: Any, *args: Any) -> Any:
+        if closed and str(path).endswith("1.png"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return read(path, *args)
+
+    def scanned(path: Any) -> Any:
+        if closed and str(path).endswith("shut"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(builtins, "open", opened)
+    monkeypatch.setattr(os, "scandir", scanned)
+    monkeypatch.setattr(module.time, "monotonic", lambda: clock[0])
+    watcher, waiting = looking(module, camera)
+    for _ in range(3):
+        watcher.look()
+        clock[0] += 1
+    assert [waiting.get()[0].name for _ in range(waiting.qsize())] == ["0.png"]
+    assert sorted(capsys.readouterr().err.splitlines()) == [
+        f"{name}: not read so far, Permission denied; tried again" for name in ("1.png", "shut")
+    ]
+    clock[0] += module.AGAIN
+    watcher.look()
+    key, found = waiting.get_nowait()
+    assert key.name == "1.png"
+    assert "PermissionError" in str(found)
+    closed = False
+    watcher.look()
+    key, found = waiting.get_nowait()
+    assert key.name == "shut/2.png"
+    assert isinstance(found, np.ndarray)
+    assert not capsys.readouterr().err
+    closed = True
+    watcher.look()
+    assert capsys.readouterr().err == "shut: not read so far, Permission denied; tried again\n"
+    assert waiting.empty()
+
+
+def test_a_picture_that_can_be_read_again_is_judged(camera: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = load_watcher()
+    save(camera / "0.png", bad=False)
+    watcher, waiting = looking(module, camera)
+
+    def refuse(_: Path) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as context:
+        context.setattr(module, "read_picture", refuse)
+        watcher.look()
+    watcher.look()
+    _, found = waiting.get_nowait()
+    assert isinstance(found, np.ndarray)
+    assert waiting.empty()
+
+
+def test_links_that_lead_nowhere_and_pipes_are_named_once(camera: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    module = load_watcher()
+    (camera / "loop.png").symlink_to("loop.png")
+    (camera / "dangling.png").symlink_to("nothing.png")
+    os.mkfifo(camera / "pipe.png")
+    save(camera / "part.png", bad=False)
+    watcher, waiting = looking(module, camera)
+    for _ in range(2):
+        watcher.look()
+    assert [waiting.get()[0].name for _ in range(waiting.qsize())] == ["part.png"]
+    lines = sorted(capsys.readouterr().err.splitlines())
+    assert [line.split(":")[0] for line in lines] == ["dangling.png", "loop.png", "pipe.png"]
+    assert lines[2] == "pipe.png: not read so far, it is no file; tried again"
+    (camera / "dangling.png").unlink()
+    save(camera / "dangling.png", bad=True)
+    watcher.look()
+    assert waiting.get_nowait()[0].name == "dangling.png"
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".sqlite"])
+def test_a_folder_that_vanishes_ends_the_watcher(export: Path, camera: Path, tmp_path: Path, suffix: str) -> None:
+    """A service manager starts it again."""
+    save(camera / "part.png", bad=False)
+    results = tmp_path / f"results{suffix}"
+    with start(export, camera, results, stderr=subprocess.PIPE) as process:
+        assert next(lines_of(process)) == "part.png: good\n"
+        camera.rename(tmp_path / "elsewhere")
+        _, error = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 1
+    assert error.startswith(f"Expected the folder {camera} to stay as it was, got [Errno 2]")
+    assert error.count("\n") == 1
+    assert read_results(results) == [("part.png", "good")]
+
+
+def test_another_disk_in_the_folders_place_ends_the_watcher(camera: Path) -> None:
+    """As where a share was unmounted, whose empty mount point would be watched for ever."""
+    watcher, _ = looking(load_watcher(), camera)
+    watcher.look()
+    watcher.device += 1
+    with pytest.raises(OSError, match="to stay as it was, got another disk there"):
+        watcher.look()
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".sqlite"])
+def test_memory_is_of_files_in_the_folder_alone(camera: Path, tmp_path: Path, suffix: str) -> None:
+    module = load_watcher()
+    kind = module.CsvResults if suffix == ".csv" else module.SqliteResults
+    for number in range(9):
+        save(camera / f"{number}.png", bad=False)
+    for run in range(2):
+        with closing(kind(tmp_path / f"results{suffix}")) as results:
+            waiting: queue.Queue[Any] = queue.Queue(99)
+            asked: list[Any] = []
+            watcher = module.Watcher(
+                camera,
+                lambda key, asked=asked, results=results: asked.append(key) or results.has(key),
+                waiting,
+                threading.Event(),
+                0,
+                0.01,
+            )
+            watcher.look()
+            assert waiting.qsize() == (0 if run else 9)
+            while not waiting.empty():
+                key, _ = waiting.get()
+                results.add(module.Row(*key, "good", 0.1, "", 0.2, ""))
+                watcher.passed_on.discard(key)
+            asked.clear()
+            watcher.look()
+            assert not asked  # what is in the folder and known costs no question
+            assert waiting.empty()
+            (camera / "0.png").rename(tmp_path / "0.png")
+            watcher.look()
+            assert (len(watcher.seen), len(watcher.passed_on), len(watcher.since)) == (8, 0, 0)
+            (tmp_path / "0.png").rename(camera / "0.png")  # came back: looked up
+            watcher.look()
+            assert waiting.empty()
+
+
+def test_a_name_is_no_formula_in_a_table(export: Path, camera: Path, tmp_path: Path) -> None:
+    names = ["=1+1.png", "+2.png", "-3.png", "@4.png", "5.png"]
+    for name in names:
+        save(camera / name, bad=False)
+    results = tmp_path / "results.csv"
+    for _ in range(2):  # the second start knows them
+        with start(export, camera, results) as process:
+            for _ in names if not results.exists() else ():
+                next(lines_of(process))
+            time.sleep(1)
+            process.send_signal(signal.SIGTERM)
+    rows = [name for name, _ in read_results(results)]
+    assert sorted(rows) == sorted([*(f"./{name}" for name in names[:4]), "5.png"])
+    assert all((camera / name).is_file() for name in rows)
 
 
 @pytest.mark.slow
