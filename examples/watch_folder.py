@@ -100,7 +100,7 @@ class CsvResults:
         whole = text[: text.rfind(b"\n") + 1]
         try:
             header, *rows = list(csv.reader(whole.decode().splitlines())) or [[*Row._fields]]
-            self.done = {Key(row[0], int(row[1]), int(row[2])) for row in rows}
+            self.done = {Key(no_formula(row[0]), int(row[1]), int(row[2])) for row in rows}
         except (ValueError, IndexError, csv.Error) as error:  # a spreadsheet rounds numbers and adds empty lines
             raise another_table(path) from error
         if header != [*Row._fields] or not (whole or ",".join(header).encode().startswith(text)):

@@ -12,6 +12,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 import json
+import logging
 import os
 import shutil
 import zlib
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from numpy.typing import ArrayLike, NDArray
+
+logger = logging.getLogger(__name__)
 
 FORMAT = 1
 """Number of the format; raised whenever an older reader would misread a newer file."""
@@ -420,7 +423,7 @@ def _replacing(path: Path) -> Iterator[Path]:
         unfinished.rename(_complete(path))
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
-    finish(path)
+    _move(path)
 
 
 def _complete(path: Path) -> Path:
@@ -428,15 +431,44 @@ def _complete(path: Path) -> Path:
 
 
 def finish(path: Path) -> None:
-    """Move a complete new export to its final names, also one that a killed process left."""
+    """Move a complete new export that a killed process left to its final names, unless there is a newer one by now."""
     complete = _complete(path)
     if not complete.is_dir():
         return
+    if _is_newer(path, complete):
+        logger.warning("An interrupted change of %s was dropped: the export there is newer.", path)
+        shutil.rmtree(complete, ignore_errors=True)
+        return
+    if any((complete / path.with_suffix(suffix).name).exists() for suffix in SUFFIXES):
+        logger.warning("An interrupted change of %s is complete now.", path)
+    _move(path)
+
+
+def _move(path: Path) -> None:
+    """Move a complete new export to its final names."""
+    complete = _complete(path)
     for suffix in SUFFIXES:
         with suppress(FileNotFoundError):  # moved already
             (complete / path.with_suffix(suffix).name).replace(path.with_suffix(suffix))
     with suppress(OSError):
         complete.rmdir()
+
+
+def _is_newer(path: Path, complete: Path) -> bool:
+    """Return whether an export was put in place after what a killed process left.
+
+    The JSON is the last to move. That it is newer is no proof, as links and rights change a file's time; but where some
+    files had moved, the three belong together only if all are of another export.
+    """
+    place = path.with_suffix(".json")
+    try:
+        there, left = place.stat(), (complete / place.name).stat()
+        if max(there.st_mtime_ns, there.st_ctime_ns) <= max(left.st_mtime_ns, left.st_ctime_ns):
+            return False
+        files = json.loads(place.read_text(encoding="utf-8"))["files"]
+        return all(_digest(path.with_name(name)) == digest for name, digest in files.items())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
 
 
 def _sync(file: Path) -> None:

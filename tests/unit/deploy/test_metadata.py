@@ -8,11 +8,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -110,29 +112,62 @@ def test_an_onnx_file_is_no_export_of_three(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("moved", [0, 1, 2, 3])
 def test_a_kill_between_renames_leaves_the_new_export(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moved: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, moved: int
 ) -> None:
     path = write_export(tmp_path)
+    assert not caplog.text
     with monkeypatch.context() as patch:
-        patch.setattr(module, "finish", lambda _: None)
+        patch.setattr(module, "_move", lambda _: None)
         write(path, graph(OTHER), OTHER)
     complete = tmp_path / ".model.complete"
     for suffix in module.SUFFIXES[:moved]:
         (complete / f"model{suffix}").replace(path.with_suffix(suffix))
     assert load(path)[1] == OTHER
     assert len(list(tmp_path.iterdir())) == 3
+    assert (f"An interrupted change of {path} is complete now." in caplog.text) == (moved < 3)
+
+
+@pytest.mark.parametrize("copy", [shutil.copy, shutil.copy2])  # with a new time, and with its own
+@pytest.mark.parametrize("moved", [0, 1, 2])
+def test_an_export_that_was_put_back_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, moved: int, copy: Any
+) -> None:
+    (tmp_path / "saved").mkdir()
+    saved, path = write_export(tmp_path / "saved"), write_export(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_move", lambda _: None)  # killed
+        write(path, graph(OTHER), OTHER)
+    for suffix in module.SUFFIXES[:moved]:
+        (tmp_path / ".model.complete" / f"model{suffix}").replace(path.with_suffix(suffix))
+    time.sleep(0.02)  # a clock's tick
+    for suffix in module.SUFFIXES:
+        copy(saved.with_suffix(suffix), path.with_suffix(suffix))
+    assert load(path)[1] == METADATA
+    assert f"An interrupted change of {path} was dropped: the export there is newer." in caplog.text
+    assert len(list(tmp_path.iterdir())) == 4
+
+
+def test_a_newer_time_alone_is_no_newer_export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after a change of rights, where a kill had left half of each."""
+    path = write_export(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_move", lambda _: None)
+        write(path, graph(OTHER), OTHER)
+    (tmp_path / ".model.complete" / "model.xml").replace(path)
+    path.with_suffix(".json").touch()
+    assert load(path)[1] == OTHER
 
 
 def test_a_killed_change_does_not_replace_a_later_export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_export(tmp_path)
     with monkeypatch.context() as killed:
-        killed.setattr(module, "finish", lambda _: None)  # killed once it was complete
+        killed.setattr(module, "_move", lambda _: None)  # killed once it was complete
         write(path, graph(OTHER), OTHER)
     with staged(tmp_path) as folder:
         write_export(folder, smallest_area=7)
     assert read(path).smallest_area == 7
     with monkeypatch.context() as killed:
-        killed.setattr(module, "finish", lambda _: None)
+        killed.setattr(module, "_move", lambda _: None)
         write(path, graph(OTHER), OTHER)
     with staged(tmp_path) as folder:
         (folder / "model.xml").write_text("another post-processor's")
