@@ -165,6 +165,13 @@ def test_a_missing_part_is_one_sentence(
         assert sentence in text
 
 
+def test_what_has_no_number_is_no_reason_to_say_none(tmp_path: Path) -> None:
+    rows = [row(picture(tmp_path / "good" / "0.png"), math.nan, truth=False), *parts(tmp_path)[12:]]
+    text = words(page(tmp_path / "report.html", rows))
+    assert "1 of 1 good parts called bad" in text
+    assert "No good part was called bad." not in text
+
+
 def test_without_a_threshold_no_part_is_good_or_bad(tmp_path: Path) -> None:
     text = words(page(tmp_path / "report.html", parts(tmp_path, threshold=None)))
     assert "No threshold" in text
