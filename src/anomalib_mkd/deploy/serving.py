@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +43,7 @@ def lay_out(path: Path | str, folder: Path | str, name: str | None = None, categ
     Raises:
         ValueError: If the export is damaged, has a region or a smallest area, the configuration is not ours, the
             category is unknown, or the name is a path or that of a file.
+        OSError: If the folder is not writable or full; nothing is left there.
     """
     path, folder = Path(path), Path(folder)
     metadata = read(path)
@@ -62,15 +64,23 @@ def lay_out(path: Path | str, folder: Path | str, name: str | None = None, categ
     version = 1 + max((int(each.name) for each in own.iterdir() if each.name.isdecimal()), default=0)
     unfinished = own / f".{version}"
     shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir()
-    if own_thresholds is None:
-        for suffix in SUFFIXES:
-            shutil.copy2(path.with_suffix(suffix), unfinished)
-    else:
-        model, _ = load(path)
-        set_thresholds(model, own_thresholds)
-        write(unfinished / path.name, model, own_thresholds)
-    unfinished.rename(own / str(version))
+    try:
+        unfinished.mkdir()
+        if own_thresholds is None:
+            for suffix in SUFFIXES:
+                shutil.copy2(path.with_suffix(suffix), unfinished)
+        else:
+            model, _ = load(path)
+            set_thresholds(model, own_thresholds)
+            write(unfinished / path.name, model, own_thresholds)
+        unfinished.rename(own / str(version))
+    except OSError as error:
+        msg = f"Expected to write a version into {own}, got {error}. Free space, or choose another folder."
+        raise OSError(msg) from error
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        with suppress(OSError):  # of earlier versions
+            own.rmdir()
     plugin = {"INFERENCE_PRECISION_HINT": metadata.inference_precision} if metadata.inference_precision else {}
     entries.append({"config": {"name": name, "base_path": str(own.resolve()), "plugin_config": plugin}})
     with whole(config) as file:

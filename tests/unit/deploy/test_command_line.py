@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from anomalib_mkd.deploy import Inferencer
+from anomalib_mkd.deploy import Inferencer, serving
 from anomalib_mkd.deploy import __main__ as deploy_main
 from anomalib_mkd.deploy.__main__ import main
 from anomalib_mkd.deploy.metadata import read
@@ -382,3 +382,28 @@ def test_a_name_is_no_formula_in_a_table(
     run("predict", export, "=1.png", "deep/70.png", "@2.png", code=1)
     rows = [line.split(",")[0] for line in capsys.readouterr().out.splitlines()[1:]]
     assert rows == ["./=1.png", "deep/70.png", "./@2.png"]
+
+
+@pytest.mark.parametrize("words", [[], ["--category", "dark"]])
+@pytest.mark.parametrize("versions", [0, 1])
+def test_a_full_disk_leaves_no_part_of_a_version(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: list[str],
+    versions: int,
+) -> None:
+    path, served = write_export(tmp_path, categories={"dark": DARK, "light": LIGHT}), tmp_path / "served"
+    for _ in range(versions):
+        run("serve", path, served, "--name", "dark", *words)
+    before = sorted(served.rglob("*"))
+
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(serving.shutil, "copy2", full)
+    monkeypatch.setattr(serving, "write", full)
+    run("serve", path, served, "--name", "dark", *words, code=1)
+    error = capsys.readouterr().err
+    assert f"Expected to write a version into {served / 'dark'}, got [Errno 28] No space left" in error
+    assert sorted(served.rglob("*")) == before
