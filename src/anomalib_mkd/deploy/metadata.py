@@ -223,8 +223,8 @@ class Metadata:
         """Say what it means that no category was chosen, of a model that learnt several."""
         own = ", ".join(f"{name!r} {of.image.threshold:.4g}" for name, of in self.categories.items())
         return (
-            f"No category was given, so the common threshold {self.image.threshold:.4g} holds, with which defects of "
-            f"categories with a lower one are missed: {own}. Choose one by category=NAME, or --category NAME."
+            f"No category was given, so the common threshold {self.image.threshold:.4g} holds, which misses defects of "
+            f"categories whose own is lower ({own}). Choose one by category=NAME, or --category NAME."
         )
 
     def with_category(self, category: str, moved: Metadata) -> Metadata:

@@ -229,7 +229,7 @@ def test_the_common_threshold_is_named_where_no_category_is_given(
         assert not caplog.text
         run(*command)
         assert "the common threshold 0.5 holds" in caplog.text
-        assert "missed: 'dark' 0.3, 'light' 0.5. Choose one by category=NAME, or --category NAME." in caplog.text
+        assert "is lower ('dark' 0.3, 'light' 0.5). Choose one by category=NAME, or --category NAME." in caplog.text
 
 
 def test_a_server_gets_the_thresholds_of_a_category(
