@@ -214,7 +214,8 @@ class TrainingCache:
 
 
 OURS = ("anomalib.", "anomalib_mkd.", "lightning.")
-"""Packages whose hooks are known to leave images as they are."""
+"""Packages whose data sets and hooks are known to leave images as they are."""
+HOOKS = ("on_train_batch_start", "on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer")
 
 
 def why_pictures_change(module: Any) -> str | None:
@@ -224,16 +225,26 @@ def why_pictures_change(module: Any) -> str | None:
         module: A model whose training begins.
     """
     trainer, pre_processor = module.trainer, module.pre_processor
+    loader, dataset = trainer.train_dataloader, trainer.train_dataloader.dataset
+    for part in (dataset, *getattr(dataset, "parts", {}).values()):  # several categories have one each
+        if not all(_is_ours(getattr(type(part), name, None)) for name in ("__getitem__", "__getitems__")):
+            return f"{type(part).__name__}.__getitem__ may change images between epochs, or cut several from a file"
+    if not _is_ours(getattr(loader.collate_fn, "func", loader.collate_fn)):
+        return "collate_fn may change images between epochs"
     # a data set that does not name its augmentations may augment at random
-    of_dataset = getattr(trainer.train_dataloader.dataset, "augmentations", trainer.train_dataloader.dataset)
+    of_dataset = getattr(dataset, "augmentations", dataset)
     for transform in (of_dataset, *(getattr(pre_processor, name, None) for name in ("transform", "augmentation"))):
         if name := changing(transform):
             return f"{name} may change images between epochs"
     for owner in (pre_processor, module, trainer.datamodule, *trainer.callbacks):
-        for hook in ("on_train_batch_start", "on_before_batch_transfer", "on_after_batch_transfer"):
-            where = getattr(getattr(type(owner), hook, None), "__module__", "anomalib.")
-            if not where.startswith(OURS):
+        for hook in HOOKS:
+            if not _is_ours(getattr(type(owner), hook, None)):
                 return f"{type(owner).__name__}.{hook} may change images between epochs"
     with isolate_rng():
         first, second = (module.inputs(next(normal_batches(module, 2))) for _ in range(2))
     return None if torch.equal(first, second) else "two reads of the same image differ"
+
+
+def _is_ours(function: Any) -> bool:
+    """Return whether a function, unless there is none, is defined in a package that is known."""
+    return function is None or str(getattr(function, "__module__", "")).startswith(OURS)

@@ -1,12 +1,25 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""The cache: what it keeps, in which precision, and how much of it."""
+"""The cache: what it keeps, in which precision, how much of it, and of which data sets."""
 
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
 import torch
+from anomalib.pre_processing import PreProcessor
+from lightning.pytorch.callbacks import LambdaCallback
+from torchvision.transforms.v2 import Resize
 
+from anomalib_mkd import MixedDistillation
+from anomalib_mkd.data import MultiCategory
 from anomalib_mkd.training.caching import FeatureCache, rounded
 from anomalib_mkd.types import Pyramid
+from tests.life import NOISE, make_data, make_engine
+
+pytestmark = [pytest.mark.filterwarnings(text) for text in NOISE]
 
 
 def pyramid(count: int, seed: int = 0) -> Pyramid:
@@ -72,3 +85,69 @@ def test_an_image_is_kept_once_and_the_batch_is_not_held() -> None:
     back = cache.get(["0"])
     assert back is not None
     assert torch.equal(back["a"], first.half().float())
+
+
+def is_cached(folder: Path, data: Any) -> bool:
+    """Train one step, and return whether features were kept."""
+    kept: list[bool] = []
+    watching = LambdaCallback(on_train_batch_start=lambda _, module, *__: kept.append(bool(module._cache.features)))
+    pre_processor = PreProcessor(Resize((64, 64), antialias=True))
+    model = MixedDistillation(weights="quickstart", visualizer=False, pre_processor=pre_processor)
+    make_engine(folder, max_steps=1, limit_val_batches=0, callbacks=[watching]).fit(model, datamodule=data)
+    return kept[0]
+
+
+def halves(kind: Any) -> Any:
+    """A data set that cuts each image in two: both have its path."""
+
+    class Halves(kind):
+        def __len__(self) -> int:
+            return 2 * super().__len__()
+
+        def __getitem__(self, index: int) -> Any:
+            item = super().__getitem__(index // 2)
+            item.image = item.image.chunk(2, dim=-1)[index % 2]
+            item.gt_mask = None
+            return item
+
+    return Halves
+
+
+def listed(kind: Any) -> Any:
+    """A data set that reads whole batches by itself."""
+
+    class Listed(kind):
+        def __getitems__(self, indices: list[int]) -> list[Any]:
+            return [self[index] for index in indices]
+
+    return Listed
+
+
+def collated(collate: Any, items: list[Any]) -> Any:
+    """What a user's own function makes of items."""
+    return collate(items)
+
+
+@pytest.mark.parametrize("own", [halves, listed, "collate_fn", None], ids=["crops", "batches", "collate_fn", "ours"])
+def test_a_data_set_that_may_show_other_pictures_is_not_cached(tmp_path: Path, own: Any) -> None:
+    data: Any = make_data(tmp_path)
+    data.prepare_data()
+    data.setup()
+    data.setup = lambda **_: None  # by the trainer, again
+    if own == "collate_fn":
+        data.external_collate_fn = partial(collated, data.train_data.collate_fn)
+    elif own:
+        data.train_data.__class__ = own(type(data.train_data))
+    assert is_cached(tmp_path, data) is (own is None)
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_categories_are_cached_unless_one_may_show_other_pictures(tmp_path: Path, *, own: bool) -> None:
+    options = {"image_size": 64, "train_images": 6, "test_good": 2, "per_defect": 1}
+    data: Any = MultiCategory("Quickstart", ["metal", "washer"], tmp_path, options=options, num_workers=0)
+    data.prepare_data()
+    data.setup()
+    data.setup = lambda **_: None
+    for part in data.train_data.parts.values() if own else ():
+        part.__class__ = halves(type(part))
+    assert is_cached(tmp_path, data) is not own
