@@ -74,7 +74,8 @@ class FeatureCache:
         if not all(path in self._pyramids for path in paths):
             return None
         kept = [self._pyramids[path] for path in paths]
-        return {name: torch.stack([p[name] for p in kept]).to(device).float() for name in kept[0]}
+        with torch.autocast("cpu", enabled=False):  # in which stack() refuses half precision
+            return {name: torch.stack([p[name] for p in kept]).to(device).float() for name in kept[0]}
 
     def put(self, paths: Sequence[str], pyramid: Pyramid) -> None:
         """Keep the features of a batch while there is room.

@@ -87,6 +87,15 @@ def test_an_image_is_kept_once_and_the_batch_is_not_held() -> None:
     assert torch.equal(back["a"], first.half().float())
 
 
+def test_half_precision_is_read_under_autocast() -> None:
+    cache = FeatureCache(10_000)
+    cache.put(["0", "1"], pyramid(2))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        back = cache.get(["0", "1"])
+    assert back is not None
+    assert all(torch.equal(level, rounded(pyramid(2))[name]) for name, level in back.items())
+
+
 def is_cached(folder: Path, data: Any) -> bool:
     """Train one step, and return whether features were kept."""
     kept: list[bool] = []
