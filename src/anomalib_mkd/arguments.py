@@ -52,7 +52,7 @@ RANGES = {
     "learning_rate": "> 0 and <= 1000",
     "weight_decay": ">= 0 and <= 1000",
     "cache_gigabytes": ">= 0 and <= 1000000",
-    "false_alarms": "> 0 and < 0.5",
+    "false_alarms": ">= 1e-9 and < 0.5",
     # data
     "test_split_ratio": "> 0 and < 1",
     "val_split_ratio": "> 0 and < 1",

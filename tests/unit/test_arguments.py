@@ -106,6 +106,12 @@ def test_the_limits_themselves_are_numbers_of_a_range(name: str) -> None:
         check_arguments({name: (int if name in COUNTS else float)(limit)})
 
 
+def test_the_smallest_share_of_false_alarms_has_a_threshold() -> None:
+    assert math.isfinite(threshold_from_good([1.0, 2.0, 3.0, 4.0, 5.0], 1e-9))
+    with pytest.raises(ValueError, match=r"^Expected false_alarms >= 1e-9 and < 0\.5 or None, got 1e-17"):
+        models.MixedDistillation(pre_trained=False, false_alarms=1e-17)
+
+
 @pytest.mark.parametrize(
     ("argument", "value"),
     [

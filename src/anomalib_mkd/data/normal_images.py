@@ -9,6 +9,7 @@ from typing import Any
 
 from anomalib.data.utils import LabelName, ValSplitMode
 from anomalib.pre_processing import PreProcessor
+from torch.utils.data import IterableDataset
 
 from anomalib_mkd.functional import evenly_spaced
 from anomalib_mkd.thresholds import LEAST_GOOD
@@ -46,6 +47,24 @@ def normal_batches(module: Any, count: int = CALIBRATION_IMAGES, dataset: Any = 
         if isinstance(module.pre_processor, PreProcessor):
             module.pre_processor.on_validation_batch_start(module.trainer, module, batch, 0)
         yield batch
+
+
+def check_sized(loader: Any) -> None:
+    """Refuse training images that cannot be read again, before a training that would fail at its end.
+
+    Args:
+        loader: The trainer's, for training.
+
+    Raises:
+        ValueError: If it is not a single loader, or its data set has no length.
+    """
+    dataset = getattr(loader, "dataset", loader)
+    if isinstance(dataset, IterableDataset) or not (hasattr(loader, "dataset") and hasattr(dataset, "__len__")):
+        msg = (
+            "Expected one training loader of a data set with length and index, whose images are read again for the "
+            f"threshold, got a {type(dataset).__name__}. Pass such a loader."
+        )
+        raise ValueError(msg)
 
 
 def check_enough(trainer: Any) -> None:

@@ -146,6 +146,9 @@ def _timm_state(backbone: str, layers: Sequence[str], file: str | None) -> dict[
     broken = [name for name, value in loaded.items() if not value.isfinite().all()]
     if broken:
         raise _unfit(backbone, file, f"with values that are not finite in {_first(broken)}")
+    zero = [name for name, value in loaded.items() if value.dim() > 1 and not value.any()]
+    if zero:  # such a teacher would see nothing, and its student would learn that
+        raise _unfit(backbone, file, f"with nothing but zeros in {_first(zero)}", "Copy it again, or save it anew.")
     return {name.removeprefix("features_"): value for name, value in loaded.items()} if chain else loaded
 
 

@@ -17,7 +17,7 @@ from lightning.pytorch.utilities.types import STEP_OUTPUT, OptimizerLRScheduler
 from torch.optim import Optimizer
 from typing_extensions import Self
 
-from anomalib_mkd.data.normal_images import check_enough
+from anomalib_mkd.data.normal_images import check_enough, check_sized
 from anomalib_mkd.data.reading import read_upright, warn_of_pictures
 from anomalib_mkd.export.mixin import DistillationExport
 from anomalib_mkd.functional import gaussian_blur
@@ -29,7 +29,7 @@ from anomalib_mkd.training.checkpoints import CheckpointMixin, SafeCheckpointIO
 from anomalib_mkd.training.components import DefaultComponents
 from anomalib_mkd.training.optimizers import build_optimizer
 from anomalib_mkd.training.painting import paint_over
-from anomalib_mkd.training.precision import student_autocast
+from anomalib_mkd.training.precision import check_precision, student_autocast
 from anomalib_mkd.training.resume import Course, stop_if_stopped, tests_its_training
 from anomalib_mkd.training.schedule import limit_training, one_cycle
 from anomalib_mkd.types import Pyramid
@@ -91,10 +91,24 @@ class DistillationMixin(DefaultComponents, Calibration, CheckpointMixin, Distill
         """Add the chosen schedule to an optimiser; errors as for :func:`one_cycle`."""
         return optimizer if self.hparams["schedule"] == "constant" else one_cycle(optimizer, self.trainer)
 
+    @property
+    def input_size(self) -> tuple[int, int] | None:
+        """Return height and width of pre-processed images, unless a transform cannot tell from one pixel."""
+        try:
+            size: tuple[int, int] | None = super().input_size  # type: ignore[misc]  # of AnomalibModule, a later base
+        except Exception:  # noqa: BLE001  # whatever a transform raises that expects more than one, as a crop does
+            return None
+        return size
+
     # --------------------------------------------------------------------------------------------------- training
 
     def setup(self, stage: str) -> None:
-        """End training after ``training_steps``, unless the user set epochs or steps; name damaged checkpoints."""
+        """End training after ``training_steps``, unless the user set epochs or steps; name damaged checkpoints.
+
+        Raises:
+            ValueError: As for :func:`check_precision`.
+        """
+        check_precision(self.trainer.precision)
         io = self.trainer.strategy.checkpoint_io
         if type(io) is AnomalibCheckpointIO:  # not one of the user's
             self.trainer.strategy.checkpoint_io = io = SafeCheckpointIO(io.extra_safe_globals)
@@ -119,8 +133,10 @@ class DistillationMixin(DefaultComponents, Calibration, CheckpointMixin, Distill
         """Check the data, open the caches, and restore the random course of a resumed training.
 
         Raises:
-            ValueError: If there are too few good images for a threshold, or ``sigma`` is too large for the images.
+            ValueError: If there are too few good images for a threshold, or ``sigma`` is too large for the images; and
+                as for :func:`check_sized`.
         """
+        check_sized(self.trainer.train_dataloader)
         if self._from_good_parts is not None:
             check_enough(self.trainer)
         size: Any = self.input_size
@@ -158,6 +174,7 @@ class DistillationMixin(DefaultComponents, Calibration, CheckpointMixin, Distill
 
         def compute() -> Pyramid:
             images = self.inputs(batch)
+            self.model.check_images(images)  # before torch complains
             count = len(images)
             if count == 1:  # alone, it would take other kernels, and its last bits would differ from those in a batch
                 images = torch.cat([images, images])

@@ -10,6 +10,29 @@ import torch
 
 StudentPrecision: TypeAlias = Literal["auto", "f32", "bf16"]
 
+WORKING = ("32-true", "16-mixed", "bf16-mixed")
+"""Lightning's precisions that work: its others convert the images, or the networks, but not both."""
+
+
+def check_precision(precision: str) -> None:
+    """Refuse a trainer's precision that would stop the first step with torch's error of types.
+
+    Args:
+        precision: Lightning's name.
+
+    Raises:
+        ValueError: If it converts weights.
+
+    Example:
+        >>> check_precision("64-true")
+        Traceback (most recent call last):
+        ValueError: Expected precision '32-true', '16-mixed' or 'bf16-mixed', got '64-true'. Set one of them.
+    """
+    if precision.endswith("-true") and precision not in WORKING:
+        *first, last = map(repr, WORKING)
+        msg = f"Expected precision {', '.join(first)} or {last}, got {precision!r}. Set one of them."
+        raise ValueError(msg)
+
 
 def has_bf16() -> bool:
     """Return whether this CPU computes in bf16.

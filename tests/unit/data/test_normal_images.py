@@ -6,12 +6,22 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import pytest
 from anomalib.data.utils import ValSplitMode
+from torch.utils.data import DataLoader, Dataset, IterableDataset
 
-from anomalib_mkd.data.normal_images import held_out
+from anomalib_mkd import MixedDistillation
+from anomalib_mkd.data.normal_images import check_sized, held_out
+from tests.life import NOISE, make_data, make_engine
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+pytestmark = [pytest.mark.filterwarnings(text) for text in NOISE]
 
 
 @pytest.mark.parametrize(
@@ -38,3 +48,33 @@ def test_those_of_several_categories_count_if_each_holds_some_out() -> None:
         }
         joined = SimpleNamespace(val_split_mode=ValSplitMode.NONE, datamodules=parts, val_data=dataset)
         assert (held_out(joined) is dataset) is there
+
+
+class Stream(IterableDataset[Any]):
+    """The items of a data set, one after the other."""
+
+    def __init__(self, items: Dataset[Any]) -> None:
+        self.items = items
+
+    def __iter__(self) -> Iterator[Any]:
+        return (self.items[index] for index in range(6))
+
+
+@pytest.mark.filterwarnings("ignore:You defined a `validation_step` but have no")
+@pytest.mark.parametrize(("kind", "named"), [("stream", "Stream"), ("list", "list"), ("dict", "dict")])
+def test_training_images_that_cannot_be_read_again_are_refused_at_once(tmp_path: Path, kind: str, named: str) -> None:
+    data = make_data(tmp_path)
+    data.prepare_data()
+    data.setup()
+    items, collate = data.train_data, data.train_data.collate_fn
+    loader: Any = DataLoader(Stream(items) if kind == "stream" else items, 2, collate_fn=collate)
+    loaders = {"stream": loader, "list": [loader], "dict": {"good": loader}}[kind]
+    engine = make_engine(tmp_path, max_steps=2)
+    model = MixedDistillation(weights="quickstart", visualizer=False)
+    with pytest.raises(ValueError, match=rf"^Expected one training loader of .*, got a {named}\. Pass such"):
+        engine.fit(model, train_dataloaders=loaders)
+    assert engine.trainer.global_step == 0
+
+
+def test_a_list_of_items_is_a_data_set() -> None:
+    check_sized(DataLoader([1, 2, 3]))  # type: ignore[arg-type]  # torch takes it

@@ -119,7 +119,7 @@ def test_good_pictures_are_measured_in_the_new_region(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        *((["--false-alarms", share], "Expected false_alarms > 0 and < 0.5") for share in ("0", "1", "2", "nan")),
+        *((["--false-alarms", share], "Expected false_alarms >= 1e-9 and < 0.5") for share in ("0", "1", "2", "nan")),
         (["--threshold", "1"], "Expected threshold > 0 and < 1"),
         (["--threshold", "0.5", "--false-alarms", "0.1"], "Expected one rule"),
         (["--smallest-area", "-1"], "Expected smallest_area >= 0"),

@@ -241,7 +241,10 @@ def test_the_threshold_moves_to_a_share_of_false_alarms() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        *(({"false_alarms": share}, "Expected false_alarms > 0 and < 0.5") for share in (0, 1, 2, float("nan"), -0.1)),
+        *(
+            ({"false_alarms": share}, "Expected false_alarms >= 1e-9 and < 0.5")
+            for share in (0, 1, 2, float("nan"), -0.1)
+        ),
         ({"threshold": 1.0}, "Expected threshold > 0 and < 1"),
         ({"threshold": float("nan")}, "Expected threshold > 0 and < 1"),
         ({"threshold": 0.4, "false_alarms": 0.1}, "Expected one rule for the threshold"),

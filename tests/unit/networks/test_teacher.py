@@ -330,6 +330,8 @@ def changed(state: dict[str, Tensor], change: str) -> dict[str, Tensor]:
         return {**state, "extra": torch.zeros(1)}
     if change == "missing":
         return {key: value for key, value in state.items() if key != name}
+    if change == "zeros":
+        return {key: torch.zeros_like(value) for key, value in state.items()}
     return {**state, name: torch.full_like(state[name], float(change))}
 
 
@@ -340,6 +342,7 @@ def changed(state: dict[str, Tensor], change: str) -> dict[str, Tensor]:
         ("missing", "which lacks '.*bn1.running_var'"),
         ("nan", "with values that are not finite in '.*bn1.running_var'"),
         ("inf", "with values that are not finite in '.*bn1.running_var'"),
+        ("zeros", r"with nothing but zeros in 'conv1[\w.]*weight' and \d+ more"),
     ],
 )
 def test_weights_that_are_not_quite_right_are_refused(tmp_path: Path, change: str, words: str) -> None:

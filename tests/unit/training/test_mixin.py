@@ -1,0 +1,46 @@
+# Copyright (C) 2026 The anomalib-mkd authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""What stops a training before its first step, and what does not."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from anomalib.pre_processing import PreProcessor
+from torchvision.transforms.v2 import RandomCrop, Resize
+
+from anomalib_mkd import MixedDistillation
+from tests.life import NOISE, make_data, make_engine
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = [pytest.mark.filterwarnings(text) for text in NOISE]
+
+
+def fit(folder: Path, transform: Any = None, **arguments: Any) -> Any:
+    """Train one step, and return the engine."""
+    pre_processor = PreProcessor(transform or Resize((64, 64), antialias=True))
+    model = MixedDistillation(weights="quickstart", visualizer=False, pre_processor=pre_processor)
+    engine = make_engine(folder, max_steps=1, **arguments)
+    engine.fit(model, datamodule=make_data(folder))
+    return engine
+
+
+@pytest.mark.parametrize("precision", ["64-true", "bf16-true", "16-true"])
+def test_a_precision_that_torch_would_refuse_is_named(tmp_path: Path, precision: str) -> None:
+    with pytest.raises(ValueError, match=rf"^Expected precision '32-true', .*, got '{precision}'\. Set one"):
+        fit(tmp_path, precision=precision)
+
+
+def test_pictures_too_small_are_named_before_the_teacher_sees_them(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"^Expected pre-processed images of shape .* H, W >= 32, got \(3, 3, 31, 31"):
+        fit(tmp_path, Resize((31, 31), antialias=True))
+
+
+def test_a_transform_that_needs_more_than_a_pixel_is_of_unknown_size(tmp_path: Path) -> None:
+    crop = RandomCrop(48)
+    assert MixedDistillation(pre_trained=False, pre_processor=PreProcessor(crop)).input_size is None
+    assert fit(tmp_path, crop).trainer.global_step == 1
