@@ -116,6 +116,7 @@ def check_resumed(
         pytest.param([2, 3, 6], {"limit_val_batches": 0}, id="steps without validation"),
         pytest.param([3, 6], {"check_val_every_n_epoch": 2}, id="steps with one validation"),
         pytest.param([1, 2], {"accumulate_grad_batches": 2}, id="accumulated gradients"),
+        pytest.param([2, 3, 5], {"reload_dataloaders_every_n_epochs": 1}, id="new loaders"),
         pytest.param([2, 3, 4], {"max_epochs": -1, "max_steps": 5, "limit_val_batches": 0}, id="maximum of steps"),
         pytest.param([3], {"max_epochs": -1, "max_steps": 5, "saving": EVERY_EPOCH}, id="maximum and ends of epochs"),
     ],

@@ -34,7 +34,6 @@ class Course:
         self.trainer = trainer
         loader: Any = trainer.train_dataloader
         self.seed = saved["seed"] if saved else int(torch.empty((), dtype=torch.int64).random_())
-        self._generators = list(map(_own_generator, _random_parts(loader)))
         loop = trainer.fit_loop
         begin_next_epoch(loop)
         self.begin(loop.epoch_progress.current.processed)
@@ -58,9 +57,8 @@ class Course:
         Args:
             epoch: From 0.
         """
-        for generator in self._generators:
-            generator.manual_seed(self.seed + epoch)
-        for part in _random_parts(self.trainer.train_dataloader):
+        for part in _random_parts(self.trainer.train_dataloader):  # of a loader that may be new in each epoch
+            _own_generator(part).manual_seed(self.seed + epoch)
             if hasattr(part, "set_epoch"):  # of a sampler that serves several processes
                 part.set_epoch(epoch)
 
@@ -140,8 +138,11 @@ def _random_parts(loader: Any) -> list[Any]:
 
 def _own_generator(part: Any) -> torch.Generator:
     """Give a part of a loader a generator, unless it has one or needs none."""
+    own = getattr(part, "generator", None)
+    if isinstance(own, _Generator):
+        return own
     generator = _Generator()
-    if isinstance(getattr(part, "generator", generator), (_Generator, type(None))):
+    if own is None:
         part.generator = generator
     return generator
 
