@@ -182,6 +182,55 @@ def test_pictures_taken_away_are_missed(root: Path, tmp_path: Path) -> None:
         train(tmp_path, fewer, max_epochs=1, checkpoint=tmp_path / "whole" / "saved" / "2.ckpt")
 
 
+@pytest.mark.parametrize(("name", "value"), [("learning_rate", 1e-6), ("schedule", "constant"), ("optimizer", "sgd")])
+def test_another_optimiser_is_refused_and_trains_from_the_weights(
+    root: Path, tmp_path: Path, name: str, value: Any
+) -> None:
+    """The checkpoint's would go on; what the sentence advises works."""
+    train(tmp_path, make_data(root), max_epochs=1)
+    path = tmp_path / "saved" / "3.ckpt"
+    sentence = rf"^Expected {name}=.*, with which the interrupted .*load_from_checkpoint\(path, {name}={value!r}\)"
+    with pytest.raises(ValueError, match=sentence):
+        make_engine(tmp_path, max_epochs=2).fit(build(**{name: value}), datamodule=make_data(root), ckpt_path=path)
+    model = anomalib_mkd.MixedDistillation.load_from_checkpoint(path, visualizer=False, **{name: value})
+    engine = make_engine(tmp_path, max_epochs=1)
+    engine.fit(model, datamodule=make_data(root))
+    assert engine.trainer.global_step == STEPS_PER_EPOCH
+    (used,) = engine.trainer.optimizers
+    assert type(used).__name__ == ("SGD" if name == "optimizer" else "Muon")
+    assert name != "learning_rate" or used.param_groups[0]["initial_lr"] == value
+
+
+def test_thresholds_of_an_older_student_are_not_used(
+    root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = train(tmp_path, make_data(root))
+    path = tmp_path / "saved" / "5.ckpt"
+    sentence = "Expected thresholds of the checkpoint's step 5, got those of step 3"
+    engine = make_engine(tmp_path / "tested", callbacks=[ModelCheckpoint(**EVERY_STEP)])
+    for use in (engine.test, engine.predict):
+        with pytest.raises(ValueError, match=f"^{sentence}"):
+            use(build(), datamodule=make_data(root), ckpt_path=path)
+    loaded = anomalib_mkd.MixedDistillation.load_from_checkpoint(path)
+    assert loaded.post_processor.scales is None
+    assert sentence in caplog.text
+    model = build()
+    engine.validate(model, datamodule=make_data(root), ckpt_path=path)
+    engine.test(model, datamodule=make_data(root))
+    assert model.post_processor.scales is not None
+    assert model.post_processor.image_threshold != whole["post_processor._image_threshold"]
+
+
+def test_thresholds_of_an_earlier_training_are_not_used(root: Path, tmp_path: Path) -> None:
+    train(tmp_path / "first", make_data(root), saving=EVERY_EPOCH, max_epochs=1)
+    first = tmp_path / "first" / "saved" / "3.ckpt"
+    model = anomalib_mkd.MixedDistillation.load_from_checkpoint(first, visualizer=False)
+    writer = ModelCheckpoint(tmp_path / "saved", filename="{step}", auto_insert_metric_name=False, **EVERY_STEP)
+    make_engine(tmp_path, callbacks=[writer], max_steps=2, limit_val_batches=0).fit(model, datamodule=make_data(root))
+    with pytest.raises(ValueError, match=r"^Expected thresholds of the checkpoint's step 2, got those of step 0"):
+        make_engine(tmp_path).test(build(), datamodule=make_data(root), ckpt_path=tmp_path / "saved" / "2.ckpt")
+
+
 def test_a_test_leaves_random_numbers_alone(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     train(tmp_path, make_data(root), max_epochs=1)
     monkeypatch.setattr(resume, "set_random_state", None)  # a call would fail

@@ -80,5 +80,5 @@ class Calibration(LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Remember which student the thresholds are of, before a checkpoint is written."""
-        if self.trainer.state.fn == "fit" and not self.trainer.sanity_checking:
+        if not self.trainer.sanity_checking:
             self._validated_step = self.global_step

@@ -82,6 +82,10 @@ TRAINING_ONLY = {
 """Arguments that may differ from those of a checkpoint, because scores do not depend on them once it is loaded."""
 
 
+OF_OPTIMIZER = {"optimizer", "learning_rate", "weight_decay", "schedule"}
+"""Those that a resumed training takes from the checkpoint, whatever the model's are."""
+
+
 class SafeCheckpointIO(AnomalibCheckpointIO):
     """anomalib's reader of checkpoints, which also names a damaged file, and never unpickles any other object.
 
@@ -110,6 +114,7 @@ class CheckpointMixin(LightningModule):
     _validated_step: int | None = None  # the step whose student the thresholds are of
     _validated_before: int | None = None  # that of the training that a fit resumes
     _own_pre_processor = False  # given to the constructor
+    _outdated = ""  # says that the checkpoint's thresholds are of an older student
     _replaced: str = ""  # says which pre-processor the checkpoint has, in place of which another one was given
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -127,8 +132,8 @@ class CheckpointMixin(LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Reject a checkpoint of another model, or with settings that no longer exist or are not this model's.
 
-        Where another setting changes the scores, the checkpoint's thresholds do not hold: a test or a prediction stops,
-        and otherwise the model has none until the next validation.
+        Where another setting changes the scores, or the student was trained further, the checkpoint's thresholds do not
+        hold: a test or a prediction stops, and otherwise the model has none until the next validation.
 
         Raises:
             ValueError: If the checkpoint does not fit this model.
@@ -154,13 +159,17 @@ class CheckpointMixin(LightningModule):
             self._replaced = "a pre-processor"
         elif has and not had and trainer is not None:  # in which it goes on as a callback
             self._replaced = "no pre-processor, pre_processor=False"
-        if trainer is not None and trainer.state.fn == "fit":
+        fits = trainer is not None and trainer.state.fn == "fit"
+        in_memory = trainer is not None and getattr(trainer.strategy.checkpoint_io, "instead", None) is not None
+        self._outdated = "" if fits or in_memory else _outdated(checkpoint)
+        if fits:
+            self._check_optimizer(given)
             self._interrupted = checkpoint.get(COURSE_KEY)
             self._validated_before = checkpoint.get(VALIDATED_KEY)
             if self._interrupted is None:
                 logger.warning("The checkpoint has no random states: the training goes on with other random numbers.")
             end_epoch(checkpoint, trainer)
-        contradiction = self._contradiction(given)
+        contradiction = self._contradiction(given) or self._outdated
         if contradiction and trainer is not None and trainer.state.fn in {"test", "predict"}:
             raise ValueError(contradiction)
         self._check_network(checkpoint["state_dict"], given)
@@ -220,6 +229,18 @@ class CheckpointMixin(LightningModule):
         pairs = {name: tuple(_plain(each[name]) for each in (given, self.hparams)) for name in names}
         return {name: (was, now) for name, (was, now) in pairs.items() if was != now}
 
+    def _check_optimizer(self, given: dict[str, Any]) -> None:
+        """Refuse to resume a training with another optimiser, rate or schedule: the checkpoint's would go on."""
+        differing = self._differing(given, self.hparams.keys() - OF_OPTIMIZER)
+        if differing:
+            was, now = (", ".join(f"{name}={pair[which]!r}" for name, pair in differing.items()) for which in (0, 1))
+            msg = (
+                f"Expected {was}, with which the interrupted training goes on, got {now}. Resume it with that, or "
+                f"start from its weights: {type(self).__name__}.load_from_checkpoint(path, {now}), and fit without "
+                "ckpt_path."
+            )
+            raise ValueError(msg)
+
     def _contradiction(self, given: dict[str, Any]) -> str:
         """Name a setting other than the checkpoint's that changes scores; empty if there is none."""
         if self._replaced:
@@ -260,10 +281,10 @@ class CheckpointMixin(LightningModule):
             msg = f"Expected a checkpoint that anomalib_mkd {__version__} can load, got '{checkpoint_path}': {error}"
             raise ValueError(msg) from error
         scored = kwargs.keys() & loaded.hparams.keys() - TRAINING_ONLY
-        # Lightning has put them in place of the checkpoint's
-        if (scored or loaded._replaced) and (
-            contradiction := loaded._contradiction(added | _arguments(checkpoint_path))
-        ):
+        contradiction = loaded._outdated
+        if scored or loaded._replaced:  # Lightning has put them in place of the checkpoint's
+            contradiction = loaded._contradiction(added | _arguments(checkpoint_path)) or contradiction
+        if contradiction:
             logger.warning("%s Until its next validation the model has no thresholds.", contradiction)
             loaded.load_state_dict(_without_thresholds(loaded.state_dict()), strict=False)
             loaded._forget_learnt()
@@ -299,6 +320,20 @@ def check_readable(path: str | Path | None) -> None:
             f"Expected a checkpoint, got '{file}', which is {what}. Name the .ckpt file of a training, or copy it anew."
         )
         raise ValueError(msg)
+
+
+def _outdated(checkpoint: dict[str, Any]) -> str:
+    """Say that thresholds are of a student that was trained further before the checkpoint was written; or nothing."""
+    validated, step = checkpoint.get(VALIDATED_KEY), checkpoint.get("global_step", 0)
+    thresholds = [value for name, value in checkpoint["state_dict"].items() if name.startswith("post_processor.")]
+    known = any(bool(value.isfinite().all()) for value in thresholds)
+    if validated is None or validated >= step or not known:  # a trainer that only validates counts from 0
+        return ""
+    return (
+        f"Expected thresholds of the checkpoint's step {step}, got those of step {validated}: it was written between "
+        "two validations. Validate first, engine.validate(model, datamodule=..., ckpt_path=...), and go on without "
+        "ckpt_path."
+    )
 
 
 def _spec(transform: Any) -> Any:

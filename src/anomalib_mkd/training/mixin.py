@@ -128,6 +128,9 @@ class DistillationMixin(DefaultComponents, Calibration, CheckpointMixin, Distill
         self.model.teacher.prepare()
         self._calibrated_step = None
         self._validated_step, self._validated_before = self._validated_before, None
+        own = self._from_good_parts
+        if self._validated_step is None and own is not None and own.scales is not None:  # of an earlier training
+            self._validated_step = self.global_step
 
     def on_train_start(self) -> None:
         """Check the data, open the caches, and restore the random course of a resumed training.
