@@ -8,6 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import torch
+from anomalib.callbacks import ModelCheckpoint
 from lightning.pytorch import Callback
 
 from anomalib_mkd import MixedDistillation
@@ -59,3 +61,58 @@ def test_thresholds_are_those_of_the_last_step(tmp_path: Path, limits: dict[str,
     again = [*model.post_processor.good_scores], *model.post_processor.scales
     assert kept[0] == pytest.approx(again[0], rel=1e-4)
     assert [scale.threshold for scale in kept[1:]] == pytest.approx([scale.threshold for scale in again[1:]], rel=1e-3)
+
+
+def small(**arguments: Any) -> MixedDistillation:
+    """A model that learns little, fast."""
+    return MixedDistillation(weights="quickstart", student_width=0.25, visualizer=False, **arguments)
+
+
+UNSAVED = "No checkpoint holds the student of the last step"
+
+
+def test_a_validation_rarer_than_the_epochs_of_an_automatic_length_comes_at_the_end(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine = make_engine(tmp_path, check_val_every_n_epoch=50)
+    engine.fit(small(training_steps=4), datamodule=make_data(tmp_path))
+    assert torch.load(engine.best_model_path, weights_only=False)["global_step"] == engine.trainer.global_step > 0
+    assert UNSAVED not in caplog.text
+
+
+@pytest.mark.parametrize(("epochs", "words"), [(2, "6: none was written"), (4, "12: the last one is of step 9")])
+def test_a_last_student_without_a_checkpoint_is_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, epochs: int, words: str
+) -> None:
+    limits: dict[str, Any] = {"max_epochs": epochs, "check_val_every_n_epoch": 3}
+    make_engine(tmp_path, **limits).fit(small(), datamodule=make_data(tmp_path))
+    assert f"{UNSAVED}, {words}. Set check_val_every_n_epoch" in caplog.text
+    caplog.clear()
+    writer = ModelCheckpoint(tmp_path / "saved", every_n_epochs=1, save_on_train_epoch_end=True)
+    model = small()
+    make_engine(tmp_path, callbacks=[writer], **limits).fit(model, datamodule=make_data(tmp_path))
+    assert UNSAVED not in caplog.text
+    saved = torch.load(writer.best_model_path, weights_only=False)["state_dict"]
+    assert all(torch.equal(value, saved[name]) for name, value in model.state_dict().items())
+
+
+@pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists")
+@pytest.mark.parametrize("limits", [{}, {"max_epochs": 1}, {"max_steps": 2}], ids=["automatic", "epochs", "steps"])
+def test_an_engine_that_has_trained_to_the_end_trains_no_other_model(tmp_path: Path, limits: dict[str, Any]) -> None:
+    engine = make_engine(tmp_path, limit_val_batches=0, **limits)
+    engine.fit(small(training_steps=2), datamodule=make_data(tmp_path))
+    steps = engine.trainer.global_step
+    with pytest.raises(ValueError, match=rf"^Expected an engine with steps left .*, of {steps} steps\. Make a new"):
+        engine.fit(small(training_steps=2), datamodule=make_data(tmp_path))
+
+
+@pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists")
+def test_an_engine_goes_on_with_more_epochs_or_from_a_checkpoint(tmp_path: Path) -> None:
+    engine = make_engine(tmp_path, limit_val_batches=0, max_epochs=1)
+    model = small()
+    engine.fit(model, datamodule=make_data(tmp_path))
+    engine.trainer.fit_loop.max_epochs = 2
+    engine.fit(model, datamodule=make_data(tmp_path))
+    steps = engine.trainer.global_step
+    engine.fit(small(), datamodule=make_data(tmp_path), ckpt_path=engine.best_model_path)
+    assert engine.trainer.global_step == steps

@@ -16,6 +16,7 @@ from anomalib.pre_processing.utils.spec import transform_to_spec
 from anomalib.pre_processing.utils.transform import get_exportable_transform
 from lightning.fabric.utilities.cloud_io import _load as read_checkpoint
 from lightning.pytorch import LightningModule
+from lightning.pytorch.callbacks import ModelCheckpoint
 from torchvision.transforms import v2
 from typing_extensions import Self
 
@@ -295,6 +296,27 @@ def _arguments(path: str | Path) -> dict[str, Any]:
     """Read a checkpoint's arguments, as Lightning reads it: its path may be the address of another machine."""
     given: dict[str, Any] = read_checkpoint(path, map_location="cpu", weights_only=True).get("hyper_parameters", {})
     return given
+
+
+def warn_if_unsaved(trainer: Any) -> None:
+    """Warn of a training whose last student no checkpoint holds.
+
+    Args:
+        trainer: Lightning's, at the end of a training.
+    """
+    writers = [each for each in trainer.checkpoint_callbacks if isinstance(each, ModelCheckpoint)]
+    writers = [each for each in writers if each.save_top_k != 0 or each.save_last]
+    # one that watches a metric keeps the best student instead
+    if not writers or any(each.monitor is not None and each.best_model_path for each in writers):
+        return
+    saved = max(each._last_global_step_saved for each in writers)  # noqa: SLF001  # there is no public name
+    if saved != trainer.global_step:
+        logger.warning(
+            "No checkpoint holds the student of the last step, %d: %s. Set check_val_every_n_epoch to a divisor of "
+            "max_epochs, or pass ModelCheckpoint(every_n_epochs=1, save_on_train_epoch_end=True) as well.",
+            trainer.global_step,
+            f"the last one is of step {saved}" if saved else "none was written",
+        )
 
 
 def check_readable(path: str | Path | None) -> None:

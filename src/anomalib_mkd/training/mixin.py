@@ -25,13 +25,13 @@ from anomalib_mkd.terminal.errors import be_brief
 from anomalib_mkd.terminal.quiet import quiet
 from anomalib_mkd.training.caching import TrainingCache, rounded
 from anomalib_mkd.training.calibration import Calibration
-from anomalib_mkd.training.checkpoints import CheckpointMixin, SafeCheckpointIO
+from anomalib_mkd.training.checkpoints import CheckpointMixin, SafeCheckpointIO, warn_if_unsaved
 from anomalib_mkd.training.components import DefaultComponents
 from anomalib_mkd.training.optimizers import build_optimizer
 from anomalib_mkd.training.painting import paint_over
 from anomalib_mkd.training.precision import check_precision, student_autocast
 from anomalib_mkd.training.resume import Course, stop_if_stopped, tests_its_training
-from anomalib_mkd.training.schedule import limit_training, one_cycle
+from anomalib_mkd.training.schedule import check_not_ended, limit_training, one_cycle
 from anomalib_mkd.types import Pyramid
 
 
@@ -124,7 +124,8 @@ class DistillationMixin(DefaultComponents, Calibration, CheckpointMixin, Distill
             limit_training(self.trainer, self.hparams["training_steps"])
 
     def on_fit_start(self) -> None:
-        """Load the teacher, unless a checkpoint has already restored it."""
+        """Load the teacher, unless a checkpoint has already restored it; errors as for :func:`check_not_ended`."""
+        check_not_ended(self.trainer)
         self.model.teacher.prepare()
         self._calibrated_step = None
         self._validated_step, self._validated_before = self._validated_before, None
@@ -157,6 +158,10 @@ class DistillationMixin(DefaultComponents, Calibration, CheckpointMixin, Distill
         """Set the order of the images."""
         if self._course is not None:
             self._course.begin(self.trainer.current_epoch)
+
+    def on_train_end(self) -> None:
+        """Warn if no checkpoint holds what was trained."""
+        warn_if_unsaved(self.trainer)
 
     def teardown(self, stage: str) -> None:
         """Free the caches, which must not be pickled with the model; also after an interrupted training."""

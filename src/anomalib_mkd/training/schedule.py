@@ -48,8 +48,9 @@ def limit_training(trainer: Any, training_steps: int | None) -> None:
     steps_per_epoch = math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
     loop.max_epochs = max(math.ceil(steps / steps_per_epoch), loop.min_epochs or 1)
     validates = trainer.enable_validation and (data is None or getattr(data, "val_data", None) is not None)
-    # without validation, Lightning writes checkpoints only if this number stays 1
-    if validates and trainer.check_val_every_n_epoch == 1 and not any(map(watches_metric, trainer.callbacks)):
+    every, watched = trainer.check_val_every_n_epoch, any(map(watches_metric, trainer.callbacks))
+    # without validation, Lightning writes checkpoints only if this number stays 1; without its last epoch's, none
+    if validates and every is not None and (every > loop.max_epochs or (every == 1 and not watched)):
         trainer.check_val_every_n_epoch = loop.max_epochs
     logger.info(
         "Training for %d steps, in %d whole epochs (training_steps=%d, categories: %d).",
@@ -58,6 +59,25 @@ def limit_training(trainer: Any, training_steps: int | None) -> None:
         training_steps,
         categories,
     )
+
+
+def check_not_ended(trainer: Any) -> None:
+    """Refuse a second training by a trainer whose first has reached its end: Lightning would train no step.
+
+    Args:
+        trainer: Lightning's, about to fit.
+
+    Raises:
+        ValueError: If no step is left.
+    """
+    loop, steps = trainer.fit_loop, trainer.global_step
+    ended = 0 <= loop.max_epochs <= loop.epoch_progress.current.processed or 0 <= loop.max_steps <= steps
+    if steps and ended and not trainer.ckpt_path:
+        msg = (
+            f"Expected an engine with steps left to train, got one that has ended a training, of {steps} steps. Make a "
+            "new Engine: the model goes on from its weights."
+        )
+        raise ValueError(msg)
 
 
 def one_cycle(optimizer: Optimizer, trainer: Trainer) -> OptimizerLRScheduler:
