@@ -238,7 +238,7 @@ def test_a_mask_is_empty_where_the_part_is_called_good() -> None:
 
 @pytest.mark.parametrize("share", [0, 1, 2, float("nan"), -0.1, True])
 def test_a_share_that_no_threshold_has_is_refused(share: float) -> None:
-    with pytest.raises(ValueError, match=r"Expected false_alarms > 0 and < 0\.5"):
+    with pytest.raises(ValueError, match=r"Expected false_alarms >= 1e-9 and < 0\.5"):
         SoftPostProcessor(share)
 
 

@@ -174,7 +174,7 @@ def test_thresholds_move(export: Path) -> None:
     strict = Inferencer(export, false_alarms=0.2)
     assert strict.metadata.image.threshold < METADATA.image.threshold
     assert strict.predict(GOOD).score == pytest.approx(strict.metadata.image.scaled(0.2))
-    with pytest.raises(ValueError, match=r"Expected false_alarms > 0 and < 0\.5 or None, got nan"):
+    with pytest.raises(ValueError, match=r"Expected false_alarms >= 1e-9 and < 0\.5 or None, got nan"):
         Inferencer(export, false_alarms=float("nan"))
 
 
