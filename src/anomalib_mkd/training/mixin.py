@@ -186,7 +186,9 @@ class DistillationMixin(DefaultComponents, Calibration, CheckpointMixin, Distill
             count = len(images)
             if count == 1:  # alone, it would take other kernels, and its last bits would differ from those in a batch
                 images = torch.cat([images, images])
-            return rounded({name: level[:count] for name, level in self.model.teacher(images).items()})
+            plugin = getattr(self._trainer, "precision_plugin", None)
+            with nullcontext() if plugin is None else plugin.forward_context():  # in a hook as in a step
+                return rounded({name: level[:count] for name, level in self.model.teacher(images).items()})
 
         if self._cache is None or self._cache.features is None or batch.image_path is None:
             return compute()

@@ -13,7 +13,7 @@ from anomalib.pre_processing import PreProcessor
 from lightning.pytorch.callbacks import LambdaCallback
 from torchvision.transforms.v2 import Resize
 
-from anomalib_mkd import MixedDistillation
+from anomalib_mkd import MixedDistillation, Mkd
 from anomalib_mkd.data import MultiCategory
 from anomalib_mkd.training.caching import FeatureCache, rounded
 from anomalib_mkd.types import Pyramid
@@ -160,3 +160,15 @@ def test_categories_are_cached_unless_one_may_show_other_pictures(tmp_path: Path
     for part in data.train_data.parts.values() if own else ():
         part.__class__ = halves(type(part))
     assert is_cached(tmp_path, data) is not own
+
+
+def test_features_read_before_the_first_step_have_the_precision_of_a_step(tmp_path: Path) -> None:
+    students = []
+    for gigabytes in (0.0, 1.0):
+        torch.manual_seed(0)
+        pre_processor = PreProcessor(Resize((64, 64), antialias=True))
+        model = Mkd(weights="quickstart", visualizer=False, pre_processor=pre_processor, cache_gigabytes=gigabytes)
+        engine = make_engine(tmp_path / str(gigabytes), max_epochs=1, limit_val_batches=0, precision="bf16-mixed")
+        engine.fit(model, datamodule=make_data(tmp_path))
+        students.append(list(model.model.learned_parameters()))
+    assert all(map(torch.equal, *students))
