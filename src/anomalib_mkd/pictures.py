@@ -41,14 +41,15 @@ def files_below(
     Args:
         folder: The folder.
         skipped: Names of folders directly in it that are left out.
-        unlisted: Takes the error of a folder that cannot be listed, whose files are left out.
+        unlisted: Takes the error of a folder that cannot be listed; its files are left out.
 
     Raises:
-        OSError: If a folder cannot be listed, and nothing takes that.
+        OSError: If a folder cannot be listed, and there is no ``unlisted``.
     """
 
     def stop(error: OSError) -> None:
-        msg = f"Expected folders that can be listed, got {error}. Check name and rights, or leave it out."
+        msg = f"Expected folders that can be listed, got {error}. "
+        msg += "Check the name and permissions of the folder, or leave it out."
         raise type(error)(msg) from error
 
     files: list[Path] = []

@@ -126,7 +126,7 @@ class SoftPostProcessor(PostProcessor):
             self._held_out.update(found.flatten().to(self.image_min.device))  # for NCCL; flat, as of one without any
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Estimate the thresholds; the table keeps the categories of which nothing was validated."""
+        """Estimate the thresholds; categories without validated images keep theirs."""
         if in_training(trainer):
             self.table = {}  # of an earlier training
         if self.false_alarms is None:
@@ -150,7 +150,7 @@ class SoftPostProcessor(PostProcessor):
         self._warn_of_table()
 
     def _warn_of_table(self) -> None:
-        """Say that categories keep their thresholds, where the validation knew none of them."""
+        """Warn that categories keep their thresholds, if the validation knew none of them."""
         if self.table and not self.validated:
             logger.warning(
                 "Only the common threshold has moved, not those of %s. Validate with MultiCategory to move them.",
@@ -159,7 +159,7 @@ class SoftPostProcessor(PostProcessor):
 
     @property
     def validated(self) -> set[str]:
-        """Return the categories of the images of a validation that is not over."""
+        """Return the categories that the running validation has seen."""
         return set()
 
     def learn(self, trainer: Trainer, batches: Iterable[Any]) -> None:
@@ -211,17 +211,17 @@ class SoftPostProcessor(PostProcessor):
     # ------------------------------------------------------------------------------------------------ predicting
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Say that no category is known, where each has its own thresholds."""
+        """Warn that no category is known, although each has its own thresholds."""
         super().on_test_start(trainer, pl_module)
         if self.table and not hasattr(getattr(trainer, "datamodule", None), "threshold_categories"):
             logger.warning(
-                "The images have no category, so the common threshold holds, with which defects of some of %s may be "
-                "missed. Read them with MultiCategory.",
+                "The images have no category, so the common threshold applies; it may miss defects of some of %s. Load "
+                "the images with MultiCategory.",
                 ", ".join(map(repr, self.table)),
             )
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Say it likewise."""
+        """Warn as a test does."""
         super().on_predict_start(trainer, pl_module)
         self.on_test_start(trainer, pl_module)
 

@@ -1,7 +1,7 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""How the threads of a training wait for each other on a computer that does other work as well."""
+"""How the threads of a training wait for each other on a busy computer."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ import time
 from pathlib import Path
 
 VARIABLE = "OMP_WAIT_POLICY"
-"""OpenMP's variable: ``PASSIVE`` threads sleep while they wait, others keep a core busy."""
+"""OpenMP's variable: with ``PASSIVE``, threads sleep while they wait; otherwise they keep a core busy."""
 BUSY = 0.25
-"""Share of the cores' time that other work takes, from which on threads wait asleep."""
+"""Share of the cores' time; if other work takes more, threads sleep while they wait."""
 LOOK_SECONDS = 0.2
 
 
 def sleep_if_busy(statistics: Path = Path("/proc/stat")) -> None:
-    """Let threads sleep while they wait, if other work keeps this computer busy and nobody has chosen.
+    """Let threads sleep while they wait, if other work keeps this computer busy and the user has not chosen.
 
-    Threads that wait awake take the cores from the very threads that they wait for; on an idle computer they are the
-    faster ones (``python -m benchmark.time_waiting``). To be called before torch is imported.
+    Threads that stay awake take the cores from the threads that they wait for; on an idle computer staying awake is
+    faster (``python -m benchmark.time_waiting``). Call this before torch is imported.
 
     Args:
-        statistics: Linux's count of the time that its cores spent; elsewhere nothing is changed.
+        statistics: Linux's count of the time that its cores spent; on other systems nothing is changed.
     """
     if VARIABLE in os.environ or not statistics.exists():
         return

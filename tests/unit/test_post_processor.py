@@ -199,8 +199,7 @@ def test_categories_are_asked_for_where_each_has_its_thresholds(caplog: pytest.L
     for start in (made.on_predict_start, made.on_test_start):
         caplog.clear()
         start(SimpleNamespace(datamodule=None), None)
-        assert "missed. Read them with MultiCategory." in caplog.text
-        assert "some of 'low', 'high' may be" in caplog.text
+        assert "may miss defects of some of 'low', 'high'. Load the images with MultiCategory." in caplog.text
 
 
 def test_fewer_than_five_good_parts_are_refused() -> None:

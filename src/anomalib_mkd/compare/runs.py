@@ -241,8 +241,8 @@ def _phase(job: Job) -> str:
 
 def _too_long(job: Job, limit: float) -> str:
     return (
-        f"Expected the model to finish within {limit / 60:.1f} min, its share of the budget, got no end of "
-        f"{_phase(job)}. Allow a longer --budget, such as {math.ceil(2 * job.budget / 60)}m."
+        f"Expected the model to finish within {limit / 60:.1f} min, its share of the budget, got stopped "
+        f"while {_phase(job)}. Allow a longer --budget, such as {math.ceil(2 * job.budget / 60)}m."
     )
 
 

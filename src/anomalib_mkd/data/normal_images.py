@@ -50,7 +50,7 @@ def normal_batches(module: Any, count: int = CALIBRATION_IMAGES, dataset: Any = 
 
 
 def check_sized(loader: Any) -> None:
-    """Refuse training images that cannot be read again, before a training that would fail at its end.
+    """Refuse training images that cannot be read again; the training would fail at its end.
 
     Args:
         loader: The trainer's, for training.
@@ -61,8 +61,8 @@ def check_sized(loader: Any) -> None:
     dataset = getattr(loader, "dataset", loader)
     if isinstance(dataset, IterableDataset) or not (hasattr(loader, "dataset") and hasattr(dataset, "__len__")):
         msg = (
-            "Expected one training loader of a data set with length and index, whose images are read again for the "
-            f"threshold, got a {type(dataset).__name__}. Pass such a loader."
+            "Expected one training loader of a data set with a length and an index, since the threshold needs its "
+            f"images again, got {type(dataset).__name__}. Pass such a loader."
         )
         raise ValueError(msg)
 

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from anomalib_mkd.thresholds import Scale
 
 FORMULA = "=+-@\t"
-"""What a name starts with that a spreadsheet takes for a formula."""
+"""First characters of a name that a spreadsheet takes for a formula."""
 MASKS = "ground_truth"
 DATA_SET = ("train", "test", MASKS)
 """Folders of a data set in MVTec AD's layout, where bad parts and masks lie beside good ones."""
@@ -103,8 +103,8 @@ def threshold(options: argparse.Namespace) -> None:
         changes["good_scores"] = scores
         above = int((np.asarray(scores) > old.image.raw(old.label_above)).sum())
         if above > len(scores) / 2:
-            msg = f"{above} of the {len(scores)} good images lie above the old threshold: the light is new, or these "
-            sys.stderr.write(msg + "are bad parts. Look at them.\n")
+            msg = f"{above} of the {len(scores)} good images lie above the old threshold: the light has changed, or "
+            sys.stderr.write(msg + "these parts are bad. Look at them.\n")
     new = old.adjusted(threshold=options.threshold, false_alarms=options.false_alarms, **changes)
     counted = np.asarray(new.good_scores)
     sys.stdout.write(f"{'now' if new == old else 'before'}: {_described(old, counted)}\n")
@@ -139,13 +139,13 @@ def _refuse_common(options: argparse.Namespace, metadata: Metadata) -> None:
 
 
 def good_files(folder: Path) -> list[Path]:
-    """List the images of a folder of good ones; of copies one, and their number is printed.
+    """List the images of a folder of good ones, one of each set of copies; print how many are left out.
 
     Args:
         folder: Good images, in folders of any depth.
 
     Raises:
-        ValueError: If there are none, or others among them, as in a whole data set.
+        ValueError: If there are none, or the folder is a whole data set.
     """
     files = sorted(filter(is_named_as_image, files_below(folder)))
     if not files:
@@ -159,8 +159,8 @@ def good_files(folder: Path) -> list[Path]:
         others |= beside - good
     if others:
         msg = (
-            f"Expected good images alone in {folder}, got the folder {min(others)!r} of a data set. Name its folder "
-            "test/good or train/good, or one of new good images."
+            f"Expected only good images in {folder}, got the folder {min(others)!r} of a data set. Name a folder of "
+            "good images that the model has not learnt, such as test/good."
         )
         raise ValueError(msg)
     different = {_content(file): file for file in reversed(files)}
@@ -170,7 +170,7 @@ def good_files(folder: Path) -> list[Path]:
 
 
 def _content(file: Path) -> bytes:
-    """Return what equal files have in common; the name, where reading it will fail."""
+    """Return a digest of the content of a file, or its name if it cannot be read."""
     try:
         return sha256(file.read_bytes()).digest()
     except OSError:

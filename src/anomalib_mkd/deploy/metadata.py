@@ -220,11 +220,11 @@ class Metadata:
         return dataclasses.replace(self, **own, false_alarms=share, categories={}, own_false_alarms={})
 
     def without_category(self) -> str:
-        """Say what it means that no category was chosen, of a model that learnt several."""
+        """Say what it means that no category was chosen for a model that learnt several."""
         own = ", ".join(f"{name!r} {of.image.threshold:.4g}" for name, of in self.categories.items())
         return (
-            f"No category was given, so the common threshold {self.image.threshold:.4g} holds, which misses defects of "
-            f"categories whose own is lower ({own}). Choose one by category=NAME, or --category NAME."
+            f"No category was given, so the common threshold {self.image.threshold:.4g} applies; it misses defects of "
+            f"categories whose own is lower ({own}). Choose one with category=NAME or --category NAME."
         )
 
     def with_category(self, category: str, moved: Metadata) -> Metadata:
@@ -431,7 +431,7 @@ def _complete(path: Path) -> Path:
 
 
 def finish(path: Path) -> None:
-    """Move a complete new export that a killed process left to its final names, unless there is a newer one by now."""
+    """Move a complete export that a killed process left to its final names, unless a newer one is there by now."""
     complete = _complete(path)
     if not complete.is_dir():
         return
@@ -455,10 +455,10 @@ def _move(path: Path) -> None:
 
 
 def _is_newer(path: Path, complete: Path) -> bool:
-    """Return whether an export was put in place after what a killed process left.
+    """Return whether the export in place is newer than what a killed process left.
 
-    The JSON is the last to move. That it is newer is no proof, as links and rights change a file's time; but where some
-    files had moved, the three belong together only if all are of another export.
+    The JSON moves last. Its time alone proves nothing, since links and permissions change it; but if some files had
+    moved already, the three in place match only if all come from another export.
     """
     place = path.with_suffix(".json")
     try:

@@ -33,7 +33,7 @@ def lay_out(path: Path | str, folder: Path | str, name: str | None = None, categ
     Args:
         path: The ``.xml`` file.
         folder: The server's folder: ``<name>/<version>/`` and ``config.json`` with all names.
-        name: Name of the model in requests; its category or else its class if ``None``.
+        name: Name of the model in requests; if ``None``, the category, or else its class.
         category: Whose thresholds are served, of a model that learnt several; if ``None``, those common to all, with a
             warning.
 
@@ -43,7 +43,7 @@ def lay_out(path: Path | str, folder: Path | str, name: str | None = None, categ
     Raises:
         ValueError: If the export is damaged, has a region or a smallest area, the configuration is not ours, the
             category is unknown, or the name is a path or that of a file.
-        OSError: If the folder is not writable or full; nothing is left there.
+        OSError: If the folder is not writable or the disk is full; nothing is left there.
     """
     path, folder = Path(path), Path(folder)
     metadata = read(path)

@@ -65,11 +65,11 @@ def advice(outcome: Outcome) -> list[str]:
     if outcome.far:
         found.append(
             f"Look at {listed(outcome.far)}: among the good images that set the threshold, the score is far above "
-            "the others'. If the part is defective, or another one, remove the image from the good ones and train again."
+            "the others'. Remove each that shows a bad part, or another kind of part, from the good images and train again."
         )
     if outcome.good_pictures is not None and outcome.good_pictures < ENOUGH_GOOD:
         found.append(
-            f"Only {outcome.good_pictures} good images were trained on. Add more until there are at least "
+            f"Only {outcome.good_pictures} good images for training and threshold. Add more until there are at least "
             f"{ENOUGH_GOOD}, better 50, that show all that varies on good parts: position, light, material."
         )
     if few_caught and outcome.auroc >= SEPARATED:
@@ -81,13 +81,13 @@ def advice(outcome: Outcome) -> list[str]:
     elif few_caught:
         found.append(
             f"Only {outcome.caught} of {outcome.bad} bad parts were caught, and their scores overlap those "
-            "of good ones. Move the camera closer, so that the defect is larger than a few pixels of 256; use ImageNet's "
-            "teacher instead of the embedded one; or train for more steps."
+            "of good ones. Move the camera closer, so that a defect is more than a few pixels wide at 256 x 256; use "
+            "ImageNet's teacher instead of the embedded one; or train for more steps."
         )
     if many_alarms:
         found.append(
-            f"{outcome.alarms} of {outcome.good} good parts were called bad: they differ from those of the training. "
-            "Add good images from the same camera, light and day as the test's, and train again."
+            f"{outcome.alarms} of {outcome.good} good parts were called bad: they differ from the training images. "
+            "Add good images with the camera, light and day of the test images, and train again."
         )
     return found
 

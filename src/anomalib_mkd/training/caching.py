@@ -229,7 +229,7 @@ def why_pictures_change(module: Any) -> str | None:
     loader, dataset = trainer.train_dataloader, trainer.train_dataloader.dataset
     for part in (dataset, *getattr(dataset, "parts", {}).values()):  # several categories have one each
         if not all(_is_ours(getattr(type(part), name, None)) for name in ("__getitem__", "__getitems__")):
-            return f"{type(part).__name__}.__getitem__ may change images between epochs, or cut several from a file"
+            return f"{type(part).__name__}.__getitem__ may change images between epochs, or cut several from one file"
     if not _is_ours(getattr(loader.collate_fn, "func", loader.collate_fn)):
         return "collate_fn may change images between epochs"
     # a data set that does not name its augmentations may augment at random

@@ -84,7 +84,7 @@ TRAINING_ONLY = {
 
 
 OF_OPTIMIZER = {"optimizer", "learning_rate", "weight_decay", "schedule"}
-"""Those that a resumed training takes from the checkpoint, whatever the model's are."""
+"""Arguments that a resumed training takes from the checkpoint, whatever the model's are."""
 
 
 class SafeCheckpointIO(AnomalibCheckpointIO):
@@ -231,13 +231,13 @@ class CheckpointMixin(LightningModule):
         return {name: (was, now) for name, (was, now) in pairs.items() if was != now}
 
     def _check_optimizer(self, given: dict[str, Any]) -> None:
-        """Refuse to resume a training with another optimiser, rate or schedule: the checkpoint's would go on."""
+        """Refuse to resume a training with another optimiser, rate or schedule, which would be ignored."""
         differing = self._differing(given, self.hparams.keys() - OF_OPTIMIZER)
         if differing:
             was, now = (", ".join(f"{name}={pair[which]!r}" for name, pair in differing.items()) for which in (0, 1))
             msg = (
-                f"Expected {was}, with which the interrupted training goes on, got {now}. Resume it with that, or "
-                f"start from its weights: {type(self).__name__}.load_from_checkpoint(path, {now}), and fit without "
+                f"Expected {was}, with which the interrupted training began, got {now}. Resume it with the former, or "
+                f"start from its weights: {type(self).__name__}.load_from_checkpoint(path, {now}), then fit without "
                 "ckpt_path."
             )
             raise ValueError(msg)
@@ -313,7 +313,7 @@ def warn_if_unsaved(trainer: Any) -> None:
     if saved != trainer.global_step:
         logger.warning(
             "No checkpoint holds the student of the last step, %d: %s. Set check_val_every_n_epoch to a divisor of "
-            "max_epochs, or pass ModelCheckpoint(every_n_epochs=1, save_on_train_epoch_end=True) as well.",
+            "max_epochs, or add the callback ModelCheckpoint(every_n_epochs=1, save_on_train_epoch_end=True).",
             trainer.global_step,
             f"the last one is of step {saved}" if saved else "none was written",
         )
@@ -345,7 +345,7 @@ def check_readable(path: str | Path | None) -> None:
 
 
 def _outdated(checkpoint: dict[str, Any]) -> str:
-    """Say that thresholds are of a student that was trained further before the checkpoint was written; or nothing."""
+    """Say that the student was trained further between its thresholds and the checkpoint; empty if it was not."""
     validated, step = checkpoint.get(VALIDATED_KEY), checkpoint.get("global_step", 0)
     thresholds = [value for name, value in checkpoint["state_dict"].items() if name.startswith("post_processor.")]
     known = any(bool(value.isfinite().all()) for value in thresholds)
@@ -353,8 +353,8 @@ def _outdated(checkpoint: dict[str, Any]) -> str:
         return ""
     return (
         f"Expected thresholds of the checkpoint's step {step}, got those of step {validated}: it was written between "
-        "two validations. Validate first, engine.validate(model, datamodule=..., ckpt_path=...), and go on without "
-        "ckpt_path."
+        "two validations. Validate first, engine.validate(model, datamodule=..., ckpt_path=...), then test or predict "
+        "without ckpt_path."
     )
 
 

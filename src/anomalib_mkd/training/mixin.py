@@ -93,10 +93,10 @@ class DistillationMixin(DefaultComponents, Calibration, CheckpointMixin, Distill
 
     @property
     def input_size(self) -> tuple[int, int] | None:
-        """Return height and width of pre-processed images, unless a transform cannot tell from one pixel."""
+        """Return height and width of pre-processed images; ``None`` if a transform refuses a single pixel."""
         try:
             size: tuple[int, int] | None = super().input_size  # type: ignore[misc]  # of AnomalibModule, a later base
-        except Exception:  # noqa: BLE001  # whatever a transform raises that expects more than one, as a crop does
+        except Exception:  # noqa: BLE001  # whatever a transform raises that needs more pixels, such as a crop
             return None
         return size
 

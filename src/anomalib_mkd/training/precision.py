@@ -11,11 +11,11 @@ import torch
 StudentPrecision: TypeAlias = Literal["auto", "f32", "bf16"]
 
 WORKING = ("32-true", "16-mixed", "bf16-mixed")
-"""Lightning's precisions that work: its others convert the images, or the networks, but not both."""
+"""Lightning's precisions that work: the others convert either the images or the networks, not both."""
 
 
 def check_precision(precision: str) -> None:
-    """Refuse a trainer's precision that would stop the first step with torch's error of types.
+    """Refuse a precision of the trainer's with which torch would stop the first step with an error of types.
 
     Args:
         precision: Lightning's name.

@@ -62,7 +62,7 @@ def limit_training(trainer: Any, training_steps: int | None) -> None:
 
 
 def check_not_ended(trainer: Any) -> None:
-    """Refuse a second training by a trainer whose first has reached its end: Lightning would train no step.
+    """Refuse a second training by a trainer that has finished its first: Lightning would train no step.
 
     Args:
         trainer: Lightning's, about to fit.
@@ -74,8 +74,8 @@ def check_not_ended(trainer: Any) -> None:
     ended = 0 <= loop.max_epochs <= loop.epoch_progress.current.processed or 0 <= loop.max_steps <= steps
     if steps and ended and not trainer.ckpt_path:
         msg = (
-            f"Expected an engine with steps left to train, got one that has ended a training, of {steps} steps. Make a "
-            "new Engine: the model goes on from its weights."
+            f"Expected an engine with steps left to train, got one that has finished a training of {steps} steps. Make "
+            "a new Engine: the model continues from its weights."
         )
         raise ValueError(msg)
 

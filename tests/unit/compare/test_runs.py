@@ -168,7 +168,7 @@ def test_a_process_that_takes_too_long_is_ended(job: Job, monkeypatch: pytest.Mo
     ticks: list[str] = []
     row = run(dataclasses.replace(job, budget=90.0), limit=0.3, tick=ticks.append)
     assert row.reason.endswith("Allow a longer --budget, such as 3m.")
-    assert row.reason.startswith("Expected the model to finish within 0.0 min, its share of the budget, got no end of ")
+    assert row.reason.startswith("Expected the model to finish within 0.0 min, its share of the budget, got stopped ")
     assert set(ticks) == {"starting"}
 
 

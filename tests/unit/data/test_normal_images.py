@@ -71,7 +71,7 @@ def test_training_images_that_cannot_be_read_again_are_refused_at_once(tmp_path:
     loaders = {"stream": loader, "list": [loader], "dict": {"good": loader}}[kind]
     engine = make_engine(tmp_path, max_steps=2)
     model = MixedDistillation(weights="quickstart", visualizer=False)
-    with pytest.raises(ValueError, match=rf"^Expected one training loader of .*, got a {named}\. Pass such"):
+    with pytest.raises(ValueError, match=rf"^Expected one training loader of .*, got {named}\. Pass such"):
         engine.fit(model, train_dataloaders=loaders)
     assert engine.trainer.global_step == 0
 

@@ -228,8 +228,8 @@ def test_the_common_threshold_is_named_where_no_category_is_given(
         run(*command, "--category", "dark")
         assert not caplog.text
         run(*command)
-        assert "the common threshold 0.5 holds" in caplog.text
-        assert "is lower ('dark' 0.3, 'light' 0.5). Choose one by category=NAME, or --category NAME." in caplog.text
+        assert "the common threshold 0.5 applies" in caplog.text
+        assert "is lower ('dark' 0.3, 'light' 0.5). Choose one with category=NAME or --category NAME." in caplog.text
 
 
 def test_a_server_gets_the_thresholds_of_a_category(
@@ -277,8 +277,8 @@ def test_a_data_set_is_no_folder_of_good_pictures(
     before = export.read_bytes()
     run("threshold", export, "--good", folder / given, code=1)
     error = capsys.readouterr().err
-    assert f"Expected good images alone in {folder / given}, got the folder '{named}' of a data set" in error
-    assert "Name its folder test/good or train/good" in error
+    assert f"Expected only good images in {folder / given}, got the folder '{named}' of a data set" in error
+    assert "has not learnt, such as test/good." in error
     assert export.read_bytes() == before
 
 
@@ -289,7 +289,8 @@ def test_good_pictures_above_the_old_threshold_are_named(
         draw(tmp_path / "new" / f"{level}.png", level)
     run("threshold", export, "--good", tmp_path / "new")
     assert capsys.readouterr().err == (
-        "4 of the 6 good images lie above the old threshold: the light is new, or these are bad parts. Look at them.\n"
+        "4 of the 6 good images lie above the old threshold: the light has changed, or these parts are bad. "
+        "Look at them.\n"
     )
     run("threshold", export, "--good", tmp_path / "new")
     assert not capsys.readouterr().err
@@ -369,8 +370,8 @@ def test_a_folder_that_may_not_be_listed_is_not_skipped(
     monkeypatch.setattr(os, "scandir", scanned)
     run("threshold", export, "--good", good, code=1)
     assert capsys.readouterr().err == (
-        f"Expected folders that can be listed, got [Errno 13] Permission denied: '{good / 'shut'}'. Check name and "
-        "rights, or leave it out.\n"
+        f"Expected folders that can be listed, got [Errno 13] Permission denied: '{good / 'shut'}'. Check the name "
+        "and permissions of the folder, or leave it out.\n"
     )
 
 

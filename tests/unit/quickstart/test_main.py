@@ -112,7 +112,7 @@ def test_the_whole_run_on_an_own_folder(tmp_path: Path) -> None:
         } <= starts
         assert ({"pixel AUROC", "AUPRO"} <= starts) == masks
         assert "Not ready to be used:" in done.stdout
-        assert "- Only 6 good images were trained on." in done.stdout
+        assert "- Only 6 good images for training and threshold." in done.stdout
         assert "Next" not in done.stdout
         assert "Warning" not in done.stdout
         assert len(list((results / run / "images").rglob("*.png"))) == 5  # three bad parts and two good ones

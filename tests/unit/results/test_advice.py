@@ -27,7 +27,7 @@ def test_nothing_to_do() -> None:
     ("changes", "starts"),
     [
         ({"far": ("a b/003.png",)}, ["Look at a b/003.png: among the good images that set the threshold"]),
-        ({"good_pictures": ENOUGH_GOOD - 1}, ["Only 19 good images were trained on. Add more"]),
+        ({"good_pictures": ENOUGH_GOOD - 1}, ["Only 19 good images for training and threshold. Add more"]),
         ({"caught": 0}, ["Only 0 of 24 bad parts were caught, although most score higher"]),
         ({"caught": 11, "auroc": 60.0}, ["Only 11 of 24 bad parts were caught, and their scores overlap"]),
         ({"alarms": 3}, ["3 of 12 good parts were called bad"]),

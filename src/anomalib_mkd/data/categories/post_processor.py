@@ -143,11 +143,11 @@ class SoftCategoryPostProcessor(ByCategory, SoftPostProcessor):
 
     @property
     def validated(self) -> set[str]:
-        """Return the categories of the images of a validation that is not over."""
+        """Return the categories that the running validation has seen."""
         return set(self._parts)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Compute the statistics; the common thresholds stay the highest where some categories were not validated."""
+        """Compute the statistics; the common thresholds stay the highest even if some categories were not validated."""
         validated = self.validated
         super().on_validation_epoch_end(trainer, pl_module)
         if self.false_alarms is None or not validated or self.table.keys() <= validated:
