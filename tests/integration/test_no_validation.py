@@ -102,7 +102,7 @@ def test_an_engine_that_has_trained_to_the_end_trains_no_other_model(tmp_path: P
     engine = make_engine(tmp_path, limit_val_batches=0, **limits)
     engine.fit(small(training_steps=2), datamodule=make_data(tmp_path))
     steps = engine.trainer.global_step
-    with pytest.raises(ValueError, match=rf"^Expected an engine with steps left .*, of {steps} steps\. Make a new"):
+    with pytest.raises(ValueError, match=rf"^Expected an engine with steps left .* of {steps} steps\. Make a new"):
         engine.fit(small(training_steps=2), datamodule=make_data(tmp_path))
 
 
