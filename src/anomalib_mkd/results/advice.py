@@ -86,7 +86,7 @@ def advice(outcome: Outcome) -> list[str]:
         )
     if many_alarms:
         found.append(
-            f"{outcome.alarms} of {outcome.good} good parts were called bad: they differ from the training images. "
+            f"{outcome.alarms} of {outcome.good} good parts were called bad: they probably differ from the training images. "
             "Add good images with the camera, light and day of the test images, and train again."
         )
     return found
