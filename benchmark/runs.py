@@ -33,10 +33,10 @@ RESNET18 = "resnet18.tv_in1k"
 QUICKSTART = "quickstart"
 """Names of teachers: timm's, and that of the embedded one."""
 
-OWN_STEPS = 300
-"""Default ``training_steps`` of most of our models, per category."""
-OTHER_STEPS = {"Mmrd": 150, "Stfpm": 100, "Patchcore": 0}
-"""Those of other models; PatchCore never takes any."""
+OWN_STEPS = {"MixedDistillation": 300, "Dcam": 300, "Mkd": 1200, "Mmrd": 150}
+"""Default ``training_steps`` of our models, per category."""
+OTHER_STEPS = {"Stfpm": 100, "Patchcore": 0}
+"""Steps of anomalib's models, on any data; PatchCore never takes any."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Run:
     data: str
     seed: int
     teacher: str = RESNET18
-    steps: int = OWN_STEPS
+    steps: int = OWN_STEPS["MixedDistillation"]
     batch_size: int = 16
     protocol: str = "user"
     weights: Path | None = None
@@ -335,7 +335,7 @@ def usual_steps(model: str, data: str, steps: int | None) -> int:
     """Return the training steps of a run, in total for joint data.
 
     Args:
-        model: Class name.
+        model: Class name; 0 steps for an unknown one, which building it refuses.
         data: Folder under the data root, or a name in ``JOINT``.
         steps: The requested number; ``None`` for the model's own.
     """
@@ -344,7 +344,7 @@ def usual_steps(model: str, data: str, steps: int | None) -> int:
     if steps is not None and steps < 1:
         msg = f"Expected --steps of at least 1, got {steps}. Leave it out for the model's own number."
         raise ValueError(msg)
-    return steps or OTHER_STEPS.get(model) or OWN_STEPS * len(JOINT.get(data, [data]))
+    return steps or OTHER_STEPS.get(model) or OWN_STEPS.get(model, 0) * len(JOINT.get(data, [data]))
 
 
 def plan(

@@ -144,7 +144,12 @@ def median(metric: str, form: str, scale: float = 1) -> Cell:
 
 def quoted(metric: str) -> Cell:
     """Build a cell of the mean of a metric in percent, with the two decimals of a published table."""
-    return lambda group: f"{100 * statistics.fmean(row.value for row in group if row.metric == metric):.2f}"
+
+    def cell(group: Group) -> str:
+        values = [row.value for row in group if row.metric == metric]
+        return f"{100 * statistics.fmean(values):.2f}" if values else ""
+
+    return cell
 
 
 def extent(group: Group) -> str:

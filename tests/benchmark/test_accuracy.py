@@ -288,7 +288,7 @@ def test_plan_takes_the_first_seed_first() -> None:
     assert [run.seed for run in runs] == [0] * 8 + [1] * 8
     assert len({run.key for run in runs}) == 16
     steps = {(run.model, run.data): run.steps for run in runs}
-    assert [steps["Mkd", data] for data in ("x/y", "joint4")] == [300, 1200]
+    assert [steps["Mkd", data] for data in ("x/y", "joint4")] == [1200, 4800]
     assert [steps[model, "joint4"] for model in ("Stfpm", "Patchcore")] == [100, 0]
     assert {(run.variant, run.protocol) for run in runs if run.model == "Mkd"} == {
         ("default", "user"),

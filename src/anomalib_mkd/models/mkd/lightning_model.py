@@ -114,7 +114,7 @@ class Mkd(DistillationMixin, AnomalibModule):
         opening: bool = True,
         learning_rate: float = 3e-3,
         schedule: Schedule = "one_cycle",
-        training_steps: int | None = 300,
+        training_steps: int | None = 1200,
         cache_gigabytes: float = CACHE_GIGABYTES,
         student_precision: StudentPrecision = "auto",
         false_alarms: float | None = FALSE_ALARMS,
