@@ -195,6 +195,10 @@ class Results(Callback):
                     self._far = [row.file for row, distance in ranked if distance > SUSPECT]
                 self._exhibits += gallery.shown("training")
         self.suspicious.sort(key=lambda pair: -pair[1])
+        table = Path(trainer.default_root_dir) / SUSPECTS
+        if self.suspicious:
+            table.parent.mkdir(parents=True, exist_ok=True)
+            write_suspicious(table, self.suspicious)
         if far := [row.file for row, distance in self.suspicious if distance > SUSPECT]:
             logger.warning(
                 "%d of the good training images score far above the others and may show a defect: %s%s. Look at "
@@ -202,7 +206,7 @@ class Results(Callback):
                 len(far),
                 ", ".join(far[:NAMED]),
                 ", ..." if len(far) > NAMED else "",
-                Path(trainer.default_root_dir) / SUSPECTS,
+                table,
             )
         for part, training in modes.items():
             part.training = training
@@ -244,8 +248,6 @@ class Results(Callback):
         write_csv(folder / TABLE, self.predictions)
         if command != "predict" and (found := outcome(self.predictions, self._good_pictures, self._far)):
             self.advice = advice(found)
-        if self.suspicious:
-            write_suspicious(folder / SUSPECTS, self.suspicious)
         if self.report:
             run = Run(
                 command=command,
