@@ -19,8 +19,8 @@ LOOK_SECONDS = 0.2
 def sleep_if_busy(statistics: Path = Path("/proc/stat")) -> None:
     """Let threads sleep while they wait, if other work keeps this computer busy and the user has not chosen.
 
-    Threads that stay awake take the cores from the threads that they wait for; on an idle computer staying awake is
-    faster (``python -m benchmark.time_waiting``). Call this before torch is imported.
+    Threads that stay awake take the cores from the threads that they wait for. On two idle cores neither way is faster
+    (``python -m benchmark.time_waiting``); with more it is not known. Call this before torch is imported.
 
     Args:
         statistics: Linux's count of the time that its cores spent; on other systems nothing is changed.
