@@ -14,7 +14,20 @@ import statistics
 from typing import TYPE_CHECKING
 
 from anomalib_mkd.files import whole
-from benchmark.rows import BATTERY, CHECKED, CHOOSING, DATA, INT8, JUDGING, MEAN, QUOTED, Row, training_pictures
+from benchmark.rows import (
+    BATTERY,
+    CHECKED,
+    CHOOSING,
+    DATA,
+    INT8,
+    JUDGING,
+    MEAN,
+    OTHER_STEPS,
+    OWN_STEPS,
+    QUOTED,
+    Row,
+    training_pictures,
+)
 from benchmark.tables import (
     RUN,
     Cell,
@@ -62,8 +75,6 @@ SCANS = "rgbd/table_top"
 """Mmrd's test data."""
 PAPER_STEPS = 3000
 """About those of Mkd's paper, of batches of 64, on ``screw``."""
-SINGLE_STEPS, MKD_STEPS = (300, 0), 1200
-"""Default steps of our models on one category, of PatchCore, and of Mkd."""
 COMPARED = {
     "MixedDistillation": ("MixedDistillation", "default", 300),
     "its fast preset": ("MixedDistillation", "size144", 300),
@@ -93,8 +104,7 @@ def is_full_test(row: Row) -> bool:
 
 def is_single(row: Row) -> bool:
     """Return whether a row is from such a test of a single-category model, trained for the default length."""
-    usual = (MKD_STEPS,) if row.model == "Mkd" else SINGLE_STEPS
-    return is_full_test(row) and not row.is_joint and row.steps in usual
+    return is_full_test(row) and not row.is_joint and row.steps == (OWN_STEPS | OTHER_STEPS).get(row.model)
 
 
 def is_long_mkd(row: Row) -> bool:
@@ -471,7 +481,7 @@ def price(machine: str) -> Table:
         return of(lambda row: is_full_test(row) and row.is_joint is is_joint, cell)
 
     return Table(
-        lambda row: row.machine.endswith(machine) and (row.protocol == "speed" or row.steps == SINGLE_STEPS[0]),
+        lambda row: row.machine.endswith(machine) and (row.protocol == "speed" or row.steps == OWN_STEPS["Dcam"]),
         (),
         {
             "Model": "{row.model}",

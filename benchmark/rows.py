@@ -41,6 +41,11 @@ JOINT = {"joint4": DATA}
 MEAN = "mean"
 """Category of the rows about joint data as a whole."""
 
+OWN_STEPS = {"MixedDistillation": 300, "Dcam": 300, "Mkd": 1200, "Mmrd": 150}
+"""Default ``training_steps`` of our models, per category."""
+OTHER_STEPS = {"Stfpm": 100, "Patchcore": 0}
+"""Steps of anomalib's models, on any data; PatchCore never takes any."""
+
 PAINTED = "painted6"
 """Protocol of rows on painted defects of six kinds; older rows, of ``painted``, have three."""
 PAINTED_SCANS = "painted_scans"

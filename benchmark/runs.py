@@ -21,7 +21,7 @@ from torchvision.transforms.v2 import Resize
 from anomalib_mkd.data import DepthFolder, MultiCategory, Parts, Recipe, make_dataset
 from anomalib_mkd.results.machine import machine
 from anomalib_mkd.results.predictions import RGB_FOLDER
-from benchmark.rows import JOINT, MEAN, Key, Row, training_pictures, versions
+from benchmark.rows import JOINT, MEAN, OTHER_STEPS, OWN_STEPS, Key, Row, training_pictures, versions
 from benchmark.variants import BASELINES, NAMED, USUAL, variant_arguments
 
 if TYPE_CHECKING:
@@ -32,11 +32,6 @@ if TYPE_CHECKING:
 RESNET18 = "resnet18.tv_in1k"
 QUICKSTART = "quickstart"
 """Names of teachers: timm's, and that of the embedded one."""
-
-OWN_STEPS = {"MixedDistillation": 300, "Dcam": 300, "Mkd": 1200, "Mmrd": 150}
-"""Default ``training_steps`` of our models, per category."""
-OTHER_STEPS = {"Stfpm": 100, "Patchcore": 0}
-"""Steps of anomalib's models, on any data; PatchCore never takes any."""
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from anomalib_mkd.deploy import Inferencer
+from anomalib_mkd.files import no_formula
 from anomalib_mkd.pictures import files_below, is_named_as_image, read_picture
 
 if TYPE_CHECKING:
@@ -289,11 +290,6 @@ class Watcher(threading.Thread):
 def printable(text: str) -> str:
     """Make one line of a text, which UTF-8 can write: names of files may be anything."""
     return " ".join(text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace").splitlines())
-
-
-def no_formula(name: str) -> str:
-    """Write a name so that a spreadsheet takes it for none of its formulas; it stays a path."""
-    return f"./{name}" if name.startswith(("=", "+", "-", "@", "\t")) else name
 
 
 def result(inferencer: Inferencer, key: Key, found: Any) -> Row:

@@ -1,7 +1,7 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Files that appear under their name only once they are complete."""
+"""Files that appear under their name only once they are complete, and names that a table may hold."""
 
 from __future__ import annotations
 
@@ -43,3 +43,13 @@ def whole(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # the first error matters
             unfinished.unlink(missing_ok=True)
+
+
+def no_formula(name: Path | str) -> str:
+    """Write the name of a file so that no spreadsheet takes it for a formula; it stays a path.
+
+    Example:
+        >>> no_formula("=1.png"), no_formula("a=1.png")
+        ('./=1.png', 'a=1.png')
+    """
+    return f"./{name}" if str(name).startswith(("=", "+", "-", "@", "\t")) else str(name)

@@ -23,6 +23,7 @@ from anomalib_mkd.deploy.metadata import Region, write
 from anomalib_mkd.deploy.pictures import read_region
 from anomalib_mkd.deploy.prediction import highest_values
 from anomalib_mkd.deploy.serving import lay_out
+from anomalib_mkd.files import no_formula
 from anomalib_mkd.pictures import EXTENSIONS, files_below, is_named_as_image
 from anomalib_mkd.thresholds import FALSE_ALARMS, PEAK_SHARE, scale_from_good
 
@@ -34,8 +35,6 @@ if TYPE_CHECKING:
     from anomalib_mkd.deploy.metadata import Metadata
     from anomalib_mkd.thresholds import Scale
 
-FORMULA = "=+-@\t"
-"""First characters of a name that a spreadsheet takes for a formula."""
 MASKS = "ground_truth"
 DATA_SET = ("train", "test", MASKS)
 """Folders of a data set in MVTec AD's layout, where bad parts and masks lie beside good ones."""
@@ -101,7 +100,7 @@ def threshold(options: argparse.Namespace) -> None:
         files = good_files(options.good)
         scores, changes["pixel"] = measure_good(options.model, files, region, false_alarms, options.category)
         changes["good_scores"] = scores
-        above = int((np.asarray(scores) > old.image.raw(old.label_above)).sum())
+        above = _above(old, scores)
         if above > len(scores) / 2:
             msg = f"{above} of the {len(scores)} good images lie above the old threshold: the light has changed, or "
             sys.stderr.write(msg + "these parts are bad. Look at them.\n")
@@ -124,9 +123,14 @@ def threshold(options: argparse.Namespace) -> None:
 def _described(metadata: Metadata, scores: ArrayLike | None = None) -> str:
     """Describe a threshold and how many of the scores of good images, by default its own, lie above."""
     counted = np.asarray(metadata.good_scores if scores is None else scores)
-    above = int((counted > metadata.image.raw(metadata.label_above)).sum())
     share = "" if metadata.false_alarms is None else f", for {100 * metadata.false_alarms:g} % false alarms"
-    return f"threshold {metadata.image.threshold:.6g}{share}; {above} of {len(counted)} good images lie above"
+    above = f"{_above(metadata, counted)} of {len(counted)} good images lie above"
+    return f"threshold {metadata.image.threshold:.6g}{share}; {above}"
+
+
+def _above(metadata: Metadata, scores: ArrayLike) -> int:
+    """Count the raw scores above a threshold."""
+    return int((np.asarray(scores) > metadata.image.raw(metadata.label_above)).sum())
 
 
 def _refuse_common(options: argparse.Namespace, metadata: Metadata) -> None:
@@ -213,7 +217,7 @@ def predict(model: Path, pictures: Sequence[Path], category: str | None = None) 
     table.writerow(["file", "verdict", "score", "boxes (left top right bottom)"])
     failed = False
     for picture in pictures:
-        name = f"./{picture}" if str(picture)[0] in FORMULA else str(picture)
+        name = no_formula(picture)
         try:
             found = inferencer.predict(picture)
         except (ValueError, OSError) as error:

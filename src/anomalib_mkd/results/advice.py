@@ -13,7 +13,7 @@ import numpy as np
 from anomalib_mkd.check.folder import ENOUGH_GOOD
 from anomalib_mkd.check.words import listed
 from anomalib_mkd.results.report.plots import area, sweep
-from anomalib_mkd.results.verdicts import short_names
+from anomalib_mkd.results.verdicts import counts, short_names, total
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -105,17 +105,16 @@ def outcome(
     Returns:
         ``None`` if no part has both a truth and a verdict.
     """
-    judged = [row for row in predictions if row.truth is not None and row.bad is not None]
-    if not judged:
+    groups = counts(predictions)
+    if not groups:
         return None
+    judged = [row for row in predictions if row.bad is not None and math.isfinite(row.score)]
     # what categories share is the distance from their own threshold
     scores = {
-        truth: np.array(
-            [row.score - (row.threshold or 0) for row in judged if row.truth is truth and math.isfinite(row.score)]
-        )
+        truth: np.array([row.score - (row.threshold or 0) for row in judged if row.truth is truth])
         for truth in (False, True)
     }
     both = all(values.size for values in scores.values())
     auroc = 100 * area(*sweep(scores[False], scores[True])[1:]) if both else math.nan
-    bad, good = ([row.bad for row in judged if row.truth is truth] for truth in (True, False))
-    return Outcome(good_pictures, len(bad), bad.count(True), len(good), good.count(True), auroc, tuple(short_names(far)))
+    (caught, bad), (alarms, good) = (total(groups, defective=defective) for defective in (True, False))
+    return Outcome(good_pictures, bad, caught, good, alarms, auroc, tuple(short_names(far)))

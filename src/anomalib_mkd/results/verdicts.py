@@ -17,7 +17,7 @@ from rich.table import Table
 from anomalib_mkd.results.predictions import word
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from anomalib_mkd.results.predictions import Prediction
 
@@ -64,6 +64,12 @@ def counts(predictions: Sequence[Prediction]) -> dict[Group, Counts]:
     return {group: Counts(called_bad[group], parts[group]) for group in groups}
 
 
+def total(groups: Mapping[Group, Counts], defective: bool, category: str | None = None) -> Counts:
+    """Add up the groups of good or of bad parts, of all categories or of one."""
+    chosen = [n for group, n in groups.items() if group.defective is defective and category in {None, group.category}]
+    return Counts(sum(n.called_bad for n in chosen), sum(n.parts for n in chosen))
+
+
 def sentence(predictions: Sequence[Prediction]) -> str:
     """Sum up all parts.
 
@@ -76,11 +82,7 @@ def sentence(predictions: Sequence[Prediction]) -> str:
     groups = counts(predictions)
     if not groups:
         return f"{sum(bool(row.bad) for row in predictions)} of {len(predictions)} parts called bad"
-    caught, bad, alarms, good = (
-        sum(count[field] for group, count in groups.items() if group.defective is defective)
-        for defective in (True, False)
-        for field in (0, 1)
-    )
+    (caught, bad), (alarms, good) = (total(groups, defective=defective) for defective in (True, False))
     of_bad, of_good = f"{caught} of {bad} bad parts caught", f"{alarms} of {good} good parts called bad"
     return ", ".join([of_bad] * bool(bad) + [of_good] * bool(good))
 

@@ -19,7 +19,7 @@ from anomalib_mkd.results.predictions import word
 from anomalib_mkd.results.report import plots
 from anomalib_mkd.results.report.gallery import Exhibit, Gallery
 from anomalib_mkd.results.report.pictures import Scale, draw_heat_map, draw_legend, draw_mask, embedded, read
-from anomalib_mkd.results.verdicts import Counts, counts, sentence, short_names
+from anomalib_mkd.results.verdicts import Counts, counts, sentence, short_names, total
 from anomalib_mkd.thresholds import SUSPECT
 
 if TYPE_CHECKING:
@@ -204,7 +204,7 @@ def _content(
         "rows": rows,
         "unscored": sum(not math.isfinite(row.score) for row in rows),
         "sentence": sentence(rows) if rows else "No images were predicted, so nothing was counted",
-        "sums": {truth: _sum(groups, defective=truth) for truth in (True, False)},
+        "sums": {truth: total(groups, defective=truth) for truth in (True, False)},
         "truths": list({row.truth for row in rows}),
         "thresholds": sorted({row.threshold for row in rows if row.threshold is not None}),
         "plots": _plots(rows, groups),
@@ -231,12 +231,6 @@ def _card(exhibit: Exhibit, name: str, scale: Scale | None) -> Card:
     drawn = None if values is None or scale is None else draw_heat_map(values, scale, picture)
     marked = None if mask is None or not mask.any() else draw_mask(mask, picture)
     return Card(name, row, *map(embedded, (picture, drawn, marked)))
-
-
-def _sum(groups: Mapping[Group, Counts], defective: bool, category: str | None = None) -> Counts:
-    """Add up the groups of good or of bad parts, of all categories or of one."""
-    chosen = [n for group, n in groups.items() if group.defective is defective and category in {None, group.category}]
-    return Counts(sum(n.called_bad for n in chosen), sum(n.parts for n in chosen))
 
 
 def _scores(rows: Iterable[Prediction]) -> NDArray[np.float64]:
@@ -272,7 +266,7 @@ def _plots(rows: Sequence[Prediction], groups: Mapping[Group, Counts]) -> list[P
         threshold, unit = 0.0, "threshold, from each category's own"
     good, bad = scores["good"], scores["bad"]
     levels, caught, alarms = plots.sweep(good, bad)
-    now = [_sum(groups, defective=truth) for truth in (True, False)]
+    now = [total(groups, defective=truth) for truth in (True, False)]
     shares = (now[0].called_bad / now[0].parts, now[1].called_bad / now[1].parts) if all(n.parts for n in now) else None
     auroc = plots.area(caught, alarms)
     alarms_then, caught_then = (good >= bad.min()).mean(), (bad > good.max()).mean()
@@ -327,8 +321,8 @@ def _categories(
         (
             category,
             threshold,
-            _sum(groups, defective=True, category=category),
-            _sum(groups, defective=False, category=category),
+            total(groups, defective=True, category=category),
+            total(groups, defective=False, category=category),
         )
         for category, threshold in sorted(thresholds.items())
         if len(thresholds) > 1
