@@ -4,6 +4,7 @@
 """Thresholds from good parts alone, and a scale that agrees with anomalib's where that one does not cut."""
 
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -203,7 +204,15 @@ def test_categories_are_asked_for_where_each_has_its_thresholds(caplog: pytest.L
 
 
 def test_fewer_than_five_good_parts_are_refused() -> None:
-    with pytest.raises(ValueError, match="at least 5 good parts, got 4"):
+    made = SoftPostProcessor()
+    trainer: Any = SimpleNamespace(state=SimpleNamespace(fn="fit"))
+    made.on_validation_batch_end(trainer, None, batch(GOOD[:4]))
+    with pytest.raises(ValueError, match=r"at least 5 good parts, got 4\. Add good parts"):
+        made.on_validation_epoch_end(trainer, None)
+
+
+def test_few_good_parts_of_a_test_mean_a_model_without_thresholds() -> None:
+    with pytest.raises(ValueError, match=r"got an untrained one and 4\. Train the model, or pass the checkpoint"):
         validated(batch(GOOD[:4]))
 
 

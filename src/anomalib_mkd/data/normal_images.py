@@ -70,14 +70,16 @@ def check_sized(loader: Any) -> None:
 def check_enough(trainer: Any) -> None:
     """Refuse a training whose good images are too few for a threshold, before it begins.
 
+    Args:
+        trainer: With a training loader that :func:`check_sized` lets pass.
+
     Raises:
         ValueError: If the images to learn, and those held out, are fewer than five in all.
     """
-    datasets = [getattr(trainer.train_dataloader, "dataset", None), held_out(getattr(trainer, "datamodule", None))]
-    sizes = [len(each) for each in datasets if hasattr(each, "__len__")]
-    if sizes and sum(sizes) < LEAST_GOOD:
+    count = len(trainer.train_dataloader.dataset) + len(held_out(getattr(trainer, "datamodule", None)) or ())
+    if count < LEAST_GOOD:
         msg = (
-            f"Expected at least {LEAST_GOOD} good images, of which the threshold is estimated, got {sum(sizes)}. Add "
+            f"Expected at least {LEAST_GOOD} good images, of which the threshold is estimated, got {count}. Add "
             "good images to the training folder."
         )
         raise ValueError(msg)

@@ -109,11 +109,7 @@ def outcome(
     if not groups:
         return None
     judged = [row for row in predictions if row.bad is not None and math.isfinite(row.score)]
-    # what categories share is the distance from their own threshold
-    scores = {
-        truth: np.array([row.score - (row.threshold or 0) for row in judged if row.truth is truth])
-        for truth in (False, True)
-    }
+    scores = {truth: np.array([row.above for row in judged if row.truth is truth]) for truth in (False, True)}
     both = all(values.size for values in scores.values())
     auroc = 100 * area(*sweep(scores[False], scores[True])[1:]) if both else math.nan
     (caught, bad), (alarms, good) = (total(groups, defective=defective) for defective in (True, False))

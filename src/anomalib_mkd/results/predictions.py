@@ -16,7 +16,7 @@ import torch
 from anomalib.post_processing import PostProcessor
 from PIL import Image
 
-from anomalib_mkd.files import whole
+from anomalib_mkd.files import no_formula, whole
 from anomalib_mkd.pictures import upright_size
 
 if TYPE_CHECKING:
@@ -55,6 +55,11 @@ class Prediction(NamedTuple):
     kind: str = ""
     truth: bool | None = None
     box: Box | None = None
+
+    @property
+    def above(self) -> float:
+        """Distance of the score from its threshold, which is what parts of several categories share."""
+        return self.score - (self.threshold or 0)
 
 
 def place_of(path: str | Path, root: str | Path | None = None) -> Path:
@@ -220,7 +225,7 @@ def write_csv(path: Path, predictions: Iterable[Prediction]) -> None:
         threshold = "" if row.threshold is None else f"{row.threshold:.6g}"
         numbers = f"{row.score:.6g}", word(row.bad), threshold
         kind = "" if row.truth is None else row.kind
-        rows.append([row.file, *numbers, row.category, word(row.truth), kind, *(row.box or [""] * 4)])
+        rows.append([no_formula(row.file), *numbers, row.category, word(row.truth), kind, *(row.box or [""] * 4)])
     write_table(path, HEADER, rows)
 
 

@@ -22,6 +22,7 @@ from anomalib_mkd.results.predictions import (
     predictions_of,
     write_csv,
 )
+from anomalib_mkd.results.report.outliers import write_suspicious
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -114,6 +115,15 @@ def test_the_table_keeps_any_name(tmp_path: Path) -> None:
     assert [row["file"] for row in read] == names
     assert list(read[0]) == list(HEADER)
     assert (read[0]["score"], read[0]["label"], read[0]["truth"], read[0]["x0"]) == ("0.123457", "good", "", "")
+
+
+def test_no_name_is_a_formula_in_a_table(tmp_path: Path) -> None:
+    rows = [Prediction(name, 0.1, False, 0.5) for name in ("=1.png", "@parts/2.png", "a/-3.png")]
+    write_csv(tmp_path / "predictions.csv", rows)
+    write_suspicious(tmp_path / "suspicious.csv", [(row, 1.0) for row in rows])
+    for name in ("predictions.csv", "suspicious.csv"):
+        with (tmp_path / name).open(newline="") as file:
+            assert [row["file"] for row in csv.DictReader(file)] == ["./=1.png", "./@parts/2.png", "a/-3.png"]
 
 
 def test_a_table_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from anomalib_mkd.files import no_formula
 from anomalib_mkd.results.predictions import word, write_table
 from anomalib_mkd.thresholds import center_and_spread
 
@@ -76,5 +77,8 @@ def write_suspicious(path: Path, ranked: Sequence[tuple[Prediction, float]]) -> 
         path: Final name of the file.
         ranked: See :func:`most_suspicious`; ``distance`` is in robust standard deviations.
     """
-    rows = ([row.file, f"{distance:.2f}", f"{row.score:.6g}", word(row.bad), row.category] for row, distance in ranked)
+    rows = (
+        [no_formula(row.file), f"{distance:.2f}", f"{row.score:.6g}", word(row.bad), row.category]
+        for row, distance in ranked
+    )
     write_table(path, HEADER, rows)

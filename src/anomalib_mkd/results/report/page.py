@@ -261,8 +261,8 @@ def _plots(rows: Sequence[Prediction], groups: Mapping[Group, Counts]) -> list[P
     if not {"good", "bad"} <= scores.keys():
         return drawn
     unit = "threshold"
-    if thresholds:  # several, one per category: what all parts share is their distance from it
-        scores = _by_truth([row._replace(score=row.score - (row.threshold or 0)) for row in rows])
+    if thresholds:  # several, one per category
+        scores = _by_truth([row._replace(score=row.above) for row in rows])
         threshold, unit = 0.0, "threshold, from each category's own"
     good, bad = scores["good"], scores["bad"]
     levels, caught, alarms = plots.sweep(good, bad)
