@@ -19,6 +19,8 @@ APART = 0.065
 """Least distance of two names, in heights of the plot."""
 DRAWN_LOSS = 5.0
 """Points of image AUROC below the lowest in f32 that 8 bits may lose and still be drawn."""
+LEFT_OF = 0.6
+"""Share of the plot's width beyond which a name stands left of its point."""
 WIDE = 6.0
 """Ratio of the largest to the smallest value from which on an axis is logarithmic."""
 
@@ -72,18 +74,28 @@ def trade_off(points: Sequence[Point], cost: str) -> str:
             axes.set_xlim(0, max(costs) * 1.15)
         axes.set_ylim(low, high)
         axes.yaxis.set_major_locator(FixedLocator([tick for tick in axes.get_yticks() if low <= tick <= 100]))
-        heights = spread([(point.f32[1] - low) / (high - low) for point in shown])
-        for point, height in zip(shown, heights, strict=True):
-            x, _ = axes.transAxes.inverted().transform(axes.transData.transform(point.f32))
-            right = x > 0.6
-            axes.text(
-                x + (-0.025 if right else 0.025),
-                height,
+        to_axes = axes.transData + axes.transAxes.inverted()
+        places = {point: to_axes.transform(point.f32) for point in shown}
+        ahead = {point: x > LEFT_OF for point, (x, _) in places.items()}  # its name stands left of it
+        # of names moved below their points, lines to the points cross the fewest in this order, from the top
+        order = sorted(shown, key=lambda p: (-round(places[p][1] / APART), not ahead[p], abs(places[p][0] - LEFT_OF)))
+        for point, height in zip(order, spread([places[point][1] for point in order]), strict=True):
+            axes.annotate(
                 point.name,
-                transform=axes.transAxes,
-                ha="right" if right else "left",
+                point.f32,
+                xytext=(places[point][0] + (-0.025 if ahead[point] else 0.025), height),
+                textcoords="axes fraction",
+                ha="right" if ahead[point] else "left",
                 va="center",
                 color=PLACEHOLDERS["ink"],
+                arrowprops={
+                    "arrowstyle": "-",
+                    "color": PLACEHOLDERS["muted"],
+                    "linewidth": 0.7,
+                    "relpos": (float(ahead[point]), 0.5),
+                    "shrinkA": 0,
+                    "shrinkB": 4,
+                },
             )
         return finish(figure)
 
@@ -102,20 +114,25 @@ def below(points: Sequence[Point]) -> list[Point]:
     return [point for point in points if point.int8 is not None and point.int8[1] < least]
 
 
-def spread(heights: Sequence[float]) -> list[float]:
-    """Move heights in 0..1 apart so that names do not cover each other: upwards, and down again from the upper end.
+def spread(heights: list[float]) -> list[float]:
+    """Move names apart so that they cover neither each other nor, if they are many at one height, points there.
+
+    Args:
+        heights: Of points in 0..1, from the top.
+
+    Returns:
+        Heights of their names, from the top: of one far from all others its own, of others below it.
 
     Example:
-        >>> [round(height, 3) for height in spread([0.5, 0.5, 0.1])], [round(height, 3) for height in spread([1, 0.99])]
-        ([0.5, 0.565, 0.1], [1.0, 0.935])
+        >>> [round(height, 3) for height in spread([1.0, 0.99, 0.1])]
+        [0.935, 0.87, 0.1]
     """
-    moved = list(heights)
-    order = sorted(range(len(moved)), key=moved.__getitem__)
-    least, most = -1.0, 1.0
-    for index in order:
+    moved: list[float] = []
+    for index, height in enumerate(heights):
+        close = [abs(height - other) < APART for other in heights[:index] + heights[index + 1 :]]
+        moved.append(min([height - APART * any(close), *(above - APART for above in moved[-1:])]))
+    least = 0.0
+    for index in reversed(range(len(moved))):
         moved[index] = max(moved[index], least)
         least = moved[index] + APART
-    for index in reversed(order):
-        moved[index] = min(moved[index], most)
-        most = moved[index] - APART
     return moved

@@ -104,8 +104,11 @@ def test_one_model_that_was_not_tested(tmp_path: Path) -> None:
     assert "<svg" not in page
 
 
-@pytest.mark.parametrize("heights", [[0.5] * 4, [0.9, 0.95, 0.99], [0.0], [0.1, 0.9]])
-def test_names_do_not_cover_each_other(heights: list[float]) -> None:
-    moved = sorted(spread(heights))
-    assert all(high - low > APART - 1e-9 for low, high in itertools.pairwise(moved))
-    assert moved[-1] <= 1
+@pytest.mark.parametrize("heights", [[0.5] * 4, [0.99, 0.95, 0.9], [0.0], [0.9, 0.1], [0.02, 0.0], [1.0] * 6 + [0.7]])
+def test_names_cover_neither_each_other_nor_points(heights: list[float]) -> None:
+    moved = spread(heights)
+    assert all(high - low > APART - 1e-9 for high, low in itertools.pairwise(moved))
+    assert moved[0] <= 1
+    assert moved[-1] >= 0
+    crowded = {point for point in heights if heights.count(point) > 1}
+    assert all(abs(name - point) > APART - 1e-9 for name in moved for point in crowded)
