@@ -223,12 +223,12 @@ class Watcher(threading.Thread):
     def check_folder(self) -> None:
         """Stop where nothing could be found any more, as after a share was lost."""
         try:
-            gone = "another disk there" if self.folder.stat().st_dev != self.device else ""
+            gone = "another disk in its place" if self.folder.stat().st_dev != self.device else ""
             os.scandir(self.folder).close()
         except OSError as error:
             gone = str(error)
         if gone:
-            msg = f"Expected the folder {self.folder} to stay as it was, got {gone}. Mount it, and start again."
+            msg = f"Expected the folder {self.folder} to stay mounted, got {gone}. Mount it, and start again."
             raise OSError(msg)
 
     def files(self) -> Iterator[Path]:
@@ -238,7 +238,7 @@ class Watcher(threading.Thread):
                 yield path
             elif not path.name.startswith(".") and path.suffix not in self.foreign:
                 self.foreign.add(path.suffix)
-                sys.stderr.write(printable(f"{path.name}: not read, as all files of the suffix '{path.suffix}'") + "\n")
+                sys.stderr.write(printable(f"{path.name}: skipped, like all '{path.suffix}' files") + "\n")
 
     def unlisted(self, error: OSError) -> None:
         """Name a folder that cannot be listed, unless it was taken away."""
@@ -251,7 +251,7 @@ class Watcher(threading.Thread):
         if str(path) not in self.said:
             self.said.add(str(path))
             place, reason = path.relative_to(self.folder), getattr(reason, "strerror", None) or reason
-            sys.stderr.write(printable(f"{place}: not read so far, {reason}; tried again") + "\n")
+            sys.stderr.write(printable(f"{place}: cannot be read yet ({reason}), trying again") + "\n")
 
     def state(self, path: Path) -> tuple[int, int] | None:
         """Return size and time of last change; None if it is gone, or no file that can be read."""
@@ -261,8 +261,8 @@ class Watcher(threading.Thread):
             if not isinstance(error, FileNotFoundError) or path.is_symlink():  # otherwise it was taken away
                 self.say(path, error)
             return None
-        if not stat.S_ISREG(state.st_mode):  # a pipe would be waited for, for ever
-            self.say(path, "it is no file")
+        if not stat.S_ISREG(state.st_mode):  # a pipe would be waited for forever
+            self.say(path, "not a regular file")
             return None
         return state.st_size, state.st_mtime_ns
 

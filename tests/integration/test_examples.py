@@ -270,7 +270,7 @@ def test_all_that_other_commands_read_is_judged(
     assert all(isinstance(image, np.ndarray) for _, image in found)
     lines = sorted(capsys.readouterr().err.splitlines())  # "a" or "b" comes first
     assert [line[1:] for line in lines] == [
-        f"{suffix}: not read, as all files of the suffix '{suffix}'" for suffix in (".txt", ".gif")
+        f"{suffix}: skipped, like all '{suffix}' files" for suffix in (".txt", ".gif")
     ]
 
 
@@ -357,7 +357,7 @@ def test_what_may_not_be_read_yet_is_tried_again(
         clock[0] += 1
     assert [waiting.get()[0].name for _ in range(waiting.qsize())] == ["0.png"]
     assert sorted(capsys.readouterr().err.splitlines()) == [
-        f"{name}: not read so far, Permission denied; tried again" for name in ("1.png", "shut")
+        f"{name}: cannot be read yet (Permission denied), trying again" for name in ("1.png", "shut")
     ]
     clock[0] += module.AGAIN
     watcher.look()
@@ -372,7 +372,7 @@ def test_what_may_not_be_read_yet_is_tried_again(
     assert not capsys.readouterr().err
     closed = True
     watcher.look()
-    assert capsys.readouterr().err == "shut: not read so far, Permission denied; tried again\n"
+    assert capsys.readouterr().err == "shut: cannot be read yet (Permission denied), trying again\n"
     assert waiting.empty()
 
 
@@ -405,7 +405,7 @@ def test_links_that_lead_nowhere_and_pipes_are_named_once(camera: Path, capsys: 
     assert [waiting.get()[0].name for _ in range(waiting.qsize())] == ["part.png"]
     lines = sorted(capsys.readouterr().err.splitlines())
     assert [line.split(":")[0] for line in lines] == ["dangling.png", "loop.png", "pipe.png"]
-    assert lines[2] == "pipe.png: not read so far, it is no file; tried again"
+    assert lines[2] == "pipe.png: cannot be read yet (not a regular file), trying again"
     (camera / "dangling.png").unlink()
     save(camera / "dangling.png", bad=True)
     watcher.look()
@@ -422,7 +422,7 @@ def test_a_folder_that_vanishes_ends_the_watcher(export: Path, camera: Path, tmp
         camera.rename(tmp_path / "elsewhere")
         _, error = process.communicate(timeout=PATIENCE)
     assert process.returncode == 1
-    assert error.startswith(f"Expected the folder {camera} to stay as it was, got [Errno 2]")
+    assert error.startswith(f"Expected the folder {camera} to stay mounted, got [Errno 2]")
     assert error.count("\n") == 1
     assert read_results(results) == [("part.png", "good")]
 
@@ -432,7 +432,7 @@ def test_another_disk_in_the_folders_place_ends_the_watcher(camera: Path) -> Non
     watcher, _ = looking(load_watcher(), camera)
     watcher.look()
     watcher.device += 1
-    with pytest.raises(OSError, match="to stay as it was, got another disk there"):
+    with pytest.raises(OSError, match="to stay mounted, got another disk in its place"):
         watcher.look()
 
 
