@@ -127,6 +127,7 @@ def accuracy(
 def scores(
     setup: Setup,
     model: str = "MixedDistillation",
+    variant: str = "default",
     data: list[str] | None = None,
     seeds: list[int] = [0, 1, 2],  # noqa: B006
     steps: int | None = None,
@@ -137,6 +138,7 @@ def scores(
     Args:
         setup: Common options.
         model: MixedDistillation, Dcam or Mkd.
+        variant: Preset, as for "accuracy".
         data: Folders under the data root, in MVTec layout; null for ten, in two halves: see benchmark/good_scores.py.
         seeds: Seeds of the split and of the training.
         steps: Training steps; null for the model's own number.
@@ -146,7 +148,7 @@ def scores(
     from benchmark.runs import plan  # noqa: PLC0415
 
     common = {**setup.run, "protocol": "held_out"}
-    for run in plan([model], ["default"], data or [*CHOOSING, *JUDGING], seeds, steps, **common):
+    for run in plan([model], [variant], data or [*CHOOSING, *JUDGING], seeds, steps, **common):
         file = setup.results or ROOT / "results" / "pictures" / "scores.csv"
         measure_scores(run, file=file, data_root=setup.data_root, keep=keep)
 

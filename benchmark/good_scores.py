@@ -23,7 +23,7 @@ from lightning.pytorch import seed_everything
 from anomalib_mkd.data import Parts
 from anomalib_mkd.files import whole
 from anomalib_mkd.functional import evenly_spaced, mean_of_largest
-from anomalib_mkd.thresholds import LEARNT, PEAK_SHARE, pooled, threshold_from_good
+from anomalib_mkd.thresholds import LEARNT, PEAK_SHARE, as_varied, pooled, threshold_from_good
 from benchmark.accuracy import test_outputs, train
 from benchmark.runs import Run, build_model
 
@@ -133,7 +133,7 @@ def candidates(held_out: Outputs, learnt: Outputs) -> dict[str, float]:
     own, known = (mean_of_largest(maps, PEAK_SHARE).numpy() for maps in (held_out.maps, learnt.maps[kept]))
     peak = held_out.maps.flatten(1).amax(dim=1).median()
     quantiles = np.quantile(held_out.maps.numpy().ravel(), QUANTILES)
-    levels = threshold_from_good(pooled(own, known)), *quantiles, *(peak * factor for factor in FACTORS)
+    levels = threshold_from_good(pooled(own, as_varied(known, own))), *quantiles, *(peak * factor for factor in FACTORS)
     return dict(zip(LEVELS, map(float, (held_out.scores.max(), *levels)), strict=True))
 
 

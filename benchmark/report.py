@@ -223,7 +223,9 @@ def half(row: Row) -> str:
 def threshold_rules() -> Table:
     """Compare rules of thresholds: false alarms, and what is caught, also with wrong images among those held out."""
     return Table(
-        lambda row: row.metric in {"caught", "false_alarms"} and row.variant != "default",
+        lambda row: (
+            row.metric in {"caught", "false_alarms"} and row.variant != "default" and row.steps == OWN_STEPS[row.model]
+        ),
         ("variant", half),
         {
             "Rule": "`{row.variant}`",
@@ -241,7 +243,7 @@ def threshold_rules() -> Table:
 def pixel_levels() -> Table:
     """Compare thresholds of pixels by the F1 of marked pixels."""
     return Table(
-        lambda row: row.metric == "pixel_F1" and row.variant in PIXEL_LEVELS,
+        lambda row: row.metric == "pixel_F1" and row.variant in PIXEL_LEVELS and row.steps == OWN_STEPS[row.model],
         ("variant", half),
         {
             "Level": "`{row.variant}`",

@@ -24,6 +24,7 @@ from anomalib_mkd.functional import evenly_spaced
 from anomalib_mkd.thresholds import (
     FALSE_ALARMS,
     LEARNT,
+    as_varied,
     center_and_spread,
     pooled,
     prediction_quantile,
@@ -100,14 +101,14 @@ def read_scores(file: Path) -> list[Scored]:
 def _run_of(row: dict[str, str]) -> Run:
     """Read the run of a row, whose name holds model, teacher and batch; see :attr:`Run.name`."""
     data, seed, steps = row["data"], row["seed"], row["steps"]
-    name = rf"(?P<model>[a-z]+)-default-held_out-(?P<teacher>.+)-{re.escape(data.replace('/', '_').lower())}-s{seed}"
-    found = re.fullmatch(rf"{name}-b(?P<batch>\d+)-n{steps}", row["run"])
+    name = rf"(?P<model>[a-z]+)-(?P<variant>[^-]+)-held_out-(?P<teacher>.+)-{re.escape(data.replace('/', '_').lower())}"
+    found = re.fullmatch(rf"{name}-s{seed}-b(?P<batch>\d+)-n{steps}", row["run"])
     models = {model.lower(): model for model in NAMED}
     if found is None or found["model"] not in models:
         msg = f"Expected runs of the command scores, got {row['run']!r}. Name the file that it writes as --scored."
         raise ValueError(msg)
     model, teacher, batch = models[found["model"]], found["teacher"], int(found["batch"])
-    return Run(model, "default", data, int(seed), teacher, int(steps), batch, "held_out")
+    return Run(model, found["variant"], data, int(seed), teacher, int(steps), batch, "held_out")
 
 
 def highest(held_out: Scores, learnt: Scores, false_alarms: float) -> float:
@@ -141,9 +142,32 @@ def upper_half(held_out: Scores, learnt: Scores, false_alarms: float) -> float:
     return float(center + (above - center) * prediction_quantile(1 - false_alarms, len(held_out)))
 
 
-def delivered(held_out: Scores, learnt: Scores, false_alarms: float) -> float:
+def shifted(held_out: Scores, learnt: Scores, false_alarms: float) -> float:
     """Longer tail, of the learnt scores, too, moved to the median of those held out."""
-    return threshold_from_good(pooled(held_out, learnt[evenly_spaced(len(learnt), LEARNT)]), false_alarms)
+    return threshold_from_good(pooled(held_out, spaced(learnt)), false_alarms)
+
+
+def scaled(held_out: Scores, learnt: Scores, false_alarms: float) -> float:
+    """The same, with their distances from the median multiplied by the ratio of the medians."""
+    known = spaced(learnt)
+    return threshold_from_good(pooled(held_out, known * np.median(held_out) / np.median(known)), false_alarms)
+
+
+def delivered(held_out: Scores, learnt: Scores, false_alarms: float) -> float:
+    """The same, with their distances multiplied by the square of that ratio, 1 at least."""
+    return threshold_from_good(pooled(held_out, as_varied(spaced(learnt), held_out)), false_alarms)
+
+
+def stretched(held_out: Scores, learnt: Scores, false_alarms: float) -> float:
+    """The same, with their distances multiplied by the ratio of the spreads, 1 at least."""
+    known = spaced(learnt)
+    (_, spread), (_, learnt_spread) = map(center_and_spread, (held_out, known))
+    return threshold_from_good(pooled(held_out, max(1.0, spread / learnt_spread) * known), false_alarms)
+
+
+def spaced(learnt: Scores) -> Scores:
+    """Return as many of the learnt scores as thresholds take."""
+    return learnt[evenly_spaced(len(learnt), LEARNT)]
 
 
 def extreme_values(held_out: Scores, learnt: Scores, false_alarms: float) -> float:
@@ -156,7 +180,19 @@ def extreme_values(held_out: Scores, learnt: Scores, false_alarms: float) -> flo
 
 
 RULES: dict[str, Rule] = {
-    rule.__name__: rule for rule in (highest, normal, longer_tail, log_normal, upper_half, extreme_values, delivered)
+    rule.__name__: rule
+    for rule in (
+        highest,
+        normal,
+        longer_tail,
+        log_normal,
+        upper_half,
+        extreme_values,
+        shifted,
+        scaled,
+        stretched,
+        delivered,
+    )
 }
 
 

@@ -25,6 +25,7 @@ from anomalib_mkd.thresholds import (
     SUSPECT,
     Fitted,
     Scale,
+    as_varied,
     center_and_spread,
     pooled,
     scale_from_good,
@@ -65,8 +66,9 @@ class SoftPostProcessor(PostProcessor):
 
     Attributes:
         good_scores: Raw scores of the good parts that set the threshold, in ascending order.
-        learnt: Rows of :func:`good_parts` of some that the model has learnt, kept in the checkpoint, so that a later
-            validation sets the thresholds as the end of the training did.
+        learnt: Rows of :func:`good_parts` of some that the model has learnt, as varied as those held out, kept in the
+            checkpoint, so that a later validation sets the thresholds as the end of the training did.
+        just_learnt: Whether these rows wait for a validation to make them so.
         table: Category to its own thresholds, from a training on several categories, for tests and exports that know
             the category of an image: see :class:`anomalib_mkd.data.categories.post_processor.ByCategory`.
 
@@ -96,6 +98,7 @@ class SoftPostProcessor(PostProcessor):
         self.good_scores: list[float] = []
         self.table: dict[str, dict[str, Any]] = {}
         self.learnt: list[list[float]] = []
+        self.just_learnt = False
         self._held_out = CatMetric()  # rows of good_parts(); a metric, because it joins those of all processes
 
     @property
@@ -138,6 +141,8 @@ class SoftPostProcessor(PostProcessor):
         held_out = torch.as_tensor(self._held_out.compute()).reshape(-1, 4).cpu() if joined else torch.empty(0, 4)
         self._held_out.reset()
         learnt = torch.tensor(self.learnt).reshape(-1, 4)
+        if self.just_learnt:  # a later validation may be of other parts, or of another light
+            self.learnt, self.just_learnt = (learnt := all_as_varied(learnt, held_out)).tolist(), False
         if len(held_out) and not in_training(trainer):  # what was learnt of other categories says nothing of these
             learnt = learnt[torch.isin(learnt[:, 3], held_out[:, 3])]
         count = len(held_out) + len(learnt)
@@ -169,13 +174,14 @@ class SoftPostProcessor(PostProcessor):
         return set()
 
     def learn(self, trainer: Trainer, batches: Iterable[Any]) -> None:
-        """Remember good parts that the model has learnt.
+        """Remember good parts that the model has learnt; the next validation makes them as varied as those held out.
 
         Args:
             trainer: The trainer of the model.
             batches: Batches with the model's raw scores and maps.
         """
         self.learnt = [row for batch in batches for row in good_parts(batch, categories_of(trainer, batch)).tolist()]
+        self.just_learnt = True
 
     def fitted(self, held_out: Tensor, learnt: Tensor) -> Fitted:
         """Estimate thresholds and scales by these settings; see :func:`fit_good`."""
@@ -328,6 +334,16 @@ def suspects(scores: Tensor) -> Tensor:
         return torch.zeros(0, dtype=torch.bool)
     center, spread = center_and_spread(scores.numpy())
     return scores > center + SUSPECT * spread
+
+
+def all_as_varied(learnt: Tensor, held_out: Tensor) -> Tensor:
+    """Apply :func:`as_varied` to each category and column of rows of :func:`good_parts`, ``(N, 4)``."""
+    made = learnt.clone()
+    for group in set(learnt[:, 3].tolist()):
+        known, own = learnt[:, 3] == group, held_out[:, 3] == group
+        for column in range(3):
+            made[known, column] = torch.from_numpy(as_varied(learnt[known, column], held_out[own, column])).float()
+    return made
 
 
 def fit_good(held_out: Tensor, learnt: Tensor, false_alarms: float) -> Fitted:

@@ -167,14 +167,38 @@ def center_and_spread(scores: ArrayLike) -> tuple[float, float]:
     return center, float(1.4826 * np.median(deviations) or math.sqrt(math.pi / 2) * deviations.mean())
 
 
+def as_varied(learnt: ArrayLike, held_out: ArrayLike) -> NDArray[np.float64]:
+    """Undo what a training did to the spread of the scores of parts that it learnt.
+
+    The longer a model learns parts, the lower they score and the less they vary. So their distances from their median
+    grow by the square of the ratio of both medians, 1 at least. Why the square:
+    ``docs/decisions/0013-thresholds-from-good-parts.md``.
+
+    Args:
+        learnt: ``(M,)``.
+        held_out: Scores of good parts that were held out from the same training, ``(N,)``.
+
+    Returns:
+        ``(M,)``, of the same median; unchanged if none were held out.
+
+    Example:
+        >>> as_varied([3.0, 4.0, 5.0], held_out=[7.0, 8.0, 9.0]).tolist()
+        [0.0, 4.0, 8.0]
+    """
+    known, own = (np.asarray(scores, dtype=np.float64).ravel() for scores in (learnt, held_out))
+    if not (known.size and own.size):
+        return known
+    center = np.median(known)
+    ratio = max(1.0, np.median(own) / center) if center > 0 else 1.0
+    return np.asarray(center + ratio**2 * (known - center))
+
+
 def pooled(held_out: ArrayLike, learnt: ArrayLike) -> NDArray[np.float64]:
     """Join scores of good parts that were held out with those of parts that the model has learnt.
 
-    Learnt parts score lower, but vary alike: their scores are moved to the median of those held out.
-
     Args:
         held_out: ``(N,)``; if there are none, the others stay where they are.
-        learnt: ``(M,)``.
+        learnt: ``(M,)``, as varied as those held out (:func:`as_varied`); they are moved to the same median.
 
     Returns:
         ``(N + M,)``, in ascending order.

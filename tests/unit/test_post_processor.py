@@ -120,9 +120,24 @@ def test_learnt_parts_show_how_scores_vary_at_the_level_of_those_held_out(caplog
     made.on_validation_batch_end(None, None, batch(torch.tensor([3.0, 3.2])))
     made.on_validation_epoch_end(None, None)
     assert len(made.good_scores) == 42
-    shift = 3.1 - GOOD.quantile(0.5)
-    assert made.image_threshold == pytest.approx(float(validated(batch(GOOD)).image_threshold + shift), abs=0.02)
+    ratio = 3.1 / GOOD.quantile(0.5)
+    varied = 3.1 + ratio**2 * (GOOD - GOOD.quantile(0.5))
+    assert made.image_threshold == pytest.approx(float(validated(batch(varied)).image_threshold), abs=0.2)
     assert "Only 2 good parts were held out" in caplog.text
+
+
+def test_learnt_parts_are_made_as_varied_as_those_held_out_once() -> None:
+    """Not again by a later validation, whose scores differ for other reasons."""
+    made, known = SoftPostProcessor(), GOOD / 2
+    made.learn(None, [batch(known)])
+    made.on_validation_batch_end(None, None, batch(GOOD))
+    made.on_validation_epoch_end(None, None)
+    scores = torch.tensor(made.learnt)[:, 0]
+    assert scores.std() == pytest.approx(float(4 * known.std()), rel=1e-3)
+    assert scores.quantile(0.5) == pytest.approx(float(known.quantile(0.5)), rel=1e-3)
+    made.on_validation_batch_end(None, None, batch(3 * GOOD))
+    made.on_validation_epoch_end(None, None)
+    assert torch.equal(torch.tensor(made.learnt)[:, 0], scores)
 
 
 def test_where_none_is_held_out_learnt_ones_set_the_threshold() -> None:

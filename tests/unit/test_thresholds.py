@@ -1,14 +1,22 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Thresholds that move to another precision; those of a precision of its own are in tests of the post-processor."""
+"""Learnt parts in thresholds, and thresholds in another precision; the rest is in tests of the post-processor."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from anomalib_mkd.thresholds import Fitted, Scale, in_another_precision, scale_from_good, threshold_from_good
+from anomalib_mkd.thresholds import (
+    Fitted,
+    Scale,
+    as_varied,
+    in_another_precision,
+    pooled,
+    scale_from_good,
+    threshold_from_good,
+)
 
 
 def results(count: int, noise: float = 0.0, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -53,3 +61,25 @@ def test_few_parts_only_shift_it(count: int) -> None:
     assert found.image.scale == pytest.approx(1.0)
     np.testing.assert_allclose(found.good_scores, [1.0 + shift, 1.5 + shift])
     assert np.isfinite(shift)
+
+
+def test_what_was_learnt_by_heart_does_not_make_the_threshold_strict() -> None:
+    """A long training halved the scores of learnt parts, and their spread twice."""
+    rng = np.random.default_rng(0)
+    others = rng.normal(0.4, 0.05, 1000)
+    found = []
+    for _ in range(20):
+        held_out, learnt = rng.normal(0.4, 0.05, 10), rng.normal(0.2, 0.0125, 64)
+        found.append(
+            [(others > threshold_from_good(pooled(held_out, k))).mean() for k in (as_varied(learnt, held_out), learnt)]
+        )
+    varied, as_learnt = np.mean(found, axis=0)
+    assert varied < 0.02
+    assert as_learnt > 0.1
+
+
+@pytest.mark.parametrize("held_out", [[], [1.0, 1.0], [2.0, 2.0]])
+def test_learnt_parts_stay_as_they_are_where_they_score_no_lower(held_out: list[float]) -> None:
+    assert as_varied([1.5, 2.0, 2.5], held_out).tolist() == [1.5, 2.0, 2.5]
+    assert as_varied([-0.5, 0.0, 0.5], held_out).tolist() == [-0.5, 0.0, 0.5]  # no ratio
+    assert as_varied([], held_out).tolist() == []

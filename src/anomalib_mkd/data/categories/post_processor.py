@@ -166,7 +166,7 @@ class SoftCategoryPostProcessor(ByCategory, SoftPostProcessor):
         """Return the post-processor that fits a category, with what was learnt of it."""
         part: Any = super()._part(category)
         group = group_number(category)
-        part.learnt = [row for row in self.learnt if row[-1] == group]
+        part.learnt, part.just_learnt = [row for row in self.learnt if row[-1] == group], self.just_learnt
         return part
 
     def learn(self, trainer: Trainer, batches: Iterable[Any]) -> None:
