@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from anomalib.data import AnomalibDataModule
+from anomalib.data import AnomalibDataModule, Folder
 from anomalib.deploy import CompressionType, ExportType, OpenVINOInferencer
 from anomalib.engine import Engine
 from anomalib.metrics import AUPRO, AUROC, Evaluator
@@ -36,6 +36,7 @@ from anomalib_mkd.data.categories.post_processor import SoftCategoryPostProcesso
 from anomalib_mkd.deploy import Inferencer
 from anomalib_mkd.deploy.graph import core
 from anomalib_mkd.deploy.metadata import read
+from anomalib_mkd.thresholds import Scale
 from tests.category_folders import draw_category
 from tests.life import make_engine
 
@@ -414,6 +415,27 @@ def test_8_bits_are_calibrated_on_all_categories(
     assert {image.parents[2].name for image in read} == {"bolt", "nut"}
     assert all(image.parent == image.parents[2] / "train" / "good" for image in read)
     assert "FakeQuantize" in {each.get_type_name() for each in core().read_model(path).get_ops()}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("several", [False, True])
+def test_8_bits_compare_the_same_good_parts_where_the_split_has_no_seed(
+    root: Path, tmp_path: Path, several: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kind: dict[str, Any] = {"normal_dir": "train/good", "abnormal_dir": "test/dent"}
+    split: dict[str, Any] = {"val_split_mode": "from_train", "val_split_ratio": 0.4}
+    data: AnomalibDataModule = Folder("bolt", root=root / "bolt", num_workers=0, **kind, **split)
+    if several:
+        data = MultiCategory("Folder", ["bolt", "nut"], root=root, options=kind, **split)
+    model = mixed_distillation(evaluator=False, visualizer=False)
+    model.post_processor.scale(Scale(1, 1), Scale(1, 1))
+    read: list[str] = []
+    inputs = model.raw_inputs
+    monkeypatch.setattr(model, "raw_inputs", lambda item: read.append(str(item.image_path)) or inputs(item))
+    model.to_openvino(tmp_path, compression_type=CompressionType.INT8, datamodule=data)
+    before, after = read[: len(read) // 2], read[len(read) // 2 :]
+    assert before == after
+    assert len(before) == len(data.train_data) + len(data.val_data)
 
 
 # ------------------------------------------------------------------------------------------ categories that lack things

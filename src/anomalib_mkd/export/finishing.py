@@ -47,10 +47,8 @@ def results_of_good(module: Any, path: Path, datamodule: AnomalibDataModule) -> 
     Args:
         module: The exported model.
         path: The ``.xml`` file, whose outputs are raw.
-        datamodule: That of the training.
+        datamodule: That of the training, set up.
     """
-    datamodule.prepare_data()
-    datamodule.setup("fit")
 
     def results(dataset: Any, most: int) -> Tensor:
         chosen = good_indices(dataset, most)

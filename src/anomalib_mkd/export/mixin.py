@@ -149,6 +149,8 @@ class DistillationExport(ExportMixin, LightningModule):
                 theirs = None if compression_type in EIGHT_BITS else compression_type
                 path = super().to_openvino(staging, model_file_name, input_size, theirs, datamodule, **kwargs)
                 if compression_type in EIGHT_BITS and datamodule is not None:
+                    datamodule.prepare_data()
+                    datamodule.setup("fit")  # once: without a seed, each call splits anew
                     full = fitted and results_of_good(self, path, datamodule)
                     compress(path, compression_type, map(self.raw_inputs, calibration_items(datamodule)))
                     if fitted and full:

@@ -39,13 +39,11 @@ def calibration_items(datamodule: AnomalibDataModule) -> Iterator[Any]:
     """Read training items, evenly spaced over the training set.
 
     Args:
-        datamodule: Its training images are normal, as in all of anomalib's one-class datamodules.
+        datamodule: Set up; its training images are normal, as in all of anomalib's one-class datamodules.
 
     Yields:
         Items with an ``image`` ``(3, H, W)`` in 0..1, at its original size.
     """
-    datamodule.prepare_data()
-    datamodule.setup("fit")
     yield from normal_items(datamodule.train_data, MOST_IMAGES)
 
 
