@@ -162,11 +162,16 @@ class SoftPostProcessor(PostProcessor):
 
     def _warn_of_table(self) -> None:
         """Warn that categories keep their thresholds, if the validation knew none of them."""
-        if self.table and not self.validated:
+        if self.with_own and not self.validated:
             logger.warning(
                 "Only the common threshold has moved, not those of %s. Validate with MultiCategory to move them.",
-                ", ".join(map(repr, self.table)),
+                self.with_own,
             )
+
+    @property
+    def with_own(self) -> str:
+        """Name the categories that have thresholds of their own."""
+        return ", ".join(repr(name) for name, row in self.table.items() if row)
 
     @property
     def validated(self) -> set[str]:
@@ -225,11 +230,11 @@ class SoftPostProcessor(PostProcessor):
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Warn that no category is known, although each has its own thresholds."""
         super().on_test_start(trainer, pl_module)
-        if self.table and not hasattr(getattr(trainer, "datamodule", None), "threshold_categories"):
+        if self.with_own and not hasattr(getattr(trainer, "datamodule", None), "threshold_categories"):
             logger.warning(
                 "The images have no category, so the common threshold applies; it may miss defects of some of %s. Load "
                 "the images with MultiCategory.",
-                ", ".join(map(repr, self.table)),
+                self.with_own,
             )
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -288,6 +288,18 @@ def test_thresholds_per_category_as_if_trained_alone(
         assert torch.equal(other.post_processor.state_dict()[name], value)
 
 
+def test_a_small_category_beside_a_large_one_has_its_own_thresholds(tmp_path: Path) -> None:
+    draw_category(tmp_path / "data" / "large", train=200)
+    draw_category(tmp_path / "data" / "small", train=8)
+    model = mixed_distillation(evaluator=False, visualizer=False)
+    data = multi(tmp_path / "data", categories=["large", "small"], train_batch_size=16)
+    engine(tmp_path, max_steps=2).fit(model, datamodule=data)
+    assert {name: len(row["good_scores"]) for name, row in model.post_processor.table.items()} == {
+        "large": 72,
+        "small": 8,
+    }
+
+
 def test_global_thresholds_by_default(root: Path, tmp_path: Path) -> None:
     model, run = patchcore(visualizer=False), engine(tmp_path)
     run.fit(model, datamodule=multi(root))

@@ -190,12 +190,12 @@ def test_a_validation_without_categories_counts_alone(caplog: pytest.LogCaptureF
     made, alone = SoftPostProcessor(), validated(batch(GOOD + 1))
     category_rows(made, low=0, high=5)
     made.on_validation_epoch_end(None, None)
-    made.table = {"high": {}}
+    made.table = {"high": {"image_max": 1.0}, "few": {}}
     made.on_validation_batch_end(None, None, batch(GOOD + 1))
     caplog.clear()
     made.on_validation_epoch_end(None, None)
     assert (made.scales, made.good_scores) == (alone.scales, alone.good_scores)
-    assert made.table == {"high": {}}
+    assert made.table == {"high": {"image_max": 1.0}, "few": {}}
     assert [record.message for record in caplog.records] == [
         "Only the common threshold has moved, not those of 'high'. Validate with MultiCategory to move them."
     ]
@@ -209,7 +209,7 @@ def test_a_validation_without_categories_counts_alone(caplog: pytest.LogCaptureF
 def test_categories_are_asked_for_where_each_has_its_thresholds(caplog: pytest.LogCaptureFixture) -> None:
     made = validated(batch(GOOD))
     made.on_predict_start(SimpleNamespace(datamodule=None), None)
-    made.table = {"low": {}, "high": {}}
+    made.table = {"low": {"image_max": 1.0}, "high": {"image_max": 2.0}, "few": {}}
     made.on_predict_start(SimpleNamespace(datamodule=SimpleNamespace(threshold_categories=None)), None)
     assert not caplog.text
     for start in (made.on_predict_start, made.on_test_start):

@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 from anomalib.data.utils import LabelName, ValSplitMode
 from anomalib.pre_processing import PreProcessor
 from torch.utils.data import IterableDataset
@@ -15,6 +16,27 @@ from anomalib_mkd.functional import evenly_spaced
 from anomalib_mkd.thresholds import LEAST_GOOD
 
 CALIBRATION_IMAGES = 32
+OF_EACH = 16
+"""Fewest images of each of many categories, as far as it has them: a small one beside large ones needs a threshold."""
+
+
+def good_indices(dataset: Any, most: int) -> list[int]:
+    """Choose good items of a data set, evenly spaced in each category, always the same ones.
+
+    Args:
+        dataset: ``None`` for no items; all of one without anomalib's ``samples`` are good.
+        most: Maximum number; each of several categories gets an equal share, or :data:`OF_EACH` if that is more.
+    """
+    if dataset is None:
+        return []
+    samples: Any = getattr(dataset, "samples", ())
+    if "label_index" not in samples:
+        return evenly_spaced(len(dataset), most)
+    good = np.flatnonzero(samples["label_index"] == LabelName.NORMAL)
+    names = samples.get("category", samples["label_index"]).to_numpy()[good]
+    groups = [good[names == name].tolist() for name in dict.fromkeys(names)]
+    each = most if len(groups) <= 1 else max(most // len(groups), OF_EACH)
+    return [group[index] for group in groups for index in evenly_spaced(len(group), each)]
 
 
 def normal_items(dataset: Any, count: int) -> Iterator[Any]:

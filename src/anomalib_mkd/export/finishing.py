@@ -15,14 +15,10 @@ import torch
 from anomalib.deploy import CompressionType
 
 from anomalib_mkd._version import __version__
+from anomalib_mkd.data.normal_images import good_indices
 from anomalib_mkd.deploy.graph import read_graph
 from anomalib_mkd.deploy.metadata import Input, Metadata, write
-from anomalib_mkd.export.quantization import (
-    MOST_IMAGES,
-    good_indices,
-    input_sizes,
-    raw_results,
-)
+from anomalib_mkd.export.quantization import MOST_IMAGES, input_sizes, raw_results
 from anomalib_mkd.export.tail import Tail, add_tail
 from anomalib_mkd.functional import evenly_spaced
 from anomalib_mkd.post_processor import SoftPostProcessor, group_number, scales_of
@@ -66,12 +62,12 @@ def fitted_before(post_processor: Any) -> tuple[Fitted, dict[str, Fitted]] | Non
     scales = post_processor.scales if isinstance(post_processor, SoftPostProcessor) else None
     if scales is None:
         return None
+    common = Fitted(*scales, tuple(post_processor.good_scores))
     of = {
-        category: Fitted(*own, tuple(row["good_scores"]))
+        category: Fitted(*own, tuple(row["good_scores"])) if row and (own := scales_of(row)) else common
         for category, row in post_processor.table.items()
-        if (own := scales_of(row))
     }
-    return Fitted(*scales, tuple(post_processor.good_scores)), of
+    return common, of
 
 
 def fitted_in_8_bits(

@@ -15,13 +15,12 @@ import numpy as np
 import openvino
 import torch
 from anomalib.data import AnomalibDataModule
-from anomalib.data.utils import LabelName
 from anomalib.deploy import CompressionType
 from torch import Tensor
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2.functional import resize
 
-from anomalib_mkd.data.normal_images import normal_items
+from anomalib_mkd.data.normal_images import good_indices
 from anomalib_mkd.deploy.graph import EXACT, core, read_graph
 from anomalib_mkd.export.biases import correct_biases
 from anomalib_mkd.functional import evenly_spaced, mean_of_largest
@@ -36,28 +35,16 @@ CORRECTION_IMAGES = 16
 
 
 def calibration_items(datamodule: AnomalibDataModule) -> Iterator[Any]:
-    """Read training items, evenly spaced over the training set.
+    """Read training items, evenly spaced over the training set, of each category.
 
     Args:
         datamodule: Set up; its training images are normal, as in all of anomalib's one-class datamodules.
 
-    Yields:
+    Returns:
         Items with an ``image`` ``(3, H, W)`` in 0..1, at its original size.
     """
-    yield from normal_items(datamodule.train_data, MOST_IMAGES)
-
-
-def good_indices(dataset: Any, most: int) -> list[int]:
-    """Choose good items of a data set, evenly spaced.
-
-    Args:
-        dataset: One of anomalib's; ``None`` for no items.
-        most: Maximum number.
-    """
-    if dataset is None:
-        return []
-    good = np.flatnonzero(dataset.samples["label_index"] == LabelName.NORMAL).tolist()
-    return [good[index] for index in evenly_spaced(len(good), most)]
+    dataset = datamodule.train_data
+    return (dataset[index] for index in good_indices(dataset, MOST_IMAGES))
 
 
 def quantize(path: Path, inputs: Iterable[Sequence[Tensor]]) -> None:

@@ -7,8 +7,9 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
+from torch.utils.data import Subset
 
-from anomalib_mkd.data.normal_images import normal_batches
+from anomalib_mkd.data.normal_images import good_indices, normal_batches
 from anomalib_mkd.post_processor import SoftPostProcessor
 from anomalib_mkd.thresholds import LEARNT
 from anomalib_mkd.training.batch_norm import refresh_batch_norm
@@ -64,7 +65,9 @@ class Calibration(LightningModule):
             self.model.eval()
             self.calibrate()
             if (own := self._from_good_parts) is not None:
-                own.learn(self.trainer, map(self.validation_step, normal_batches(self, LEARNT)))
+                dataset: Any = self.trainer.train_dataloader.dataset  # type: ignore[union-attr]
+                some = Subset(dataset, good_indices(dataset, LEARNT))
+                own.learn(self.trainer, map(self.validation_step, normal_batches(self, len(some), some)))
             self.model.train(training)
             self._calibrated_step = self.global_step
 

@@ -14,7 +14,8 @@ from anomalib.data.utils import ValSplitMode
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from anomalib_mkd import MixedDistillation
-from anomalib_mkd.data.normal_images import check_sized, held_out
+from anomalib_mkd.data.normal_images import check_sized, good_indices, held_out
+from anomalib_mkd.functional import evenly_spaced
 from tests.life import NOISE, make_data, make_engine
 
 if TYPE_CHECKING:
@@ -48,6 +49,26 @@ def test_those_of_several_categories_count_if_each_holds_some_out() -> None:
         }
         joined = SimpleNamespace(val_split_mode=ValSplitMode.NONE, datamodules=parts, val_data=dataset)
         assert (held_out(joined) is dataset) is there
+
+
+def test_of_several_categories_each_has_good_images_chosen() -> None:
+    def chosen(most: int, **sizes: int) -> dict[str, list[int]]:
+        names = [name for name, size in sizes.items() for _ in range(size)]
+        rows = pd.DataFrame({"label_index": [0] * len(names), "category": names}, index=range(9, 9 + len(names)))
+        found = good_indices(SimpleNamespace(samples=rows), most)
+        return {name: [index for index in found if names[index] == name] for name in sizes}
+
+    unequal = chosen(64, large=300, small=10)
+    assert unequal == {"large": [index * 300 // 32 for index in range(32)], "small": list(range(300, 310))}
+    assert {len(of) for of in chosen(64, **{f"part{number}": 40 for number in range(30)}).values()} == {16}
+    assert [index for of in chosen(64, low=50, high=50).values() for index in of] == evenly_spaced(100, 64)
+
+
+def test_without_categories_good_images_are_evenly_spaced() -> None:
+    rows = pd.DataFrame({"label_index": [0, 1] * 100})
+    assert good_indices(SimpleNamespace(samples=rows), 50) == list(range(0, 200, 4))
+    assert good_indices([object()] * 200, 50) == list(range(0, 200, 4))
+    assert good_indices(None, 50) == []
 
 
 class Stream(IterableDataset[Any]):

@@ -8,8 +8,19 @@ from __future__ import annotations
 import pytest
 import torch
 
-from anomalib_mkd.export.finishing import fitted_in_8_bits
-from anomalib_mkd.post_processor import SoftPostProcessor, fit_good, group_number
+from anomalib_mkd.export.finishing import fitted_before, fitted_in_8_bits
+from anomalib_mkd.post_processor import STATISTICS, SoftPostProcessor, fit_good, group_number
+from anomalib_mkd.thresholds import Scale
+
+
+def test_a_category_without_thresholds_of_its_own_is_exported_with_the_common_ones() -> None:
+    made = SoftPostProcessor()
+    made.scale(Scale(2.0, 1.0), Scale(4.0, 2.0))
+    made.good_scores = [1.0]
+    row = {name: 3.0 if "max" in name or "threshold" in name else 1.0 for name in STATISTICS}
+    made.table = {"own": {**row, "good_scores": [0.5]}, "few": {}}
+    common, of = fitted_before(made)
+    assert of == {"own": (Scale(3.0, 2.0), Scale(3.0, 2.0), (0.5,)), "few": common}
 
 
 @pytest.mark.parametrize("alone", [False, True])

@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 class ByCategory(PostProcessor):
     """A table of anomalib's six statistics per category, in addition to the global ones.
 
-    An image whose category is known and in the table is normalised with that row, any other image with the global
+    An image whose category has a row in the table is normalised with that row, any other image with the global
     statistics. Table and statistics are part of the checkpoint; the table of :class:`SoftCategoryPostProcessor` is also
     part of an OpenVINO export.
 
@@ -38,7 +38,7 @@ class ByCategory(PostProcessor):
 
     Attributes:
         table: Category to statistic to value, in the units of the model's scores and maps; in ours also to the scores
-            that set it, ``good_scores``.
+            that set it, ``good_scores``. Empty for a category with too few good parts.
     """
 
     kind: type[PostProcessor]
@@ -75,11 +75,8 @@ class ByCategory(PostProcessor):
             try:  # each on its own
                 part.on_validation_epoch_end(trainer, pl_module)
             except ValueError as error:  # noqa: PERF203
-                has = (
-                    "keeps its thresholds"
-                    if category in self.table
-                    else "has the thresholds of all categories together"
-                )
+                kept = self.table.setdefault(category, {})
+                has = "keeps its thresholds" if kept else "has the thresholds of all categories together"
                 logger.warning("The category %s %s: %s", category, has, error)
             else:
                 self.table[category] = self._row(part)
@@ -114,7 +111,7 @@ class ByCategory(PostProcessor):
     def _normalize_by_category(self, batch: Any, categories: Sequence[str | None]) -> None:
         """Normalise each image with its own row of the table, as anomalib does with its global statistics."""
         everywhere = statistics(self)
-        rows = [self.table.get(category or "", everywhere) for category in categories]
+        rows = [self.table.get(category or "") or everywhere for category in categories]
 
         def normalized(values: Tensor | None, kind: str) -> Tensor | None:
             if values is None:
@@ -152,7 +149,7 @@ class SoftCategoryPostProcessor(ByCategory, SoftPostProcessor):
         super().on_validation_epoch_end(trainer, pl_module)
         if self.false_alarms is None or not validated or self.table.keys() <= validated:
             return
-        rows = [(scales, row) for row in self.table.values() if (scales := scales_of(row))]
+        rows = [(scales, row) for row in self.table.values() if row and (scales := scales_of(row))]
         if rows:
             common = strictest([Fitted(*scales, tuple(row["good_scores"])) for scales, row in rows])
             self.good_scores = list(common.good_scores)

@@ -109,8 +109,10 @@ def test_a_category_of_few_learnt_parts_keeps_the_global_thresholds(caplog: pyte
     low, high = ([predictions(name, level, seed) for seed in range(3)] for name, level in (("low", 0), ("high", 9)))
     made.learn(where, [mixed(low[0], low[2], high[0], predictions("few", 5, 0))])
     validated(made, where, low[1], *high)
-    assert set(made.table) == {"low", "high"}  # two learnt parts are too few
+    assert made.table["few"] == {}  # two learnt parts are too few
     assert "The category few has the thresholds of all categories together" in caplog.text
+    of_few = processed(made, where, predictions("few", 5, 1)).pred_score
+    assert torch.equal(of_few, processed(made, trainer(), predictions("few", 5, 1)).pred_score)
     alone = SoftPostProcessor()
     alone.learn(None, [mixed(low[0], low[2])])
     validated(alone, None, low[1])
