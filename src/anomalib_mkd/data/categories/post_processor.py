@@ -13,7 +13,7 @@ from anomalib.post_processing import PostProcessor
 from torch import Tensor
 
 from anomalib_mkd.data.categories.results import split_batch
-from anomalib_mkd.post_processor import SoftPostProcessor, group_number, scales_of, statistics
+from anomalib_mkd.post_processor import SoftPostProcessor, categories_of, group_number, scales_of, statistics
 from anomalib_mkd.thresholds import Fitted, strictest
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ class ByCategory(PostProcessor):
         super().__init__(**arguments)
         self.table: dict[str, dict[str, Any]] = {}
         self._parts: dict[str, PostProcessor] = {}
+        self._unknown: set[str | None] = set()
 
     @property
     def state_key(self) -> str:
@@ -93,11 +94,21 @@ class ByCategory(PostProcessor):
             self._parts[category].load_checkpoint_config({**self.checkpoint_config(), "table": {}})
         return self._parts[category]
 
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begin to name unknown categories, instead of warning at once of data that know none."""
+        del trainer, pl_module
+        self._unknown = set()
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begin as a test does."""
+        self.on_test_start(trainer, pl_module)
+
     def on_test_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *args: Any, **kwargs: Any
     ) -> None:
         """Normalise and threshold a batch."""
         del pl_module, args, kwargs
+        self._warn_of_unknown(categories_of(trainer, outputs))
         self._normalize_by_category(outputs, _categories(trainer, outputs))
         if self.enable_thresholding:
             self.threshold_batch(outputs)
@@ -107,6 +118,18 @@ class ByCategory(PostProcessor):
     ) -> None:
         """Normalise and threshold a batch."""
         self.on_test_batch_end(trainer, pl_module, outputs, *args, **kwargs)
+
+    def _warn_of_unknown(self, categories: Sequence[str | None]) -> None:
+        """Warn of each category that the table does not know, once per run."""
+        new = {*categories} - {*self.table} - self._unknown if self.table else set()
+        self._unknown |= new
+        if new:
+            logger.warning(
+                "Expected one of the model's categories, %s, for each image, got %s: the common threshold applies, "
+                "which may miss defects. Load the images with MultiCategory, by these names.",
+                ", ".join(map(repr, self.table)),
+                ", ".join(sorted("none" if name is None else repr(name) for name in new)),
+            )
 
     def _normalize_by_category(self, batch: Any, categories: Sequence[str | None]) -> None:
         """Normalise each image with its own row of the table, as anomalib does with its global statistics."""

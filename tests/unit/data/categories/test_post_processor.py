@@ -172,6 +172,37 @@ def test_a_category_without_validation_images_gets_the_global_ones(made: Categor
     assert torch.equal(result.pred_score, processed(plain, None, predictions("new", 4, 5)).pred_score)
 
 
+@pytest.mark.parametrize("kind", [CategoryPostProcessor, SoftCategoryPostProcessor])
+def test_an_unknown_category_is_named_once_per_run(kind: type[PostProcessor], caplog: pytest.LogCaptureFixture) -> None:
+    made, where = kind(), trainer("low", "high", "new")
+    of = {name: [predictions(name, level, seed) for seed in range(3)] for name, level in (("low", 0), ("high", 9))}
+    made.on_test_start(where, None)
+    processed(made, where, predictions("new", 4, 5))
+    assert not caplog.text  # no category has its own thresholds
+    validated(made, where, *of["low"], *of["high"])
+    caplog.clear()
+    for start in (made.on_test_start, made.on_predict_start):
+        start(where, None)
+        for name in ("low", "new", "high", "new"):
+            processed(made, where, predictions(name, 4, 5))
+    said = (
+        "Expected one of the model's categories, 'low', 'high', for each image, got 'new': the common threshold "
+        "applies, which may miss defects. Load the images with MultiCategory, by these names."
+    )
+    assert [record.message for record in caplog.records] == [said, said]
+    caplog.clear()
+    for datamodule in (None, SimpleNamespace(categories_of=lambda batch: [None] * len(batch))):
+        without = SimpleNamespace(datamodule=datamodule)
+        made.on_predict_start(without, None)
+        processed(made, without, predictions("low", 4, 5))
+        processed(made, without, predictions("low", 4, 5))
+    assert [", got none:" in record.message for record in caplog.records] == [True, True]
+    caplog.clear()
+    made.on_test_start(trainer(), None)
+    processed(made, trainer(), predictions("low", 4, 5))  # known: the data choose the common threshold
+    assert not caplog.text
+
+
 def test_exports_have_the_global_ones(made: CategoryPostProcessor) -> None:
     plain = PostProcessor()
     plain.load_state_dict(made.state_dict())
