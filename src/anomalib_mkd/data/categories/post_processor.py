@@ -167,10 +167,10 @@ class SoftCategoryPostProcessor(ByCategory, SoftPostProcessor):
         return set(self._parts)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Compute the statistics; the common thresholds stay the highest even if some categories were not validated."""
+        """Compute the statistics; the common thresholds stay the highest even if some categories keep theirs."""
         validated = self.validated
         super().on_validation_epoch_end(trainer, pl_module)
-        if self.false_alarms is None or not validated or self.table.keys() <= validated:
+        if self.false_alarms is None or not validated:
             return
         rows = [(scales, row) for row in self.table.values() if row and (scales := scales_of(row))]
         if rows:

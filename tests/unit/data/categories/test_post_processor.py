@@ -149,6 +149,15 @@ def test_a_validation_of_one_category_leaves_the_others(caplog: pytest.LogCaptur
     assert "The category high keeps its thresholds" in caplog.text
 
 
+def test_the_common_threshold_stays_the_highest_where_a_validated_category_keeps_its_own() -> None:
+    made, where = SoftCategoryPostProcessor(), trainer("low", "high")
+    low, high = ([predictions(name, level, seed) for seed in range(4)] for name, level in (("low", 0), ("high", 9)))
+    validated(made, where, *low, *high)
+    common, row = made.scales, made.table["high"]
+    validated(made, where, *low, predictions("high", 9, 4))  # two new good parts of it are too few
+    assert (made.table["high"], made.scales, made.good_scores) == (row, common, row["good_scores"])
+
+
 def test_global_statistics_stay_anomalibs(made: CategoryPostProcessor) -> None:
     plain = validated(PostProcessor(), None, predictions("low", 0, 1), predictions("high", 9, 2))
     for name, value in plain.state_dict().items():
