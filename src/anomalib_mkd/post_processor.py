@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
@@ -81,6 +82,9 @@ class SoftPostProcessor(PostProcessor):
         >>> SoftPostProcessor._normalize(scores, low, high, threshold)
         tensor([0.1667, 0.5000, 0.8333, 0.9286])
     """
+
+    of_one: bool = False
+    """Whether it fits one category for another post-processor, which warns for all."""
 
     def __init__(
         self, false_alarms: float | None = FALSE_ALARMS, leave_out_suspects: bool = False, **arguments: Any
@@ -158,7 +162,21 @@ class SoftPostProcessor(PostProcessor):
         image, pixel, scores = self.fitted(held_out, learnt)
         self.good_scores = list(scores)
         self.scale(image, pixel)
+        self._warn_of_few(trainer, held_out, learnt)
         self._warn_of_table()
+
+    def _warn_of_few(self, trainer: Any, held_out: Tensor, learnt: Tensor) -> None:
+        """Warn once of all categories of which few good parts were held out, but with those learnt enough."""
+        categories = getattr(getattr(trainer, "datamodule", None), "categories", ())
+        names = {group_number(name): f" of {name!r}" for name in categories}
+        own, both = (Counter(rows[:, 3].tolist()) for rows in (held_out, torch.cat([held_out, learnt])))
+        few = [group for group, count in both.items() if own[group] < LEAST_GOOD <= count]
+        if few and not self.of_one:
+            logger.warning(
+                "Only %s were held out for the threshold, fewer than %d, so that it is rough. Add good parts.",
+                ", ".join(f"{own[group]} good parts{names.get(group, '')}" for group in few),
+                LEAST_GOOD,
+            )
 
     def _warn_of_table(self) -> None:
         """Warn that categories keep their thresholds, if the validation knew none of them."""
@@ -362,12 +380,6 @@ def fit_good(held_out: Tensor, learnt: Tensor, false_alarms: float) -> Fitted:
     Raises:
         ValueError: If there are fewer than five good parts in all.
     """
-    if len(held_out) < LEAST_GOOD:
-        logger.warning(
-            "Only %d good parts were held out for the threshold, fewer than %d, so that it is rough. Add good parts.",
-            len(held_out),
-            LEAST_GOOD,
-        )
     own, known = (parts.double().numpy().T for parts in (held_out, learnt))
     scores, peaks, medians = (pooled(own[column], known[column]) for column in range(3))
     image, pixel = (

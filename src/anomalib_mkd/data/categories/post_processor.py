@@ -185,6 +185,7 @@ class SoftCategoryPostProcessor(ByCategory, SoftPostProcessor):
     def _part(self, category: str) -> Any:
         """Return the post-processor that fits a category, with what was learnt of it."""
         part: Any = super()._part(category)
+        part.of_one = True
         group = group_number(category)
         part.learnt, part.just_learnt = [row for row in self.learnt if row[-1] == group], self.just_learnt
         return part

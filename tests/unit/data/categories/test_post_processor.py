@@ -149,6 +149,17 @@ def test_a_validation_of_one_category_leaves_the_others(caplog: pytest.LogCaptur
     assert "The category high keeps its thresholds" in caplog.text
 
 
+def test_categories_of_few_held_out_parts_are_named_in_one_warning(caplog: pytest.LogCaptureFixture) -> None:
+    made, where = SoftCategoryPostProcessor(), trainer("low", "high", "many")
+    where.datamodule.categories = ["low", "high", "many"]
+    levels = {"low": 0, "high": 9, "many": 5}
+    of = {name: [predictions(name, level, seed) for seed in range(3)] for name, level in levels.items()}
+    made.learn(where, [mixed(*of["low"], *of["high"], *of["many"])])
+    validated(made, where, of["low"][0], *of["high"][:2], *of["many"])
+    (said,) = (record.message for record in caplog.records)
+    assert said.startswith("Only 2 good parts of 'low', 4 good parts of 'high' were held out for the threshold, fewer")
+
+
 def test_the_common_threshold_stays_the_highest_where_a_validated_category_keeps_its_own() -> None:
     made, where = SoftCategoryPostProcessor(), trainer("low", "high")
     low, high = ([predictions(name, level, seed) for seed in range(4)] for name, level in (("low", 0), ("high", 9)))
