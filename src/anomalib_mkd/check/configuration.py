@@ -67,6 +67,7 @@ def _folders(layout: Layout) -> dict[str, Any]:
         "num_workers": 0,  # anomalib's eight are slower on few cores
         "val_split_mode": "from_train",  # thresholds from good images; anomalib's own default takes the test set
         "val_split_ratio": 0.2,
+        "seed": 0,  # the same split in every run
     }
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import jsonargparse
 from anomalib.data import AnomalibDataModule
+from lightning.pytorch import seed_everything
 
 import anomalib_mkd.data  # noqa: F401  # its classes have short names
 from anomalib_mkd.compare.runs import DataError
@@ -28,12 +29,13 @@ PATHS = ("image_path", "mask_path", "depth_path")
 """Columns of anomalib's samples that name files; not every datamodule has all."""
 
 
-def open_data(file: Path, batch_size: int | None = None) -> AnomalibDataModule:
-    """Open the datamodule of a configuration.
+def open_data(file: Path, batch_size: int | None = None, seed: int = 0) -> AnomalibDataModule:
+    """Open the datamodule of a configuration; a later ``setup`` does not split it again.
 
     Args:
         file: As ``python -m anomalib_mkd check --write-config`` writes it.
         batch_size: Images of a training step, instead of that of the file.
+        seed: Of all random numbers from here on: every process makes the same splits and made-up defects.
 
     Raises:
         DataError: If there is none, or its images cannot be used.
@@ -46,7 +48,9 @@ def open_data(file: Path, batch_size: int | None = None) -> AnomalibDataModule:
         data.num_workers = 0  # memory of other processes would not count
         data.train_batch_size = batch_size or data.train_batch_size
         data.prepare_data()
+        seed_everything(seed, verbose=False)
         data.setup()
+        data._is_setup = True  # noqa: SLF001  # as of a trainer's own call
     except Exception as error:  # whatever a datamodule of any class raises
         text = str(error).strip()
         if not text.startswith("Expected"):

@@ -26,7 +26,6 @@ import torch
 from anomalib.deploy import CompressionType
 from anomalib.engine import Engine
 from anomalib.models.components import TimmFeatureExtractor
-from lightning.pytorch import seed_everything
 from lightning.pytorch.callbacks import Timer
 
 import anomalib_mkd.models  # noqa: F401  # registers
@@ -104,8 +103,7 @@ def work(job: Job) -> Row:
     """
     recipe = RECIPES[job.recipe]
     job.say("reading")
-    seed_everything(job.seed, verbose=False)
-    data = open_data(job.data, recipe.batch_size)
+    data = open_data(job.data, recipe.batch_size, job.seed)
     model, teacher = build(recipe, job.weights)
     used = time.time() - (job.folder / JOB).stat().st_mtime  # importing and reading
     timer, collector = Timer(timedelta(seconds=max(1.0, job.seconds - used))), Collector()
@@ -194,7 +192,7 @@ def quantized_data(job: Job, recipe: Recipe, data: AnomalibDataModule) -> Anomal
     Ours resizes images itself. anomalib's exporter takes the validation batches, of as many images as the graph.
     """
     if recipe.ours:
-        return open_data(job.data, recipe.batch_size)
+        return open_data(job.data, recipe.batch_size, job.seed)
     data.eval_batch_size = 1
     return data
 

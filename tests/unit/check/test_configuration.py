@@ -69,6 +69,7 @@ def test_folders(tmp_path: Path, moves: list[tuple[str, str]], expected: tuple[i
     data = datamodule(root, tmp_path / "parts.yaml")
     assert type(data) is Folder
     assert (sizes(data), data.task) == (expected, task)
+    assert data.seed is not None
 
 
 def sorted_by_name(root: Path) -> Path:

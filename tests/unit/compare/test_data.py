@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from PIL import Image
 
 from anomalib_mkd.check.configuration import configuration
@@ -118,6 +119,31 @@ def test_several_categories_and_made_up_defects(tmp_path: Path) -> None:
     )
     assert list_files(open_data(file)) == list_files(open_data(file))
     assert len(list_files(open_data(file))) == 28
+
+
+@pytest.mark.parametrize("several", [False, True])
+@pytest.mark.parametrize("modes", [("from_train", "from_dir"), ("from_test", "from_dir"), ("synthetic", "synthetic")])
+def test_all_models_see_the_same_images(tmp_path: Path, modes: tuple[str, str], *, several: bool) -> None:
+    """A split without a seed is made once, and alike in every process, whatever random numbers a model draws."""
+    draw_category(tmp_path / "bottle", train=10, good=4)
+    split = {"val_split_mode": modes[0], "test_split_mode": modes[1]}
+    folders = {"normal_dir": "train/good", "normal_test_dir": "test/good", "abnormal_dir": "test/dent"}
+    if several:
+        name, arguments = "anomalib_mkd.data.MultiCategory", {"datamodule": "Folder", "categories": ["bottle"]}
+        arguments |= {"root": str(tmp_path), "options": folders}
+    else:
+        name, arguments = "anomalib.data.Folder", {"name": "b", "root": str(tmp_path / "bottle"), **folders}
+    file = written(tmp_path / "data.yaml", name, **arguments, **split)
+
+    def seen(drawn: int) -> list[tuple[bytes, ...]]:
+        torch.rand(drawn)
+        data = open_data(file, seed=7)
+        torch.rand(drawn)
+        data.setup("fit")
+        subsets = (data.train_data, data.val_data, data.test_data)
+        return [tuple(Path(path).read_bytes() for path in subset.samples.image_path) for subset in subsets]
+
+    assert seen(1) == seen(2)
 
 
 @pytest.mark.parametrize(
