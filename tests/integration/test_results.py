@@ -226,6 +226,26 @@ def test_several_categories_are_kept_apart(tmp_path: Path) -> None:
     assert {row.category for row in results.training} == {"metal", "alloy"}
 
 
+def test_every_category_has_the_names_of_its_own_data(tmp_path: Path) -> None:
+    """Below a folder called "test", with equal names in two lots."""
+    make_data(tmp_path).prepare_data()
+    home = tmp_path / "test" / "lot" / "metal"
+    for lot, defect in (("lot1", "dent"), ("lot2", "scratch")):
+        shutil.copytree(tmp_path / "metal" / "test" / defect, home / lot / "bad")
+    shutil.copytree(tmp_path / "metal" / "train" / "good", home / "good")
+    engine, folders = make_engine(tmp_path), {"normal_dir": "good", "abnormal_dir": ["lot1/bad", "lot2/bad"]}
+    options: dict[str, Any] = {"val_split_mode": "from_train", "train_batch_size": 4, "num_workers": 0}
+    data = MultiCategory("Folder", ["metal"], home.parent, options=folders, **options)
+    engine.train(model(), datamodule=data)
+    assert {row["kind"] for row in table(engine)} == {"good", "bad"}
+    results = next(each for each in engine.trainer.callbacks if isinstance(each, Results))  # type: ignore[attr-defined]
+    assert {row.kind for row in results.training} == {"good"}
+    images = folder(engine) / "images"
+    maps = {path.relative_to(images) for path in images.rglob("*.*")}
+    assert len(maps) == len(table(engine))
+    assert {path.parent.as_posix() for path in maps} == {"metal/good", "metal/lot1/bad", "metal/lot2/bad"}
+
+
 def test_a_model_of_anomalib_is_reported_too(tmp_path: Path) -> None:
     engine = make_engine(tmp_path, callbacks=[Results()], max_epochs=1)
     untrained: dict[str, Any] = {"pre_trained": False, "pre_processor": Patchcore.configure_pre_processor((64, 64))}

@@ -129,6 +129,11 @@ def seen_as_stored(loaders: Any) -> Callable[[str], bool]:
     return lying
 
 
+def part_of(datamodule: Any, category: str | None) -> Any:
+    """Return the datamodule of a category; the given one if it has none of that name."""
+    return getattr(datamodule, "datamodules", {}).get(category, datamodule)
+
+
 def each_of(loaders: Any) -> Any:
     """Return several loaders as they are, and one as a list."""
     return loaders if isinstance(loaders, list | tuple) else [loaders]

@@ -286,8 +286,8 @@ def _rows(trainer: Trainer, module: Any, batch: Any, placed: Callable[[str], boo
     """List the predictions of a post-processed batch, whose files must be known."""
     if batch.image_path is None or batch.pred_score is None:
         return []
-    limits, root = thresholds(module.post_processor), getattr(getattr(trainer, "datamodule", None), "root", None)
-    return predictions_of(batch, categories_of(trainer, batch), *limits, root=root, boxes=placed)
+    limits, data = thresholds(module.post_processor), getattr(trainer, "datamodule", None)
+    return predictions_of(batch, categories_of(trainer, batch), *limits, data=data, boxes=placed)
 
 
 def _placed(module: Any, loaders: Any) -> Callable[[str], bool]:

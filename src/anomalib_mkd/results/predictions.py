@@ -16,6 +16,7 @@ import torch
 from anomalib.post_processing import PostProcessor
 from PIL import Image
 
+from anomalib_mkd.data.reading import part_of
 from anomalib_mkd.files import no_formula, whole
 from anomalib_mkd.pictures import upright_size
 
@@ -163,7 +164,7 @@ def predictions_of(
     threshold: float | None,
     pixel_threshold: float | None = None,
     *,
-    root: str | Path | None = None,
+    data: Any = None,
     boxes: Callable[[str], bool] = lambda _: True,
 ) -> list[Prediction]:
     """List the predictions of a batch.
@@ -173,7 +174,7 @@ def predictions_of(
         categories: N categories; ``None`` for an image without one.
         threshold: Of the scores; ``None`` if there is none.
         pixel_threshold: Of the maps, for the boxes; ``None`` if there is none.
-        root: Folder of the data, as for :func:`place_of`.
+        data: Datamodule; its root, or that of a category, is taken as for :func:`place_of`.
         boxes: Whether the map of a file shows all of it as viewers do, so that a box has its place there.
 
     Returns:
@@ -192,7 +193,8 @@ def predictions_of(
         box = None
         if bad and anomaly_map is not None and boxes(str(path)) and torch.isfinite(anomaly_map).all():
             box = _in_file(highest_region(anomaly_map, pixel_threshold), anomaly_map.shape, path)
-        rows.append(Prediction(str(path), score, bad, threshold, category or "", kind_of(path, root), truth, box))
+        kind = kind_of(path, getattr(part_of(data, category), "root", None))
+        rows.append(Prediction(str(path), score, bad, threshold, category or "", kind, truth, box))
     return rows
 
 

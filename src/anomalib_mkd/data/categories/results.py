@@ -24,6 +24,8 @@ from rich.text import Text
 from torch import Tensor
 from torchmetrics import MeanMetric
 
+from anomalib_mkd.data.reading import part_of
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
@@ -250,7 +252,7 @@ def results_table(values: dict[str, dict[str | None, Tensor]]) -> Table:
 
 
 class CategoryVisualizer(Callback):
-    """Replaces the model's visualizer: heat maps in a folder per category, since categories share file names.
+    """Replaces the model's visualizer: heat maps in a folder per category, with the names that its datamodule gives.
 
     Args:
         original: The model's visualizer.
@@ -275,7 +277,9 @@ class CategoryVisualizer(Callback):
         for category, part in split_batch(batch, self.categories_of(batch)):
             visualizer = copy.copy(self.original)
             visualizer.output_dir = folder / (category or "")
-            visualizer.on_test_batch_end(trainer, pl_module, outputs, part, batch_idx, dataloader_idx)
+            own = copy.copy(trainer)
+            own.datamodule = part_of(trainer.datamodule, category)  # type: ignore[attr-defined]
+            visualizer.on_test_batch_end(own, pl_module, outputs, part, batch_idx, dataloader_idx)
 
     def on_predict_batch_end(
         self,
