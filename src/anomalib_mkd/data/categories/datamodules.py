@@ -60,6 +60,12 @@ def build_datamodules(
     """
     cls = find_class(datamodule)
     parameters = inspect.signature(cls).parameters
+    if not {"category", "name"} & set(parameters):
+        msg = (
+            f"Expected a class with the argument category or name, got {cls.__name__}. List whole datamodules instead, "
+            "as datamodules."
+        )
+        raise ValueError(msg)
 
     def where(category: str) -> dict[str, Any]:
         if "category" in parameters:
@@ -129,6 +135,9 @@ def name_datamodules(names: Sequence[str], datamodules: Sequence[Any]) -> dict[s
         raise ValueError(msg)
     unfit = [name for name, count in Counter(names).items() if count > 1 or name in {"", ".."}]
     if unfit:
-        msg = f"Expected distinct names of categories, got {names}. Rename {', '.join(map(repr, unfit))}."
+        msg = (
+            f"Expected distinct names of categories, got {', '.join(map(repr, unfit))} in {names}. List each once; "
+            "name datamodules otherwise by categories, such as [part_a, part_b]."
+        )
         raise ValueError(msg)
     return dict(zip(names, built, strict=True))

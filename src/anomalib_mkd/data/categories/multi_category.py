@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence  # noqa: TC003 (jsonargparse resolves the signature)
+from functools import cached_property
 from pathlib import Path  # noqa: TC003
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -67,6 +68,8 @@ class MultiCategory(AnomalibDataModule):
             in OpenVINO exports of our models by ``Inferencer(path, category=...)``. Default: "category" for a model
             whose thresholds come from good parts alone, trained in one process, otherwise "global".
 
+    ``prepare_data`` and ``setup`` raise what follows, not the constructor, whose errors the command line buries.
+
     Raises:
         ValueError: If a category is unknown or named twice, there is none, or arguments exclude each other.
         FileNotFoundError: If a category's folder is missing and anomalib has nothing to download.
@@ -122,23 +125,27 @@ class MultiCategory(AnomalibDataModule):
             "seed": seed,
             **(options or {}),
         }
-        if own := sorted({"train_batch_size", "eval_batch_size", "num_workers"} & {*(options or {})}):
-            msg = f"Expected {', '.join(own)} beside options, whose loaders are not used, got it in them. Move it out."
-            raise ValueError(msg)
         shared = {name: value for name, value in shared.items() if value is not None}
         names = [categories] if isinstance(categories, str) else list(categories or ())
-        if datamodules is None:
-            self.datamodules = name_datamodules(names, build_datamodules(datamodule, names, root, shared))
-        elif root is None and not shared:
-            self.datamodules = name_datamodules(names, datamodules)
-        else:
-            given = [*shared, *([] if root is None else ["root"])]
-            msg = f"Expected no {', '.join(given)} with datamodules, got both. Set them in the datamodules instead."
-            raise ValueError(msg)
+        self._given = datamodule, names, root, datamodules, shared
         self.balanced = balanced
         self.thresholds = thresholds
         self._by_category = thresholds == "category"
         self._category_by_path: dict[str, str] = {}
+
+    @cached_property
+    def datamodules(self) -> dict[str, AnomalibDataModule]:
+        """Datamodule of each category; errors as for the class."""
+        datamodule, names, root, datamodules, shared = self._given
+        if own := sorted({"train_batch_size", "eval_batch_size", "num_workers"} & {*shared}):
+            msg = f"Expected {', '.join(own)} beside options, whose loaders are not used, got it in them. Move it out."
+            raise ValueError(msg)
+        if datamodules is None:
+            return name_datamodules(names, build_datamodules(datamodule, names, root, shared))
+        if given := [*shared, *([] if root is None else ["root"])]:
+            msg = f"Expected no {', '.join(given)} with datamodules, got both. Set them in the datamodules instead."
+            raise ValueError(msg)
+        return name_datamodules(names, datamodules)
 
     @property
     def categories(self) -> list[str]:

@@ -193,16 +193,17 @@ def test_foreign_images_have_no_category(root: Path) -> None:
 
 def test_unknown_categories_name_the_known_ones(root: Path) -> None:
     """Anomalib would download the whole data set and then find no such folder."""
+    MultiCategory("MVTecAD", "all", root=root)  # the command line would bury the error
     with pytest.raises(ValueError, match=r"categories of MVTecAD, got 'all', .*Choose from: bottle, cable"):
-        MultiCategory("MVTecAD", "all", root=root)
+        ready("MVTecAD", "all", root=root)
     with pytest.raises(ValueError, match=r"categories of Visa, got 'all', .*Choose from: candle, "):
-        MultiCategory("Visa", ["candle", "all"])
+        ready("Visa", ["candle", "all"])
     with pytest.raises(ValueError, match="fabric or metal or washer, got 'all'"):
-        MultiCategory("Quickstart", ["all"], root=root)
+        ready("Quickstart", ["all"], root=root)
     with pytest.raises(FileNotFoundError, match="bolt, nut, washer"):
-        MultiCategory(categories="all", root=root).setup()
+        ready(categories="all", root=root).setup()
     with pytest.raises(FileNotFoundError, match=r"Expected the folder .*all, got none.*bolt, nut, washer"):
-        MultiCategory("Folder", ["bolt", "all"], root, options=FOLDER)
+        ready("Folder", ["bolt", "all"], root, options=FOLDER)
 
 
 def test_a_missing_folder_is_named(root: Path) -> None:
@@ -215,18 +216,22 @@ def test_a_missing_folder_is_named(root: Path) -> None:
 @pytest.mark.parametrize("given", [{}, {"categories": []}, {"datamodules": []}])
 def test_nothing_given(given: dict[str, list[str]], root: Path) -> None:
     with pytest.raises(ValueError, match=r"at least one, got 0 names and 0 datamodules. List the categories"):
-        MultiCategory(**given, **({} if "datamodules" in given else {"root": root}))
+        ready(**given, **({} if "datamodules" in given else {"root": root}))
 
 
 def test_names_twice(root: Path) -> None:
-    with pytest.raises(ValueError, match=r"distinct names .* Rename 'nut'"):
-        MultiCategory(categories=["nut", "bolt", "nut"], root=root)
-    with pytest.raises(ValueError, match=r"distinct names .* Rename 'nut'"):
-        MultiCategory(datamodules=[Parts(root, "nut"), MVTecAD(root, "nut")])
+    with pytest.raises(
+        ValueError, match=r"distinct names .*, got 'nut' in .*List each once; name .* \[part_a, part_b\]"
+    ):
+        ready(categories=["nut", "bolt", "nut"], root=root)
+    with pytest.raises(
+        ValueError, match=r"distinct names .*, got 'nut' in .* by categories, such as \[part_a, part_b\]"
+    ):
+        ready(datamodules=[Parts(root, "nut"), MVTecAD(root, "nut")])
     with pytest.raises(ValueError, match="got 1 names and 2 datamodules"):
-        MultiCategory(datamodules=[Parts(root, "nut"), MVTecAD(root, "nut")], categories=["a"])
-    with pytest.raises(ValueError, match=r"Rename '\.\.'"):
-        MultiCategory(datamodules=[Parts(root, "nut")], categories=[".."])
+        ready(datamodules=[Parts(root, "nut"), MVTecAD(root, "nut")], categories=["a"])
+    with pytest.raises(ValueError, match=r"got '\.\.' in "):
+        ready(datamodules=[Parts(root, "nut")], categories=[".."])
 
 
 def test_an_image_in_two_categories(root: Path) -> None:
@@ -237,33 +242,33 @@ def test_an_image_in_two_categories(root: Path) -> None:
 
 def test_classes_that_do_not_fit(root: Path) -> None:
     with pytest.raises(TypeError, match=r"datamodule class, got 'MVTec'. Use a dotted path, or one of: .*MVTecAD"):
-        MultiCategory("MVTec", ["bottle"])
+        ready("MVTec", ["bottle"])
     with pytest.raises(TypeError, match="datamodule class"):
-        MultiCategory("pathlib.Path", ["bottle"])
+        ready("pathlib.Path", ["bottle"])
     with pytest.raises(ModuleNotFoundError, match="nowhere"):
-        MultiCategory("nowhere.MVTecAD", ["bottle"])
-    with pytest.raises(ValueError, match=r"arguments of Kolektor, got none for \[\] and unknown ones \['name'\]"):
-        MultiCategory("Kolektor", ["bottle"], root)
+        ready("nowhere.MVTecAD", ["bottle"])
+    with pytest.raises(ValueError, match=r"argument category or name, got Kolektor\. List whole datamodules"):
+        ready("Kolektor", ["bottle"], root)
     with pytest.raises(ValueError, match=r"arguments of Folder, got none for \['normal_dir'\]"):
-        MultiCategory("Folder", ["bolt"], root)
+        ready("Folder", ["bolt"], root)
     with pytest.raises(ValueError, match=r"arguments of Parts, got none for \['root'\]"):
-        MultiCategory(categories=["bolt"])
+        ready(categories=["bolt"])
     with pytest.raises(ValueError, match=r"unknown ones \['normal_dir'\]"):
-        MultiCategory("MVTecAD", ["nut"], root, options={"normal_dir": "good"})
+        ready("MVTecAD", ["nut"], root, options={"normal_dir": "good"})
     with pytest.raises(ValueError, match=r"Expected num_workers, train_batch_size beside options, .* Move it out\."):
-        MultiCategory("MVTecAD", ["nut"], root, options={"train_batch_size": 2, "num_workers": 3})
+        ready("MVTecAD", ["nut"], root, options={"train_batch_size": 2, "num_workers": 3})
     with pytest.raises(TypeError, match="datamodules of images, got UCSDped"):
-        MultiCategory(datamodules=[UCSDped()])
+        ready(datamodules=[UCSDped()])
     with pytest.raises(TypeError, match="datamodules of images, got str"):
-        MultiCategory(datamodules=["MVTecAD"])
+        ready(datamodules=["MVTecAD"])
 
 
 def test_arguments_that_exclude_each_other(root: Path) -> None:
     one = Parts(root, "nut")
     with pytest.raises(ValueError, match="no seed, root with datamodules"):
-        MultiCategory(datamodules=[one], seed=3, root=root)
+        ready(datamodules=[one], seed=3, root=root)
     with pytest.raises(ValueError, match="thresholds to be 'global' or 'category' or None, got 'both'"):
-        MultiCategory(datamodules=[one], thresholds="both")
+        ready(datamodules=[one], thresholds="both")
 
 
 def test_thresholds_per_category_need_one_process(root: Path) -> None:
