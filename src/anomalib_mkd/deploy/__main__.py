@@ -88,8 +88,14 @@ def threshold(options: argparse.Namespace) -> None:
     """Move thresholds, region or smallest area of an export, and print old and new."""
     model, whole = load(options.model)
     old = whole if options.category is None else whole.of_category(options.category)
-    if options.category is not None and (options.region is not None or options.smallest_area is not None):
-        msg = "Expected no region and no smallest area with --category, got one: they are the export's. Leave it out."
+    if whole.categories and options.region is not None:
+        msg = (
+            "Expected no --region for a model of several categories, got one. Give it to "
+            "Inferencer(path, category=NAME, region=MASK) instead."
+        )
+        raise ValueError(msg)
+    if options.category is not None and options.smallest_area is not None:
+        msg = "Expected no --smallest-area with --category, got one: it is the export's. Set it without --category."
         raise ValueError(msg)
     if whole.categories and options.category is None:
         _refuse_common(options, whole)

@@ -212,7 +212,20 @@ def test_a_category_is_moved_alone(tmp_path: Path, good: Path, capsys: pytest.Ca
     run("predict", path, "--category", "dark", good / "deep" / "110.png")
     assert ",bad," in capsys.readouterr().out
     run("threshold", path, "--category", "dark", "--smallest-area", 3, code=1)
-    assert "Expected no region and no smallest area with --category" in capsys.readouterr().err
+    assert "Expected no --smallest-area with --category, got one" in capsys.readouterr().err
+    run("threshold", path, "--smallest-area", 3)
+    assert read(path).smallest_area == 3
+
+
+@pytest.mark.parametrize("words", [[], ["--category", "dark"], ["--category", "dark", "--good", "missing"]])
+def test_a_region_of_one_of_several_categories_goes_to_the_inferencer(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str]
+) -> None:
+    path = write_export(tmp_path, categories={"dark": DARK, "light": LIGHT})
+    run("threshold", path, "--region", "mask.png", *words, code=1)
+    assert "Expected no --region for a model of several categories, got one. Give it to Inf" in capsys.readouterr().err
+    mask = np.ones((20, 30), np.uint8)
+    assert Inferencer(path, category="dark", region=mask).predict(np.zeros((20, 30, 3))).score < 0.5
 
 
 DARK = Fitted(Scale(0.3, 0.1), Scale(0.6, 0.4), tuple(np.linspace(0.1, 0.2, 20).tolist()))
