@@ -79,10 +79,11 @@ def advice(outcome: Outcome) -> list[str]:
             "alarms (docs/how_to/thresholds.md)."
         )
     elif few_caught:
+        overlap = "" if math.isnan(outcome.auroc) else ", and their scores overlap those of good ones"
         found.append(
-            f"Only {outcome.caught} of {outcome.bad} bad parts were caught, and their scores overlap those "
-            "of good ones. Move the camera closer, so that a defect is more than a few pixels wide at 256 x 256; use "
-            "ImageNet's teacher instead of the embedded one; or train for more steps."
+            f"Only {outcome.caught} of {outcome.bad} bad parts were caught{overlap}. Move the camera closer, so that a "
+            "defect is more than a few pixels wide at 256 x 256; use ImageNet's teacher instead of the embedded one; "
+            "or train for more steps."
         )
     if many_alarms:
         found.append(

@@ -30,6 +30,7 @@ def test_nothing_to_do() -> None:
         ({"good_pictures": ENOUGH_GOOD - 1}, ["Only 19 good images for training and threshold. Add more"]),
         ({"caught": 0}, ["Only 0 of 24 bad parts were caught, although most score higher"]),
         ({"caught": 11, "auroc": 60.0}, ["Only 11 of 24 bad parts were caught, and their scores overlap"]),
+        ({"caught": 11, "good": 0, "auroc": math.nan}, ["Only 11 of 24 bad parts were caught. Move the camera"]),
         ({"alarms": 3}, ["3 of 12 good parts were called bad"]),
         ({"caught": 0, "auroc": 50.0, "alarms": 12, "good_pictures": 5}, ["Only 5", "Only 0 of 24", "12 of 12"]),
     ],
