@@ -264,7 +264,7 @@ class Results(Callback):
                 pictures=own,
                 megabytes=_megabytes(trainer),
                 parameters=sum(parameter.numel() for parameter in module.parameters()),
-                rule=getattr(module.post_processor, "rule", ""),
+                rule=_rule(module.post_processor),
             )
             write_report(
                 folder / PAGE, run, self.predictions, self._gallery, self.suspicious, self._exhibits, self.advice
@@ -309,6 +309,13 @@ def _name_of_data(trainer: Any, files: Sequence[str]) -> str:
     if data is None:
         return os.path.commonpath([Path(file).parent for file in files])
     return " ".join(filter(None, (data.name, data.category)))
+
+
+def _rule(post_processor: Any) -> str:
+    """Say how the threshold was set; of several categories' thresholds, the highest is the one whose parts are counted."""
+    rule: str = getattr(post_processor, "rule", "")
+    several = any(row.get("good_scores") for row in getattr(post_processor, "table", {}).values())
+    return f"{rule} in the category of the highest" if several else rule
 
 
 def _megabytes(trainer: Any) -> float | None:

@@ -32,6 +32,19 @@ def test_predictions_of_all_processes_are_joined(monkeypatch: pytest.MonkeyPatch
     assert sorted(joined) == rows
 
 
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        ({}, "from 16 of them"),
+        ({"bolt": {}}, "from 16 of them"),
+        ({"bolt": {"good_scores": [0.1]}}, "from 16 of them in the category of the highest"),
+    ],
+)
+def test_the_rule_says_whose_parts_are_counted(table: dict[str, Any], said: str) -> None:
+    assert callback._rule(SimpleNamespace(rule="from 16 of them", table=table)) == said
+    assert callback._rule(None) == ""
+
+
 @pytest.mark.parametrize("loader", [[], {"a": None}, SimpleNamespace(dataset=iter(()))])
 def test_training_pictures_that_cannot_be_picked_are_left_out(loader: Any) -> None:
     module: Any = nn.Dropout()
