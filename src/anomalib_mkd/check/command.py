@@ -95,7 +95,7 @@ def show(check: Check, text: str | None, file: Path | None) -> None:
     Args:
         check: What was found.
         text: The configuration; None if there is none.
-        file: Where it was written; None if it was not.
+        file: Where it was to be written; None if nowhere.
     """
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
@@ -133,8 +133,11 @@ def show(check: Check, text: str | None, file: Path | None) -> None:
         say()
         say(text.rstrip().replace("\n", "\n    ").join(["    ", ""]))
         say()
-        model = "Mmrd" if layout.kind == "depth" else "MixedDistillation"
+        model = "Mmrd" if "DepthFolder" in text else "MixedDistillation"
         say(f"    anomalib train --model {model} --config {shlex.quote(shown(file or 'FILE'))}")
+        say()
+    elif file is not None:
+        say(f"Not written, for want of good parts: {shown(file)}")
         say()
     if problems:
         say(f"Not ready to train: {count(problems, 'problem')}.", "bold red")

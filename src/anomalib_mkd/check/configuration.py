@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml  # type: ignore[import-untyped]
 
+from anomalib_mkd.check.layout import find_layout
 from anomalib_mkd.check.words import shown
 from anomalib_mkd.files import whole
 
@@ -34,7 +35,8 @@ def configuration(layout: Layout) -> str | None:
     """Write a file for ``anomalib train --config``; None if there are no images of good parts.
 
     A folder in MVTec AD's layout is read by :class:`anomalib_mkd.data.Parts`, one with depth by
-    :class:`anomalib_mkd.data.DepthFolder`, any other by anomalib's ``Folder`` with its folders named.
+    :class:`anomalib_mkd.data.DepthFolder`, any other by anomalib's ``Folder`` with its folders named. Several together
+    are read by :class:`anomalib_mkd.data.MultiCategory`.
     """
     init: dict[str, Any]
     if layout.kind == "parts":
@@ -47,6 +49,16 @@ def configuration(layout: Layout) -> str | None:
         )
     elif layout.kind == "folders":
         path, init = "anomalib.data.Folder", _folders(layout)
+    elif layout.kind == "categories":
+        depth = find_layout(layout.root / layout.categories[0]).kind == "depth"
+        path, init = (
+            "anomalib_mkd.data.MultiCategory",
+            {
+                "datamodule": "DepthFolder" if depth else "Parts",
+                "root": str(layout.root),
+                "categories": [*layout.categories],
+            },
+        )
     else:
         return None
     data = {"class_path": path, "init_args": init}

@@ -146,7 +146,10 @@ def _layout(check: Check) -> Iterator[Finding]:
     if layout.kind == "categories":
         names = [f"'{shown(name)}'" for name in layout.categories]
         one = shown(layout.root / layout.categories[0])
-        remedy = f"Check one of them, such as '{one}'; the datamodule MultiCategory trains one model on all."
+        remedy = (
+            f"Check one of them, such as '{one}'. For one model of all, 'python -m anomalib_mkd check' writes a "
+            "configuration with --write-config FILE; compare takes it as --data FILE."
+        )
         yield Finding("problem", f"{count(names, 'folder')} of parts, {listed(names)}, instead of one", remedy)
     elif layout.kind == "nothing":
         yield Finding("problem", "no folder of good parts", f"Put images of good parts into train/{GOOD}.")

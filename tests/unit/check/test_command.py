@@ -74,6 +74,20 @@ def test_a_configuration_is_written_once(parts: Path, tmp_path: Path, capsys: py
     assert capsys.readouterr().err.startswith(f"Expected a folder for --write-config, got '{tmp_path / 'gone'}'")
 
 
+def test_a_folder_of_folders_of_parts_has_a_configuration(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("bolt", "nut"):
+        draw_category(tmp_path / "all" / name)
+    assert main([str(tmp_path / "all"), "--write-config", str(tmp_path / "all.yaml")]) == 1
+    assert "compare takes it as --data FILE" in capsys.readouterr().out
+    assert "anomalib_mkd.data.MultiCategory" in (tmp_path / "all.yaml").read_text()
+
+
+def test_no_configuration_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "empty").mkdir()
+    assert main([str(tmp_path / "empty"), "--write-config", str(tmp_path / "x.yaml")]) == 1
+    assert f"Not written, for want of good parts: {tmp_path / 'x.yaml'}" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("rename", [True, False])
 def test_json(parts: Path, rename: bool, capsys: pytest.CaptureFixture[str]) -> None:
     if rename:

@@ -16,8 +16,9 @@ from jsonargparse import ArgumentParser
 
 from anomalib_mkd.check import check_folder, find_layout
 from anomalib_mkd.check.configuration import configuration, require_folder, write_configuration
-from anomalib_mkd.data import DepthFolder, Parts, Recipe, make_dataset
+from anomalib_mkd.data import DepthFolder, MultiCategory, Parts, Recipe, make_dataset
 from tests.category_folders import draw_category
+from tests.depth_folders import draw_mvtec3d
 
 
 def datamodule(root: Path, file: Path) -> Any:
@@ -164,6 +165,21 @@ def test_depth(tmp_path: Path) -> None:
     data = datamodule(root, tmp_path / "parts.yaml")
     assert type(data) is DepthFolder
     assert sizes(data) == (4, 1, 1, 3)
+
+
+def test_categories(tmp_path: Path) -> None:
+    for name in ("01", "1e5", "bolt"):
+        draw_category(tmp_path / "parts" / name, train=10)
+    data = datamodule(tmp_path / "parts", tmp_path / "parts.yaml")
+    assert (type(data), data.categories) == (MultiCategory, ["01", "1e5", "bolt"])
+    assert sizes(data) == (24, 6, 6, 6)
+
+
+def test_categories_with_depth(tmp_path: Path) -> None:
+    for name in ("metal", "alloy"):
+        draw_mvtec3d(tmp_path / "parts" / name)
+    data = datamodule(tmp_path / "parts", tmp_path / "parts.yaml")
+    assert {type(each) for each in data.datamodules.values()} == {DepthFolder}
 
 
 def test_no_configuration(tmp_path: Path) -> None:
