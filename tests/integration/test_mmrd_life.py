@@ -317,9 +317,9 @@ def test_photos_alone_are_refused_and_what_to_do_is_named(tmp_path: Path) -> Non
         make_engine(tmp_path, max_epochs=1).fit(build(), datamodule=make_data(tmp_path / "photos"))
 
 
-def test_anomalibs_folder_3d_gives_the_depth_that_ours_gives(parts: Path, tmp_path: Path) -> None:
-    base = parts / "metal"
-    data = Folder3D(
+def folder_3d(base: Path, **arguments: Any) -> Folder3D:
+    """Folder3D of anomalib for a category in MVTec 3D-AD's layout."""
+    return Folder3D(
         name="metal",
         root=base,
         normal_dir="train/good/rgb",
@@ -332,13 +332,24 @@ def test_anomalibs_folder_3d_gives_the_depth_that_ours_gives(parts: Path, tmp_pa
         train_batch_size=3,
         eval_batch_size=2,
         num_workers=0,
+        **arguments,
     )
+
+
+def test_anomalibs_folder_3d_gives_the_depth_that_ours_gives(parts: Path, tmp_path: Path) -> None:
+    data = folder_3d(parts / "metal")
     models = [build(branches="aux"), build(branches="aux")]
     for model, datamodule in zip(models, (data, scans(parts, depth="points")), strict=True):
         make_engine(tmp_path, max_steps=1, limit_val_batches=0).fit(model, datamodule=datamodule)
     theirs, ours = (model.pre_processor for model in models)
     assert theirs.depth_channels == ours.depth_channels == 3
     assert [getattr(theirs, name) for name in CONSTANTS] == [getattr(ours, name) for name in CONSTANTS]
+
+
+def test_augmentations_that_leave_the_depth_as_it_is_are_refused(parts: Path, tmp_path: Path) -> None:
+    data = folder_3d(parts / "metal", train_augmentations=RandomHorizontalFlip())
+    with pytest.raises(ValueError, match=r"Expected no augmentations for Folder3DDataset, got some, .* of DepthPrePro"):
+        make_engine(tmp_path, max_steps=1, limit_val_batches=0).fit(build(), datamodule=data)
 
 
 @pytest.mark.real

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
+from anomalib.data.datasets.base.depth import AnomalibDepthDataset
 from anomalib.metrics import Evaluator
 from anomalib.models.components import AnomalibModule
 from anomalib.post_processing import PostProcessor
@@ -33,6 +34,7 @@ from anomalib_mkd.training.caching import CACHE_GIGABYTES
 from anomalib_mkd.training.mixin import DistillationMixin
 from anomalib_mkd.training.precision import StudentPrecision
 from anomalib_mkd.training.schedule import Schedule
+from anomalib_mkd.transforms import shows_all, steps_of
 
 BETAS = (0.5, 0.999)
 """Adam's betas, as in RD4AD's code; the second is 0.99 in anomalib's Reverse Distillation."""
@@ -167,6 +169,8 @@ class Mmrd(PairedExport, DistillationMixin, AnomalibModule):
 
     def on_train_start(self) -> None:
         """Fit the depth's range and the second modality's statistics to normal images, once."""
+        if AUX in self.model.modalities:
+            check_augmentations(self.trainer.train_dataloader.dataset)  # type: ignore[union-attr]
         if AUX in self.model.modalities and not bool(self.model.teacher.estimated):
             if isinstance(self.pre_processor, DepthPreProcessor):
                 dataset = self.trainer.train_dataloader.dataset  # type: ignore[union-attr]
@@ -205,7 +209,7 @@ class Mmrd(PairedExport, DistillationMixin, AnomalibModule):
 
 
 def check_pre_processor(pre_processor: Any, branches: str, aux: str) -> None:
-    """Reject a pre-processor that ignores the depth, or computes another modality from it.
+    """Reject a pre-processor that ignores the depth, moves the photo against it, or computes another modality from it.
 
     Args:
         pre_processor: The model's, or ``None``.
@@ -229,3 +233,28 @@ def check_pre_processor(pre_processor: Any, branches: str, aux: str) -> None:
             "Set aux to the same value in both."
         )
         raise ValueError(msg)
+    if not shows_all(pre_processor.transform):
+        msg = (
+            "Expected a transform that keeps the whole photo, which its depth shows, got "
+            f"{', '.join(type(step).__name__ for step in steps_of(pre_processor.transform) if not shows_all(step))}. "
+            "Crop photos and depth beforehand; flips go to DepthPreProcessor(augmentation=...)."
+        )
+        raise ValueError(msg)
+
+
+def check_augmentations(dataset: Any) -> None:
+    """Reject augmentations of anomalib's data sets with depth, which change the photo alone.
+
+    Args:
+        dataset: Training images, of one category or of several.
+
+    Raises:
+        ValueError: If there are any.
+    """
+    for part in [*getattr(dataset, "parts", {}).values()] or [dataset]:
+        if isinstance(part, AnomalibDepthDataset) and not shows_all(part.augmentations):
+            msg = (
+                f"Expected no augmentations for {type(part).__name__}, got some, which would not change the depth. "
+                "Use the augmentation of DepthPreProcessor."
+            )
+            raise ValueError(msg)

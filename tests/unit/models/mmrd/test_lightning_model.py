@@ -14,6 +14,7 @@ import pytest
 import torch
 import yaml
 from anomalib.pre_processing import PreProcessor
+from torchvision.transforms.v2 import CenterCrop, Compose, RandomHorizontalFlip
 
 from anomalib_mkd import Mmrd
 from anomalib_mkd.models.mmrd.depth_pre_processor import DepthPreProcessor, default_transform
@@ -37,6 +38,14 @@ def build(**arguments: Any) -> Mmrd:
         (
             {"aux": "normals", "pre_processor": DepthPreProcessor(default_transform())},
             "Expected a pre-processor with the model's aux='normals', got 'depth'",
+        ),
+        (
+            {"pre_processor": DepthPreProcessor(Compose([default_transform((96, 96)), CenterCrop(64)]))},
+            r"Expected a transform that keeps the whole photo, which its depth shows, got CenterCrop\. Crop",
+        ),
+        (
+            {"pre_processor": DepthPreProcessor(RandomHorizontalFlip()), "branches": "two_branch"},
+            r"got RandomHorizontalFlip\. .* flips go to DepthPreProcessor\(augmentation=",
         ),
     ],
 )
