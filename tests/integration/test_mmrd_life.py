@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx
 import pytest
+import tifffile
 import torch
 from anomalib.cli.cli import AnomalibCLI
 from anomalib.data import Folder3D
@@ -350,6 +351,14 @@ def test_augmentations_that_leave_the_depth_as_it_is_are_refused(parts: Path, tm
     data = folder_3d(parts / "metal", train_augmentations=RandomHorizontalFlip())
     with pytest.raises(ValueError, match=r"Expected no augmentations for Folder3DDataset, got some, .* of DepthPrePro"):
         make_engine(tmp_path, max_steps=1, limit_val_batches=0).fit(build(), datamodule=data)
+
+
+def test_depth_in_which_0_is_missing_is_no_height(parts: Path, tmp_path: Path) -> None:
+    base = shutil.copytree(parts / "metal", tmp_path / "metal")
+    for path in base.rglob("*.tiff"):
+        tifffile.imwrite(path, tifffile.imread(path)[..., 2])
+    with pytest.raises(ValueError, match=r"Expected points x, y, z from Folder3DDataset, got .* Use DepthFolder\."):
+        make_engine(tmp_path, max_steps=1, limit_val_batches=0).fit(build(), datamodule=folder_3d(base))
 
 
 @pytest.mark.real

@@ -40,7 +40,7 @@ class DepthFolder(AnomalibDataModule):
 
     This replaces anomalib's ``MVTec3D`` and ``ADAM3D``, which validate on the test set and whose training items cannot
     be read with pandas 3: there ``astype("str")`` leaves the missing mask of a normal image a float, which the item
-    rejects. We do not patch them; ``Folder3D``, which fills these fields, works unchanged.
+    rejects. We do not patch them; ``Folder3D``, which fills these fields, works for points.
 
     Args:
         root: Folder of all categories.

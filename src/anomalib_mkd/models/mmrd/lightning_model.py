@@ -45,7 +45,7 @@ AUX_IMAGES = 256
 class Mmrd(PairedExport, DistillationMixin, AnomalibModule):
     """Multi-modal reverse distillation (Gu et al. 2024) for photos with depth.
 
-    Batches need a ``depth_map``, as provided by ``DepthFolder`` or anomalib's ``Folder3D``.
+    Batches need a ``depth_map``, as provided by ``DepthFolder``, or by anomalib's ``Folder3D`` for points.
 
     Args:
         backbone: Teacher, by timm's full name, "resnet18.tv_in1k" by default; a ResNet, ResNeXt or Wide ResNet.
@@ -170,7 +170,7 @@ class Mmrd(PairedExport, DistillationMixin, AnomalibModule):
     def on_train_start(self) -> None:
         """Fit the depth's range and the second modality's statistics to normal images, once."""
         if AUX in self.model.modalities:
-            check_augmentations(self.trainer.train_dataloader.dataset)  # type: ignore[union-attr]
+            check_depth(self.trainer.train_dataloader.dataset)  # type: ignore[union-attr]
         if AUX in self.model.modalities and not bool(self.model.teacher.estimated):
             if isinstance(self.pre_processor, DepthPreProcessor):
                 dataset = self.trainer.train_dataloader.dataset  # type: ignore[union-attr]
@@ -242,19 +242,29 @@ def check_pre_processor(pre_processor: Any, branches: str, aux: str) -> None:
         raise ValueError(msg)
 
 
-def check_augmentations(dataset: Any) -> None:
-    """Reject augmentations of anomalib's data sets with depth, which change the photo alone.
+def check_depth(dataset: Any) -> None:
+    """Reject what goes wrong in silence with anomalib's data sets with depth.
 
     Args:
         dataset: Training images, of one category or of several.
 
     Raises:
-        ValueError: If there are any.
+        ValueError: If there are augmentations, which change the photo alone, or depth maps of one channel, in which 0
+            means missing.
     """
     for part in [*getattr(dataset, "parts", {}).values()] or [dataset]:
-        if isinstance(part, AnomalibDepthDataset) and not shows_all(part.augmentations):
+        if not isinstance(part, AnomalibDepthDataset):
+            continue
+        name = type(part).__name__
+        if not shows_all(part.augmentations):
             msg = (
-                f"Expected no augmentations for {type(part).__name__}, got some, which would not change the depth. "
-                "Use the augmentation of DepthPreProcessor."
+                f"Expected no augmentations for {name}, got some, which would not change the depth. Use the "
+                "augmentation of DepthPreProcessor."
+            )
+            raise ValueError(msg)
+        if len(part[0].depth_map) == 1:
+            msg = (
+                f"Expected points x, y, z from {name}, got depth of one channel, whose missing points, 0, would count "
+                "as measured. Use DepthFolder."
             )
             raise ValueError(msg)
