@@ -318,6 +318,14 @@ def test_photos_alone_are_refused_and_what_to_do_is_named(tmp_path: Path) -> Non
         make_engine(tmp_path, max_epochs=1).fit(build(), datamodule=make_data(tmp_path / "photos"))
 
 
+@pytest.mark.filterwarnings("ignore:You defined a `validation_step` but have no")
+def test_a_list_of_loaders_is_refused(parts: Path, tmp_path: Path) -> None:
+    data = scans(parts)
+    data.setup()
+    with pytest.raises(ValueError, match=r"Expected one training loader of .*, got list\."):
+        make_engine(tmp_path, max_steps=1).fit(build(), train_dataloaders=[data.train_dataloader()])
+
+
 def folder_3d(base: Path, **arguments: Any) -> Folder3D:
     """Folder3D of anomalib for a category in MVTec 3D-AD's layout."""
     return Folder3D(

@@ -18,7 +18,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
 from anomalib_mkd.arguments import check_arguments
-from anomalib_mkd.data.normal_images import held_out, normal_batches, normal_items
+from anomalib_mkd.data.normal_images import check_sized, held_out, normal_batches, normal_items
 from anomalib_mkd.models.mmrd.depth_pre_processor import Aux, DepthPreProcessor, default_transform
 from anomalib_mkd.models.mmrd.depth_visualizer import DepthVisualizer
 from anomalib_mkd.models.mmrd.fusion import ModalityFusion, TargetFusion
@@ -169,6 +169,7 @@ class Mmrd(PairedExport, DistillationMixin, AnomalibModule):
 
     def on_train_start(self) -> None:
         """Fit the depth's range and the second modality's statistics to normal images, once."""
+        check_sized(self.trainer.train_dataloader)
         if AUX in self.model.modalities:
             check_depth(self.trainer.train_dataloader.dataset)  # type: ignore[union-attr]
         if AUX in self.model.modalities and not bool(self.model.teacher.estimated):
