@@ -254,7 +254,8 @@ class DepthPreProcessor(PreProcessor):
             maps_of_one = with_channels(depth[None])
             values = self.resized(maps_of_one, size)[:, -1:]
             self.depth_channels = maps_of_one.shape[1]
-            for kept, found in ((depths, values), (slopes, (values[..., 1:] - values[..., :-1]).abs())):
+            across, down = values.diff(dim=3).abs(), values.diff(dim=2).abs()
+            for kept, found in ((depths, values), (slopes, across), (slopes, down)):
                 flat = found[~found.isnan()]
                 kept.append(flat[:: max(1, len(flat) // SAMPLES)])
         every = torch.cat(depths) if depths else torch.empty(0)

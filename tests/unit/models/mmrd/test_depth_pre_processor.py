@@ -99,11 +99,13 @@ def test_normals_of_a_tilted_plane(channels: int) -> None:
     torch.testing.assert_close(middle, torch.tensor([0.1961, 0.0, -0.9806]), atol=1e-3, rtol=0)
 
 
-def test_the_pitch_makes_the_steepest_slopes_45_degrees() -> None:
+@pytest.mark.parametrize("axis", [0, 1])
+def test_the_pitch_makes_the_steepest_slopes_45_degrees(axis: int) -> None:
     pre_processor = make(aux="normals")
-    pre_processor.calibrate([10 * tilted(1)[0]], SIZE)
-    middle = 2 * depth_picture(pre_processor, 10 * tilted(1))[0, :, 32, 32] - 1
-    torch.testing.assert_close(middle[0], -middle[2], atol=1e-2, rtol=0)
+    heights = 10 * (tilted(1) if axis == 0 else tilted(1).mT)
+    pre_processor.calibrate([heights[0]], SIZE)
+    middle = 2 * depth_picture(pre_processor, heights)[0, :, 32, 32] - 1
+    torch.testing.assert_close(middle[axis], -middle[2], atol=1e-2, rtol=0)
 
 
 def make_batch(size: tuple[int, int] = (48, 60)) -> DepthBatch:
