@@ -34,8 +34,8 @@ INLIER_DISTANCE = 0.004
 """Default of the largest distance of a plane's points from it, in metres."""
 REMOVAL_DISTANCE = 0.005
 """Default of the height below which points are background, in metres."""
-FILL_ITERATIONS = 8
-"""Default number of pixels by which holes close from every side."""
+FILL_ITERATIONS = 3
+"""Default of half the width, in pixels, of the widest holes that are filled."""
 LEAST_PART = 0.005  # of the image; smaller islands are noise
 CLOSINGS = 3
 
@@ -94,7 +94,8 @@ def prepare_depth(
         inlier_distance: How far a point of the plane may lie from it, in the scan's unit; the default is in metres.
         removal_distance: Points closer to the plane than this are background, same unit. 0 removes nothing: each point
             keeps its height, for a flat product that fills the image.
-        fill_iterations: Each iteration closes holes of the foreground by one pixel from every side.
+        fill_iterations: Holes of the foreground are filled up to a width of twice as many pixels. Raise it where the
+            sensor leaves wider ones on good parts.
 
     Raises:
         ValueError: If the shape is wrong or an argument is out of range.
@@ -132,7 +133,10 @@ def prepare_depth(
     else:
         foreground = _close(valid)
         height = np.where(valid, cloud[..., 2], np.nan)
-    height = _fill(height, foreground, fill_iterations)
+    solid = foreground if fill_iterations >= CLOSINGS else foreground & valid  # the foreground's own holes are narrow
+    holes = _close(solid, fill_iterations) & ~valid
+    foreground |= holes
+    height = _fill(height, foreground, holes)
     return DepthMap(height.astype(np.float32), foreground, valid, plane_accepted=fit is not None)
 
 
@@ -229,8 +233,8 @@ def _accepts(
 # --- the foreground --------------------------------------------------------------------------------------------------
 
 
-def _close(mask: BoolArray) -> BoolArray:
-    closed = cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_CLOSE, np.ones((3, 3), np.uint8), iterations=CLOSINGS)
+def _close(mask: BoolArray, iterations: int = CLOSINGS) -> BoolArray:
+    closed = cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_CLOSE, np.ones((3, 3), np.uint8), iterations=iterations)
     return np.asarray(closed, bool)
 
 
@@ -242,16 +246,15 @@ def _drop_islands(mask: BoolArray) -> BoolArray:
     return np.asarray(large[np.asarray(labels)], bool)
 
 
-def _fill(height: Points, foreground: BoolArray, iterations: int) -> Points:
+def _fill(height: Points, foreground: BoolArray, holes: BoolArray) -> Points:
     """Fill holes of the foreground with the mean of their 3x3 foreground neighbours, from the rim inwards."""
-    for _ in range(iterations):
+    while True:
         known = foreground & ~np.isnan(height)
         total, count = (_sum_neighbours(each) for each in (np.where(known, height, 0.0), known.astype(np.float64)))
-        rim = foreground & ~known & (count > 0)
+        rim = holes & ~known & (count > 0)
         if not rim.any():
-            break
+            return height
         height = np.where(rim, total / np.maximum(count, 1), height)
-    return height
 
 
 def _sum_neighbours(values: NDArray[Any]) -> Points:

@@ -149,6 +149,16 @@ def test_small_holes_are_filled_and_stay_invalid() -> None:
     assert np.isnan(prepare_depth(points, fill_iterations=0).height[HOLE]).all()
 
 
+@pytest.mark.parametrize("iterations", [0, 1, 2, 3, 5, 9])
+def test_holes_up_to_twice_as_wide_are_filled(iterations: int) -> None:
+    for width in range(1, 21):
+        z = np.full((48, 48), 0.6)
+        z[20 : 20 + width, 20 : 20 + width] = 0
+        prepared = prepare_depth(z, "none", fill_iterations=iterations)
+        assert np.isnan(prepared.height).any() == (width > 2 * iterations)
+        assert prepared.foreground.all() == (width <= 2 * max(iterations, 3))
+
+
 def test_a_filled_hole_takes_the_mean_of_its_neighbours() -> None:
     z = np.full((48, 48), 0.6)
     z[20:23, 20:23] = [[0.61, 0.62, 0.63], [0.64, 0, 0.66], [0.67, 0.68, 0.69]]

@@ -68,7 +68,7 @@ def test_a_changed_scan_or_argument_is_prepared_anew(path: Path, tmp_path: Path,
         {"plane": "corners"},
         {"inlier_distance": 0.003},
         {"removal_distance": 0.006},
-        {"fill_iterations": 3},
+        {"fill_iterations": 4},
         {"scale": 2},
         {"focal_length": 70},
     ]

@@ -55,7 +55,7 @@ class DepthFolder(AnomalibDataModule):
         inlier_distance: How far a point of the plane may lie from it, in the scans' unit (default: metres).
         removal_distance: Points closer to the plane than this are background, same unit. 0 keeps the height of every
             point: for flat products that fill the image.
-        fill_iterations: Iterations that fill small holes of the foreground.
+        fill_iterations: Holes of the foreground up to twice as many pixels wide are filled.
         depth_scale: Unit per step of depth stored as integers, for example 0.001 for millimetres.
         focal_length: In pixels; turns depth maps into points.
         cache_dir: Folder for prepared maps. None prepares them on each read.
