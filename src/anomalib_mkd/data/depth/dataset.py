@@ -88,7 +88,8 @@ class DepthPredictDataset(Dataset[DepthItem]):
     def __init__(self, image_path: Path | str, depth_path: Path | str, source: DepthSource | None = None) -> None:
         super().__init__()
         self.source = source or DepthSource()
-        images, place = get_image_filenames(image_path), Path(depth_path)
+        images = [image for image in get_image_filenames(image_path) if not image.name.startswith(".")]
+        place = Path(depth_path)
         found = files_by_name(place, READERS)
         if place.is_file() and len(images) == 1:
             found = {images[0].stem: place}

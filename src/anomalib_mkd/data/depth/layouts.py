@@ -74,7 +74,7 @@ def list_samples(base: Path, layout: DepthLayout) -> pd.DataFrame:
 
 
 def files_by_name(folder: Path, suffixes: Collection[str], name: str = "(.+)") -> Files:
-    """List the files of a folder by the part of the name that images, depth and masks share.
+    """List the files of a folder, hidden ones aside, by the part of the name that images, depth and masks share.
 
     Args:
         folder: May be missing.
@@ -87,7 +87,7 @@ def files_by_name(folder: Path, suffixes: Collection[str], name: str = "(.+)") -
     found: Files = {}
     for path in sorted(folder.glob("*")):
         match = re.fullmatch(name, path.stem)
-        if match is None or path.suffix.lower() not in suffixes:
+        if match is None or path.name.startswith(".") or path.suffix.lower() not in suffixes:
             continue
         if match[1] in found:
             msg = f"Expected one file of each name in {folder}, got {found[match[1]].name} and {path.name}. Remove one."
@@ -130,7 +130,7 @@ def _labels(base: Path) -> Iterator[tuple[Split, Path]]:
     """Yield folders of training, validation and test images; training and validation use ``good`` only."""
     for split, name in ((Split.TRAIN, "train"), (Split.VAL, "validation")):
         yield split, base / name / GOOD
-    yield from ((Split.TEST, folder) for folder in sorted((base / "test").glob("*")) if folder.is_dir())
+    yield from ((Split.TEST, folder) for folder in sorted((base / "test").glob("[!.]*")) if folder.is_dir())
 
 
 def _list_mvtec3d(base: Path) -> Iterator[Group]:

@@ -252,6 +252,16 @@ def test_incomplete_folders_are_reported(
         ready(tmp_path)
 
 
+def test_hidden_files_and_folders_are_no_parts(tmp_path: Path) -> None:
+    """As macOS and Jupyter leave them."""
+    base = draw_mvtec3d(tmp_path / "part")
+    for image in base.rglob("*.png"):
+        image.with_name(f"._{image.name}").write_bytes(b"metadata")
+    (base / "test" / ".ipynb_checkpoints" / "rgb").mkdir(parents=True)
+    shutil.copy(base / "test/good/rgb/000.png", base / "test/.ipynb_checkpoints/rgb/000.png")
+    assert [len(each) for each in names(ready(tmp_path))] == [4, 2, 4]
+
+
 def test_another_layout_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="Expected layout to be 'mvtec3d' or 'eyecandies' or 'folder', got 'coco'"):
         DepthFolder(tmp_path, "part", layout="coco")
