@@ -247,6 +247,12 @@ def test_a_torch_export_takes_pairs(
         inferencer.predict(photo, torch.rand(3, 80, 80))
     with pytest.raises(TypeError, match="got no depth"):
         inferencer.predict(photo)
+    with pytest.raises(
+        ValueError, match=r"Expected photos of one shape in a batch, got \(3, 32, 32\) and \(3, 64, 64\)\. Predict"
+    ):
+        inferencer.predict([photo, photo[:, ::2, ::2]], [depth, depth])
+    with pytest.warns(RuntimeWarning, match=r"Expected depths up to about .* in a depth map, got .* Use the unit"):
+        inferencer.predict(photo, 1000 * depth)
 
 
 def test_8_bits_are_calibrated_with_both_inputs(

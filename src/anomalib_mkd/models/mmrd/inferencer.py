@@ -13,6 +13,7 @@ from anomalib.data import ImageBatch
 from anomalib.deploy import TorchInferencer
 
 from anomalib_mkd.deploy.pictures import is_many, photo_with_depth
+from anomalib_mkd.depth.checks import warn_of_unit
 
 
 class DepthTorchInferencer(TorchInferencer):
@@ -33,16 +34,29 @@ class DepthTorchInferencer(TorchInferencer):
 
         Args:
             image: As for :meth:`anomalib_mkd.deploy.DepthInferencer.predict`.
-            depth: Likewise.
+            depth: Likewise. In a batch, all photos have one size, and all depth maps.
+
+        Raises:
+            TypeError: If one of the two is missing.
+            ValueError: If they do not fit each other or the model.
         """
         photos, depths = ([*given] if is_many(given) else [given] for given in (image, depth))
         if len(photos) != len(depths):
             msg = f"Expected as many depth maps as photos, got {len(depths)} for {len(photos)}. Pass one per photo."
             raise ValueError(msg)
         pairs = [photo_with_depth(_on_cpu(a), _on_cpu(b), self.source) for a, b in zip(photos, depths, strict=True)]
+        for name, arrays in zip(("photos", "depth maps"), zip(*pairs, strict=True), strict=True):
+            if len(shapes := {array.shape[1:] for array in arrays}) > 1:
+                found = " and ".join(map(str, sorted(shapes)))
+                msg = f"Expected {name} of one shape in a batch, got {found}. Predict pair by pair."
+                raise ValueError(msg)
         inputs = [torch.from_numpy(np.concatenate(arrays)).to(self.device) for arrays in zip(*pairs, strict=True)]
         with torch.inference_mode():
-            predictions = self.model(*inputs)
+            predictions = self.model(*inputs)  # what does not fit is refused, not warned of
+        usual = getattr(self.model.pre_processor, "usual_depth", None)
+        for given, (_, values) in zip(depths, pairs, strict=True):
+            if usual is not None:
+                warn_of_unit(values[:, -1], usual, str(given) if isinstance(given, str | Path) else "a depth map")
         return ImageBatch(image=inputs[0], **predictions._asdict())
 
 
