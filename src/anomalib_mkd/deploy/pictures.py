@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 FloatArray: TypeAlias = NDArray[np.float32]
 Picture: TypeAlias = "str | Path | NDArray[Any] | Image.Image"
 """A file, an array or a PIL image."""
+ROUNDING = 1e-6
+"""How far the floats of a photo may lie outside of 0..1."""
 
 
 def is_many(pictures: object) -> bool:
@@ -99,10 +101,10 @@ def photo(picture: Picture) -> FloatArray:
         )
         raise ValueError(msg)
     low, high = float(array.min()), float(array.max())
-    if not (low >= 0 and high <= 1):  # NaN, too
-        msg = f"Expected a photo of floats in 0..1, got {low:g} to {high:g}. Divide by the largest possible value."
+    if not (low >= -ROUNDING and high <= 1 + ROUNDING):  # NaN, too
+        msg = f"Expected a photo of floats in 0..1, got {low:.7g} to {high:.7g}. Divide by the largest possible value."
         raise ValueError(msg)
-    return values
+    return values.clip(0, 1)
 
 
 def photo_with_depth(

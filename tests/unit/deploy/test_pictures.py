@@ -48,6 +48,13 @@ def test_photos_in_any_form_are_one(given: Any) -> None:
     np.testing.assert_allclose(found, SCALED, atol=1e-7)
 
 
+def test_floats_may_leave_their_range_by_rounding() -> None:
+    rounded = photo(np.array([[[-5e-7, 0.5, 1 + 5e-7]]], np.float32))
+    assert rounded.ravel().tolist() == [0, 0.5, 1]
+    with pytest.raises(ValueError, match=r"got 0\.5 to 1\.00001\. Divide"):
+        photo(np.array([[[0.5, 0.5, 1.00001]]]))
+
+
 @pytest.mark.parametrize("channels", [1, 2, 4])
 def test_other_channels_of_3_rows_are_no_photo_channels_first(channels: int) -> None:
     with pytest.raises(ValueError, match=rf"^Expected an RGB photo .*, got the shape \(3, 30, {channels}\)"):
