@@ -143,7 +143,8 @@ def show(check: Check, text: str | None, file: Path | None) -> None:
         say(f"Not ready to train: {count(problems, 'problem')}.", "bold red")
     else:
         but = f", with {count(warnings, 'warning')}" if warnings else ""
-        say(f"Ready to train{but}.", "bold green")
+        ready = "The photos are ready to train" if layout.kind == "depth" else "Ready to train"
+        say(f"{ready}{but}.", "bold green")
 
 
 KINDS = {

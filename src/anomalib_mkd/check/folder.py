@@ -164,7 +164,12 @@ def _layout(check: Check) -> Iterator[Finding]:
     for group in layout.of(*IMAGES):
         if not group.images:
             yield Finding("warning", f"no image in '{shown(group.name)}'", "Put images there or remove the folder.")
+    has_depth = layout.kind == "parts" and (layout.root / "depth" / "train" / GOOD).is_dir()
+    if has_depth:
+        yield Finding("note", "The depth in 'depth' is not for Parts: train Mmrd on DepthFolder with layout: folder.")
     for group in layout.of("left out"):
+        if has_depth and group.name.startswith("depth/"):
+            continue
         text = f"{count(group.images, 'image')} in '{shown(group.name)}' that nothing reads"
         places = f"train/{GOOD}, test/{GOOD} or test/<defect>" if layout.kind == "parts" else "folders good and bad"
         yield Finding("warning", text, f"What is to be used belongs into {places}.")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from anomalib_mkd.check.command import main
+from anomalib_mkd.data import Recipe, make_dataset
 from tests.category_folders import draw_category
 
 if TYPE_CHECKING:
@@ -37,6 +38,14 @@ def test_what_is_printed(parts: Path, capsys: pytest.CaptureFixture[str]) -> Non
     ]
     assert f"root: {parts}" in lines
     assert lines[-3:] == ["anomalib train --model MixedDistillation --config FILE", "", "Ready to train."]
+
+
+def test_only_photos_are_called_ready_where_depth_is_not_looked_at(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = Recipe("metal", image_size=64, train_images=20, test_good=2, per_defect=1, layout="mvtec3d")
+    assert main([str(make_dataset(tmp_path, recipe))]) == 0
+    assert "\nThe photos are ready to train" in capsys.readouterr().out
 
 
 def test_exit_codes(parts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -41,6 +41,14 @@ def test_nothing_is_said_of_a_good_folder(parts: Path) -> None:
     assert texts(parts, decode=False) == []
 
 
+def test_depth_beside_the_photos_leads_to_what_reads_it(parts: Path) -> None:
+    for folder in ("train/good", "test/dent"):
+        save(parts / "depth" / folder / "000.png", np.full((64, 64), 600, np.uint16))
+    assert texts(parts) == [
+        "note: The depth in 'depth' is not for Parts: train Mmrd on DepthFolder with layout: folder."
+    ]
+
+
 def grey(size: tuple[int, int] = (64, 64), value: int = 100) -> np.ndarray:
     return np.full(size, value, np.uint8)
 
