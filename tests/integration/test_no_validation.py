@@ -80,13 +80,21 @@ def test_a_validation_rarer_than_the_epochs_of_an_automatic_length_comes_at_the_
     assert UNSAVED not in caplog.text
 
 
+def test_checkpoints_of_every_few_epochs_are_written_in_a_training_of_automatic_length(tmp_path: Path) -> None:
+    writer = ModelCheckpoint(tmp_path / "saved", filename="{epoch}", every_n_epochs=2, save_top_k=-1)
+    engine = make_engine(tmp_path, callbacks=[writer])
+    engine.fit(small(training_steps=15), datamodule=make_data(tmp_path))
+    assert engine.trainer.current_epoch == 5
+    assert {path.name for path in (tmp_path / "saved").iterdir()} == {"epoch=1.ckpt", "epoch=3.ckpt"}
+
+
 @pytest.mark.parametrize(("epochs", "words"), [(2, "6: none was written"), (4, "12: the last one is of step 9")])
 def test_a_last_student_without_a_checkpoint_is_named(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, epochs: int, words: str
 ) -> None:
     limits: dict[str, Any] = {"max_epochs": epochs, "check_val_every_n_epoch": 3}
     make_engine(tmp_path, **limits).fit(small(), datamodule=make_data(tmp_path))
-    assert f"{UNSAVED}, {words}. Set check_val_every_n_epoch" in caplog.text
+    assert f"{UNSAVED}, {words}. Add the callback ModelCheckpoint" in caplog.text
     caplog.clear()
     writer = ModelCheckpoint(tmp_path / "saved", every_n_epochs=1, save_on_train_epoch_end=True)
     model = small()

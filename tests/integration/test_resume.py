@@ -5,9 +5,12 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,18 +18,17 @@ import torch
 from anomalib.callbacks import ModelCheckpoint
 from anomalib.pre_processing import PreProcessor
 from lightning.pytorch import seed_everything
-from lightning.pytorch.callbacks import EarlyStopping, LambdaCallback
+from lightning.pytorch.callbacks import Callback, EarlyStopping, LambdaCallback
 from torchvision.transforms.v2 import RandomHorizontalFlip, Resize
 
 import anomalib_mkd
 from anomalib_mkd.data import DepthFolder, MultiCategory, Recipe, make_dataset
 from anomalib_mkd.models.mmrd.depth_pre_processor import DepthPreProcessor, default_transform
-from anomalib_mkd.training import resume
+from anomalib_mkd.training import mixin, resume
 from tests.life import NOISE, make_data, make_engine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from torch import Tensor
 
@@ -266,6 +268,75 @@ def test_training_steps_are_steps_of_the_optimiser(root: Path, tmp_path: Path, a
     engine = make_engine(tmp_path, accumulate_grad_batches=accumulated, limit_val_batches=0)
     engine.fit(build(training_steps=4), datamodule=make_data(root))
     assert engine.trainer.global_step == steps
+
+
+class StopAt(Callback):
+    """Stops a training at the start of a step: by an error, or as a limit of time does."""
+
+    def __init__(self, step: int, error: type[BaseException] | None = None) -> None:
+        self.step, self.error = step, error
+
+    def on_train_batch_start(self, trainer: Any, *args: Any) -> None:
+        del args
+        if trainer.global_step == self.step:
+            if self.error is not None:
+                raise self.error
+            trainer.should_stop = True
+
+
+def fit(folder: Path, data: Any, *callbacks: Callback, checkpoint: str | None = None, **options: Any) -> Any:
+    """Train for the automatic length, four epochs, and return the engine and what the model consists of."""
+    seed_everything(0 if checkpoint is None else 1, verbose=False)
+    module, engine = build(training_steps=4 * STEPS_PER_EPOCH), make_engine(folder, callbacks=[*callbacks], **options)
+    stops = any(isinstance(each, StopAt) and each.error for each in callbacks)
+    with pytest.raises((SystemExit, RuntimeError)) if stops else nullcontext():
+        engine.fit(module, datamodule=data, ckpt_path=checkpoint)
+    return engine, module.state_dict()
+
+
+@pytest.mark.parametrize(
+    ("stop", "writers", "options"),
+    [
+        pytest.param(StopAt(7, KeyboardInterrupt), [], {}, id="key"),
+        pytest.param(StopAt(3, RuntimeError), [], {}, id="error at the start of an epoch"),
+        pytest.param(StopAt(7, RuntimeError), [{"save_last": True}], {}, id="last"),
+        pytest.param(StopAt(4, RuntimeError), [], {"accumulate_grad_batches": 2}, id="accumulated gradients"),
+        pytest.param(StopAt(7), [], {}, id="early end"),
+    ],
+)
+def test_an_interrupted_training_goes_on(
+    root: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    stop: StopAt,
+    writers: list[dict[str, Any]],
+    options: dict[str, Any],
+) -> None:
+    monkeypatch.setattr(mixin, "SAVE_SECONDS", 0 if stop.error else 60)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)  # Lightning switches the key off
+
+    def own(folder: str) -> list[Callback]:
+        return [ModelCheckpoint(tmp_path / folder / "saved", **each) for each in writers]
+
+    _, whole = fit(tmp_path / "whole", make_data(root), **options)
+    engine, _ = fit(tmp_path / "stopped", make_data(root), stop, *own("stopped"), **options)
+    writer = engine.trainer.checkpoint_callback
+    file = writer.last_model_path or writer.best_model_path
+    assert stop.error is None or f"before its end. Continue it with --ckpt_path {file}." in caplog.text
+    ended, resumed = fit(tmp_path / "resumed", make_data(root), *own("resumed"), checkpoint=file, **options)
+    assert [key for key, value in whole.items() if not torch.equal(value, resumed[key])] == []
+    saved = torch.load(ended.best_model_path, weights_only=False)["state_dict"]  # thresholds are in the last one
+    assert [key for key, value in whole.items() if not torch.equal(value, saved[key])] == []
+    assert len(list(Path(writer.dirpath).glob("*.ckpt"))) == 1 + len(writers)
+
+
+def test_a_short_training_writes_no_checkpoint_in_between(
+    root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine, _ = fit(tmp_path, make_data(root), StopAt(7, RuntimeError))
+    assert not engine.best_model_path
+    assert "stopped at step 7 before its end. There is no checkpoint yet" in caplog.text
 
 
 KILLED = """

@@ -212,10 +212,16 @@ class Results(Callback):
             part.training = training
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Move ``latest`` off a training that failed before its first checkpoint."""
+        """Say how a training that was interrupted goes on; move ``latest`` off one without a checkpoint."""
         del pl_module, exception
-        if trainer.state.fn == "fit" and trainer.is_global_zero:
-            forget_failed_run(Path(trainer.default_root_dir))
+        if trainer.state.fn != "fit" or not trainer.is_global_zero:
+            return
+        forget_failed_run(Path(trainer.default_root_dir))
+        if trainer.global_step > self._resumed_at:
+            written = [getattr(each, "_last_checkpoint_saved", "") for each in trainer.checkpoint_callbacks]
+            file = next(filter(None, written), trainer.ckpt_path)
+            remedy = f"Continue it with --ckpt_path {file}" if file else "There is no checkpoint yet, so begin it anew"
+            logger.warning("The training stopped at step %d before its end. %s.", trainer.global_step, remedy)
 
     # --------------------------------------------------------------------------------------------------- presenting
 

@@ -312,8 +312,8 @@ def warn_if_unsaved(trainer: Any) -> None:
     saved = max(each._last_global_step_saved for each in writers)  # noqa: SLF001  # there is no public name
     if saved != trainer.global_step:
         logger.warning(
-            "No checkpoint holds the student of the last step, %d: %s. Set check_val_every_n_epoch to a divisor of "
-            "max_epochs, or add the callback ModelCheckpoint(every_n_epochs=1, save_on_train_epoch_end=True).",
+            "No checkpoint holds the student of the last step, %d: %s. Add the callback "
+            "ModelCheckpoint(every_n_epochs=1, save_on_train_epoch_end=True).",
             trainer.global_step,
             f"the last one is of step {saved}" if saved else "none was written",
         )

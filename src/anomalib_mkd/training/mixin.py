@@ -5,6 +5,7 @@
 
 from contextlib import AbstractContextManager, nullcontext
 from inspect import currentframe
+from time import monotonic
 from types import FrameType
 from typing import Any
 
@@ -31,8 +32,17 @@ from anomalib_mkd.training.optimizers import build_optimizer
 from anomalib_mkd.training.painting import paint_over
 from anomalib_mkd.training.precision import check_precision, student_autocast
 from anomalib_mkd.training.resume import Course, stop_if_stopped, tests_its_training
-from anomalib_mkd.training.schedule import check_not_ended, limit_training, one_cycle
+from anomalib_mkd.training.schedule import (
+    check_not_ended,
+    limit_training,
+    one_cycle,
+    save_at_ends_of_epochs,
+    save_newest,
+)
 from anomalib_mkd.types import Pyramid
+
+SAVE_SECONDS = 60
+"""Time between checkpoints of a training, the most that an interruption loses; one takes up to half a second."""
 
 
 class DivergedError(RuntimeError):
@@ -49,6 +59,7 @@ class DistillationMixin(DefaultComponents, Calibration, CheckpointMixin, Distill
 
     _cache: TrainingCache | None = None
     _autocast: AbstractContextManager[object] = nullcontext()
+    _saved_at = 0.0
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Install the filters of messages and the short form of errors before a constructor logs."""
@@ -150,6 +161,7 @@ class DistillationMixin(DefaultComponents, Calibration, CheckpointMixin, Distill
         self._cache = TrainingCache(self, self.hparams["cache_gigabytes"])
         self._autocast = student_autocast(self.device, self.hparams["student_precision"])
         self._course = Course(self.trainer, self._interrupted)
+        self._saved_at = monotonic()
         stop_if_stopped(self.trainer)
         if self.trainer.fit_loop.done:  # resumed after the last step
             self._end_without_validation()
@@ -158,6 +170,20 @@ class DistillationMixin(DefaultComponents, Calibration, CheckpointMixin, Distill
         """Set the order of the images."""
         if self._course is not None:
             self._course.begin(self.trainer.current_epoch)
+
+    def on_train_batch_end(self, *args: Any, **kwargs: Any) -> None:
+        """Write a checkpoint once a minute, after a step of the optimiser."""
+        del args, kwargs
+        due = monotonic() - self._saved_at >= SAVE_SECONDS and not self.trainer.fit_loop._should_accumulate()  # noqa: SLF001
+        if self.trainer.strategy.broadcast(due):  # in all processes or in none
+            save_newest(self.trainer)
+            self._saved_at = monotonic()
+
+    def on_train_epoch_end(self) -> None:
+        """Let a training that ends early, at an epoch without validation, be saved; see also the base class."""
+        super().on_train_epoch_end()
+        if self.trainer.should_stop:
+            save_at_ends_of_epochs(self.trainer.checkpoint_callbacks)
 
     def on_train_end(self) -> None:
         """Warn if no checkpoint holds what was trained."""

@@ -81,6 +81,10 @@ def end_epoch(checkpoint: dict[str, Any], trainer: Any) -> None:
     """
     loops = checkpoint["loops"]["fit_loop"]
     batches, epochs = loops["epoch_loop.batch_progress"], loops["epoch_progress"]
+    if not batches["is_last_batch"] and epochs["current"]["processed"] == epochs["current"]["started"]:
+        for count in ("total", "current"):  # stopped within an epoch, which goes on
+            epochs[count]["processed"] -= 1
+            batches[count]["completed"] -= 1
     if not batches["is_last_batch"] or batches["current"]["completed"] == batches["current"]["processed"]:
         return
     epoch, every = epochs["current"]["started"], trainer.check_val_every_n_epoch

@@ -5,10 +5,11 @@
 
 import logging
 import math
+from collections.abc import Iterable
 from typing import Any, Literal, TypeAlias
 
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import Checkpoint, EarlyStopping
+from lightning.pytorch.callbacks import Checkpoint, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
@@ -52,6 +53,7 @@ def limit_training(trainer: Any, training_steps: int | None) -> None:
     # without validation, Lightning writes checkpoints only if this number stays 1; without its last epoch's, none
     if validates and every is not None and (every > loop.max_epochs or (every == 1 and not watched)):
         trainer.check_val_every_n_epoch = loop.max_epochs
+        save_at_ends_of_epochs(each for each in trainer.checkpoint_callbacks if not keeps_newest(each))
     logger.info(
         "Training for %d steps, in %d whole epochs (training_steps=%d, categories: %d).",
         loop.max_epochs * steps_per_epoch,
@@ -126,3 +128,34 @@ def may_be_last_epoch(trainer: Any) -> bool:
 def watches_metric(callback: Callback) -> bool:
     """Return whether a callback needs validation metrics during training."""
     return isinstance(callback, (EarlyStopping, Checkpoint)) and getattr(callback, "monitor", None) is not None
+
+
+def keeps_newest(callback: Any) -> bool:
+    """Return whether a callback keeps the newest checkpoint alone, of any epoch, as anomalib's own does."""
+    newest = isinstance(callback, ModelCheckpoint) and callback.monitor is None and callback.save_top_k != -1
+    return newest and callback._every_n_epochs == 1  # noqa: SLF001  # there is no public name
+
+
+def save_at_ends_of_epochs(callbacks: Iterable[Any]) -> None:
+    """Let callbacks write checkpoints at the ends of epochs that are not validated, unless told when to write.
+
+    Args:
+        callbacks: A trainer's; those that watch a metric are left alone.
+    """
+    for each in callbacks:
+        told = not isinstance(each, ModelCheckpoint) or each._save_on_train_epoch_end is not None  # noqa: SLF001
+        if not told and not watches_metric(each):
+            each._save_on_train_epoch_end = True  # noqa: SLF001
+
+
+def save_newest(trainer: Any) -> None:
+    """Write the newest checkpoint in the middle of a training; the end of the epoch, with thresholds, is written too.
+
+    Args:
+        trainer: Lightning's, at the end of a step.
+    """
+    for each in () if trainer.fast_dev_run else filter(keeps_newest, trainer.checkpoint_callbacks):
+        saved, metrics = each._last_global_step_saved, each._monitor_candidates(trainer)  # noqa: SLF001
+        each._save_topk_checkpoint(trainer, metrics)  # noqa: SLF001
+        each._save_last_checkpoint(trainer, metrics)  # noqa: SLF001
+        each._last_global_step_saved = saved  # noqa: SLF001
