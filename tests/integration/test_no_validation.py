@@ -11,6 +11,7 @@ import pytest
 import torch
 from anomalib.callbacks import ModelCheckpoint
 from lightning.pytorch import Callback
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from anomalib_mkd import MixedDistillation
 from tests.life import NOISE, make_data, make_engine
@@ -66,6 +67,24 @@ def test_thresholds_are_those_of_the_last_step(tmp_path: Path, limits: dict[str,
 def small(**arguments: Any) -> MixedDistillation:
     """A model that learns little, fast."""
     return MixedDistillation(weights="quickstart", student_width=0.25, visualizer=False, **arguments)
+
+
+def test_too_few_pictures_for_a_share_of_them_stop_before_the_first_step(tmp_path: Path) -> None:
+    engine = make_engine(tmp_path, limit_val_batches=0.1)
+    with pytest.raises(MisconfigurationException, match="limit_val_batches"):
+        engine.fit(small(training_steps=6), datamodule=make_data(tmp_path))
+    assert engine.trainer.global_step == 0
+
+
+def test_a_limit_of_time_alone_leaves_the_automatic_length(tmp_path: Path) -> None:
+    engine = make_engine(tmp_path, max_time="00:01:00:00", limit_val_batches=0)
+    engine.fit(small(training_steps=2), datamodule=make_data(tmp_path))
+    assert engine.trainer.current_epoch == 1
+
+
+def test_a_trial_of_one_batch_asks_for_no_checkpoint(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    make_engine(tmp_path, fast_dev_run=True).fit(small(), datamodule=make_data(tmp_path))
+    assert UNSAVED not in caplog.text
 
 
 UNSAVED = "No checkpoint holds the student of the last step"

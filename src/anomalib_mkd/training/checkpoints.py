@@ -304,7 +304,8 @@ def warn_if_unsaved(trainer: Any) -> None:
     Args:
         trainer: Lightning's, at the end of a training.
     """
-    writers = [each for each in trainer.checkpoint_callbacks if isinstance(each, ModelCheckpoint)]
+    callbacks = () if trainer.fast_dev_run else trainer.checkpoint_callbacks
+    writers = [each for each in callbacks if isinstance(each, ModelCheckpoint)]
     writers = [each for each in writers if each.save_top_k != 0 or each.save_last]
     # one that watches a metric keeps the best student instead
     if not writers or any(each.monitor is not None and each.best_model_path for each in writers):

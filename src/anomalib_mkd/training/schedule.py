@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Any, Literal, TypeAlias
 
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import Checkpoint, EarlyStopping, ModelCheckpoint
+from lightning.pytorch.callbacks import Checkpoint, EarlyStopping, ModelCheckpoint, Timer
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
@@ -28,16 +28,18 @@ def limit_training(trainer: Any, training_steps: int | None) -> None:
 
     Steps are those of the optimiser, which takes one for ``accumulate_grad_batches`` batches. They are per category if
     the datamodule has ``categories``, as ``MultiCategory`` does: one model for all of them trains as long as one model
-    for each would in total. Lightning cannot distinguish its default of 1000 epochs from a user's 1000: for exactly
-    1000 epochs, also set ``training_steps=None``. Training lasts whole epochs, and validation, which only sets
-    thresholds, runs once at the end, unless a callback watches a metric.
+    for each would in total. Lightning cannot distinguish its default of 1000 epochs, or of -1 with ``max_time``, from
+    a user's: for exactly these, also set ``training_steps=None``. Training lasts whole epochs, and validation, which
+    only sets thresholds, runs once at the end, unless a callback watches a metric.
 
     Args:
         trainer: Lightning's, about to fit.
         training_steps: Steps per category; ``None`` leaves the length to Lightning.
     """
     loop = trainer.fit_loop
-    if training_steps is None or trainer.max_steps != -1 or loop.max_epochs != LIGHTNING_DEFAULT_EPOCHS:
+    timed = any(isinstance(each, Timer) for each in trainer.callbacks)
+    unset = loop.max_epochs == LIGHTNING_DEFAULT_EPOCHS or (timed and loop.max_epochs == -1)
+    if training_steps is None or trainer.max_steps != -1 or not unset:
         return
     data = getattr(trainer, "datamodule", None)
     categories = len(getattr(data, "categories", ())) or 1
@@ -54,6 +56,9 @@ def limit_training(trainer: Any, training_steps: int | None) -> None:
     if validates and every is not None and (every > loop.max_epochs or (every == 1 and not watched)):
         trainer.check_val_every_n_epoch = loop.max_epochs
         save_at_ends_of_epochs(each for each in trainer.checkpoint_callbacks if not keeps_newest(each))
+        trainer.validating = True  # as Lightning does: too few images are an error before the first step
+        loop.epoch_loop.val_loop.setup_data()
+        trainer.training = True
     logger.info(
         "Training for %d steps, in %d whole epochs (training_steps=%d, categories: %d).",
         loop.max_epochs * steps_per_epoch,
