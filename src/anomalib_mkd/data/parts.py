@@ -150,8 +150,21 @@ class Parts(AnomalibDataModule):
 
     def _setup(self, _stage: str | None = None) -> None:
         """Read the two splits; anomalib divides them further."""
+        check_validation(self.val_split_mode)
         self.train_data = PartsDataset(_samples(self._layout, Split.TRAIN))
         self.test_data = PartsDataset(_samples(self._layout, Split.TEST))
+
+
+def check_validation(mode: ValSplitMode) -> None:
+    """Refuse to read validation images from a folder of their own.
+
+    Raises:
+        ValueError: If that is the mode; anomalib would fail later, by an AttributeError.
+    """
+    if mode == ValSplitMode.FROM_DIR:
+        others = ", ".join(each.value for each in ValSplitMode if each != mode)
+        msg = f"Expected val_split_mode to be one of {others}, got from_dir. Set one: there is no validation folder."
+        raise ValueError(msg)
 
 
 def _samples(layout: Layout, split: Split) -> pd.DataFrame:

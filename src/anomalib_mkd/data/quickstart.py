@@ -13,6 +13,7 @@ from anomalib.data.utils import Split, TestSplitMode, ValSplitMode
 from torchvision.transforms.v2 import Transform  # noqa: TC002 (jsonargparse resolves the signature)
 
 from anomalib_mkd.arguments import check_arguments
+from anomalib_mkd.data.parts import check_validation
 from anomalib_mkd.data.synthetic import Recipe, make_dataset
 
 
@@ -98,5 +99,6 @@ class Quickstart(AnomalibDataModule):
 
     def _setup(self, _stage: str | None = None) -> None:
         """Read the two splits; anomalib divides them further."""
+        check_validation(self.val_split_mode)
         self.train_data = MVTecADDataset(root=self.root, category=self.category, split=Split.TRAIN)
         self.test_data = MVTecADDataset(root=self.root, category=self.category, split=Split.TEST)

@@ -17,7 +17,7 @@ from anomalib.data import Folder, PredictDataset
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from anomalib_mkd.data import MultiCategory, Parts
+from anomalib_mkd.data import MultiCategory, Parts, Quickstart
 from anomalib_mkd.data.reading import warn_of_pictures
 from anomalib_mkd.deploy.pictures import photo as deployed
 from tests.category_folders import draw_category
@@ -48,6 +48,20 @@ def test_thresholds_come_from_training_images(tmp_path: Path) -> None:
     assert all("/train/good/" in path for path in datamodule.val_data.samples["image_path"])
     again = ready(tmp_path)
     assert list(again.val_data.samples["image_path"]) == list(datamodule.val_data.samples["image_path"])
+
+
+def test_a_validation_folder_is_refused(tmp_path: Path) -> None:
+    draw_category(tmp_path / "part")
+    made = {"root": tmp_path, "val_split_mode": "from_dir"}
+    sizes = {"image_size": 64, "train_images": 2, "test_good": 1, "per_defect": 1}
+    for data in (
+        Parts(category="part", **made),
+        Quickstart(category="metal", **made, **sizes),
+        MultiCategory("Parts", ["part"], **made),
+    ):
+        data.prepare_data()
+        with pytest.raises(ValueError, match=r"^Expected val_split_mode to be one of none, .*, got from_dir\. Set one"):
+            data.setup()
 
 
 def test_masks_go_by_name_and_not_by_order(tmp_path: Path) -> None:
