@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,8 +32,8 @@ class Brief:
 
     def __call__(self, kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
         """Print the error."""
-        if str(error).startswith("Expected ") and _raised_by(traceback).startswith("anomalib_mkd."):
-            print(f"{kind.__name__}: {error}\n({VARIABLE}=1 shows where.)", file=sys.stderr)  # noqa: T201
+        if sentence := _sentence(str(error), _raised_by(traceback)):
+            print(f"{kind.__name__}: {sentence}\n({VARIABLE}=1 shows where.)", file=sys.stderr)  # noqa: T201
         else:
             self.before(kind, error, traceback)
 
@@ -41,6 +42,14 @@ def be_brief() -> None:
     """Print errors of ours briefly from now on, if this process is anomalib's command; no other program is touched."""
     if Path(sys.argv[0]).stem == COMMAND and not isinstance(sys.excepthook, Brief) and not os.environ.get(VARIABLE):
         sys.excepthook = Brief(sys.excepthook)
+
+
+def _sentence(text: str, module: str) -> str:
+    """Return our sentence in the text of an error that a module has raised; empty if there is none."""
+    if module.startswith("jsonargparse."):  # it lists ours among the reasons why an argument fits no type
+        reasons: list[str] = re.findall(r"^ *- (Expected .+, got .+)$", text, re.MULTILINE)
+        return reasons[-1] if reasons else ""
+    return text if module.startswith("anomalib_mkd.") and text.startswith("Expected ") else ""
 
 
 def _raised_by(traceback: TracebackType | None) -> str:

@@ -9,6 +9,8 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import torch
+from anomalib.models import AnomalibModule
+from jsonargparse import ArgumentParser
 
 from anomalib_mkd import MixedDistillation
 from anomalib_mkd.data import Parts
@@ -37,6 +39,20 @@ def test_an_error_of_ours_is_its_sentence(tmp_path: Path, capsys: pytest.Capture
     assert first.startswith("FileNotFoundError: Expected a folder of parts, got root='")
     assert first.endswith("nowhere', which is not there. Check its path.")
     assert VARIABLE in second
+    assert not left
+
+
+def test_an_option_out_of_range_is_its_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    """Jsonargparse puts it into a text of its own."""
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--model", type=AnomalibModule | None)
+    given = {"class_path": "anomalib_mkd.MixedDistillation", "init_args": {"pre_trained": False, "sigma": -1}}
+
+    def build() -> None:
+        parser.instantiate_classes(parser.parse_object({"model": given}))
+
+    text, left = printed(build, capsys)
+    assert text.startswith("ValueError: Expected sigma >= 0 and <= 256, got -1.0. Set sigma within that range.\n(")
     assert not left
 
 
