@@ -153,7 +153,7 @@ class SoftPostProcessor(PostProcessor):
         if count < LEAST_GOOD and self.scales is not None:
             logger.warning("Only %d good parts were validated, fewer than %d: the thresholds stay.", count, LEAST_GOOD)
             return
-        if count < LEAST_GOOD and not in_training(trainer):
+        if count < LEAST_GOOD and not (self.of_one or in_training(trainer)):
             msg = (
                 f"Expected a model that has thresholds, or at least {LEAST_GOOD} good parts to validate, got an "
                 f"untrained one and {count}. Train the model, or pass the checkpoint of a trained one."

@@ -263,7 +263,8 @@ def check_depth(dataset: Any) -> None:
                 "augmentation of DepthPreProcessor."
             )
             raise ValueError(msg)
-        if len(part[0].depth_map) == 1:
+        depth: Any = part[0].depth_map
+        if len(depth) == 1:
             msg = (
                 f"Expected points x, y, z from {name}, got depth of one channel, whose missing points, 0, would count "
                 "as measured. Use DepthFolder."
