@@ -16,6 +16,7 @@ from anomalib.data import PredictDataset
 from anomalib.models import Patchcore
 from lightning.pytorch import Callback
 from PIL import Image
+from torch.utils.data import DataLoader, IterableDataset
 
 from anomalib_mkd import MixedDistillation
 from anomalib_mkd.data import MultiCategory, Parts
@@ -27,7 +28,7 @@ from anomalib_mkd.thresholds import SUSPECT
 from tests.life import NOISE, make_data, make_engine
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from anomalib.engine import Engine
 
@@ -255,6 +256,38 @@ def test_a_model_of_anomalib_is_reported_too(tmp_path: Path) -> None:
     assert all(0 <= float(row["score"]) <= 1 for row in table(engine))  # behind the post-processor
     assert {row["label"] for row in table(engine)} <= {"good", "bad"}
     assert "Patchcore" in (folder(engine) / PAGE).read_text(encoding="utf-8")
+
+
+def test_a_model_of_anomalib_after_one_of_ours_is_tested_as_if_alone(tmp_path: Path) -> None:
+    data = make_data(tmp_path)
+    untrained: dict[str, Any] = {"pre_trained": False, "pre_processor": Patchcore.configure_pre_processor((64, 64))}
+    patchcore = Patchcore("resnet18", ["layer1"], num_neighbors=1, visualizer=False, **untrained)
+    alone = make_engine(tmp_path / "alone")
+    alone.fit(patchcore, datamodule=data)
+    engine = make_engine(tmp_path / "both")
+    ours = model()
+    engine.test(ours, datamodule=data)
+    assert engine.test(patchcore, datamodule=data) == alone.test(patchcore, datamodule=data)
+    assert not {ours.pre_processor, ours.post_processor, ours.visualizer} & {*engine.trainer.callbacks}  # type: ignore[attr-defined]
+
+
+class Stream(IterableDataset):  # type: ignore[type-arg]
+    """Images without a number of them."""
+
+    def __init__(self, files: PredictDataset) -> None:
+        self.files = files
+
+    def __iter__(self) -> Iterator[Any]:
+        return map(self.files.__getitem__, range(len(self.files)))
+
+
+def test_a_stream_of_pictures_is_predicted(tmp_path: Path) -> None:
+    make_data(tmp_path).prepare_data()
+    files = PredictDataset(path=tmp_path / "metal" / "test" / "good")
+    loader = DataLoader(Stream(files), batch_size=2, collate_fn=files.collate_fn)
+    engine = make_engine(tmp_path)
+    engine.predict(model(), dataloaders=loader)
+    assert len(table(engine)) == 2
 
 
 @pytest.mark.slow

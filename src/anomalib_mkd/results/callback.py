@@ -149,7 +149,8 @@ class Results(Callback):
         """Stop Lightning from keeping the images and maps of very many predictions in memory."""
         del pl_module
         loop = trainer.predict_loop
-        count = sum(len(getattr(loader, "dataset", ())) for loader in each_of(trainer.predict_dataloaders))
+        datasets: list[Any] = [getattr(loader, "dataset", None) for loader in each_of(trainer.predict_dataloaders)]
+        count = sum(len(each) for each in datasets if hasattr(each, "__len__"))  # a stream has no length
         if loop.return_predictions and count > MOST_RETURNED:
             loop.return_predictions = False
             logger.warning(

@@ -190,8 +190,13 @@ class DistillationMixin(DefaultComponents, Calibration, CheckpointMixin, Distill
         warn_if_unsaved(self.trainer)
 
     def teardown(self, stage: str) -> None:
-        """Free the caches, which must not be pickled with the model; also after an interrupted training."""
+        """Free the caches, which must not be pickled with the model; also after an interrupted training.
+
+        A model of another package that the trainer runs next would be processed by the components of this one, too.
+        """
         super().teardown(stage)
+        own = (self.pre_processor, self.post_processor, self.visualizer)
+        self.trainer.callbacks = [each for each in self.trainer.callbacks if each not in own]  # type: ignore[attr-defined]
         self._course = self._interrupted = None
         if self._cache is not None:
             self._cache.close()
