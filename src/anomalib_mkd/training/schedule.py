@@ -30,7 +30,8 @@ def limit_training(trainer: Any, training_steps: int | None) -> None:
     the datamodule has ``categories``, as ``MultiCategory`` does: one model for all of them trains as long as one model
     for each would in total. Lightning cannot distinguish its default of 1000 epochs, or of -1 with ``max_time``, from
     a user's: for exactly these, also set ``training_steps=None``. Training lasts whole epochs, and validation, which
-    only sets thresholds, runs once at the end, unless a callback watches a metric.
+    only sets thresholds, runs once at the end, unless a callback watches a metric; ``val_check_interval`` holds for
+    the last epoch alone.
 
     Args:
         trainer: Lightning's, about to fit.
@@ -82,7 +83,7 @@ def check_not_ended(trainer: Any) -> None:
     if steps and ended and not trainer.ckpt_path:
         msg = (
             f"Expected an engine with steps left to train, got one that has finished a training of {steps} steps. Make "
-            "a new Engine: the model continues from its weights."
+            "a new Engine: a model continues from its own weights."
         )
         raise ValueError(msg)
 
