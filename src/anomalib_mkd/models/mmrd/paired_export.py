@@ -57,11 +57,14 @@ class PairedExport(DistillationExport):
         return item.image, depth if depth.ndim == 3 else depth[None]
 
     def example_inputs(self, size: tuple[int, int]) -> tuple[Tensor, ...]:
-        """Add a random depth of the same size to the photo."""
+        """Add a random depth of the same size to the photo, as far away as in training and with a hole."""
         photo = super().example_inputs(size)
         if self.input_names == ("image",):
             return photo
         depth = torch.rand(1, self.depth_channels, *size, generator=torch.Generator().manual_seed(1))
+        if usual := getattr(self.pre_processor, "usual_depth", None):
+            depth = usual[0] + (usual[1] - usual[0]) * depth
+            depth[..., : size[0] // 4, : size[1] // 4] = torch.nan
         return *photo, depth.to(self.device)
 
     def to_onnx(  # type: ignore[override]  # the host's signature, not Lightning's

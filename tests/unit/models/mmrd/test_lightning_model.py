@@ -82,6 +82,17 @@ def test_the_networks_see_photo_and_depth_as_far_as_the_branches_need_them(branc
         model.inputs(SimpleNamespace(image=batch.image))
 
 
+def test_an_export_is_checked_on_depth_as_in_training() -> None:
+    model = build()
+    assert model.example_inputs((40, 60))[1].isfinite().all()  # before training nothing is known
+    model.pre_processor.calibrate([600 + torch.rand(40, 60)], (64, 64))
+    depth = model.example_inputs((40, 60))[1]
+    assert depth.isnan().sum() == 10 * 15
+    measured = depth[depth.isfinite()]
+    low, high = model.pre_processor.usual_depth
+    assert low <= measured.min() < measured.max() <= high
+
+
 def test_colour_alone_needs_no_depth() -> None:
     model = build(branches="rgb", pre_processor=PreProcessor(default_transform()))
     batch = SimpleNamespace(image=torch.ones(2, 3, 32, 32))
