@@ -75,7 +75,7 @@ class HeatMapVisualizer(ImageVisualizer):
         """Name the file of an image as anomalib does, by its folders under that of the data."""
         data = getattr(trainer, "datamodule", None)
         place = place_of(item.image_path or "", getattr(data, "root", None))
-        if data is not None and len(place.parts) > 2 and RGB_FOLDER not in place.parts:  # anomalib keeps one folder
+        if data is not None and len(place.parts) > 2:  # anomalib keeps one folder
             file: Path = Path(self.output_dir or "") / place
             file.parent.mkdir(parents=True, exist_ok=True)
             return file
@@ -98,7 +98,8 @@ def caption(item: Any, threshold: float | None) -> str:
         For example ``"bad   score 0.95 (threshold 0.50)   dent/000.png"``.
     """
     path = Path(item.image_path or "")
-    parts = [word(verdict(item.pred_score, item.pred_label, threshold)), f"{path.parent.name}/{path.name}"]
+    folder = path.parent.parent if path.parent.name == RGB_FOLDER else path.parent
+    parts = [word(verdict(item.pred_score, item.pred_label, threshold)), f"{folder.name}/{path.name}"]
     if item.pred_score is not None:
         limit = "no threshold" if threshold is None else f"threshold {threshold:.2f}"
         parts.insert(1, f"score {float(item.pred_score):.2f} ({limit})")

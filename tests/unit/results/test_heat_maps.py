@@ -15,6 +15,7 @@ from anomalib.data import ImageBatch
 from anomalib.post_processing import PostProcessor
 from PIL import Image
 
+from anomalib_mkd.models.mmrd.depth_visualizer import DepthVisualizer
 from anomalib_mkd.results.heat_maps import BACKGROUND, STRIP, HeatMapVisualizer, caption, captioned
 
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ def item(**changes: Any) -> Any:
 @pytest.mark.parametrize(
     ("changes", "threshold", "expected"),
     [
+        ({"image_path": "a/test/dent/rgb/0.png"}, 0.5, "bad   score 0.95 (threshold 0.50)   dent/0.png"),
         ({}, 0.5, "bad   score 0.95 (threshold 0.50)   dent/0.png"),
         ({"pred_label": torch.tensor(False)}, 0.5, "good   score 0.95 (threshold 0.50)   dent/0.png"),
         ({}, None, "score 0.95 (no threshold)   dent/0.png"),
@@ -92,3 +94,13 @@ def test_a_caption_says_what_is_known(changes: dict[str, Any], threshold: float 
 def test_any_name_fits() -> None:
     for text in ("x" * 500, "über <b>\n", "\udcff", "部品"):
         assert captioned(Image.new("RGB", (120, 10)), text, None).size == (120, 10 + STRIP)
+
+
+@pytest.mark.parametrize("visualizer", [HeatMapVisualizer, DepthVisualizer])
+def test_no_two_photos_of_scans_have_one_file(tmp_path: Path, visualizer: type[HeatMapVisualizer]) -> None:
+    """In MVTec 3D-AD's layout, all photos lie in folders of one name; also behind a link, as a root of its own."""
+    made = visualizer(output_dir=tmp_path / "images")
+    places = [tmp_path / "real" / "part" / "test" / kind / "rgb" / "000.png" for kind in ("good", "object", "paper")]
+    for root in (tmp_path / "real", tmp_path / "linked", None):
+        trainer = SimpleNamespace(datamodule=SimpleNamespace(root=root, name="DepthFolder", category="part"))
+        assert len({made.file_of(item(image_path=str(place)), trainer) for place in places}) == len(places)

@@ -3,11 +3,9 @@
 
 """Photo, depth, ground truth and heat map side by side."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from anomalib.utils.path import generate_output_filename
 from anomalib.visualization.image.functional import add_text_to_image
 from einops import rearrange
 from matplotlib import colormaps
@@ -44,23 +42,6 @@ class DepthVisualizer(HeatMapVisualizer):
         wide.paste(panel, (width, 0))
         wide.paste(row.crop((width, 0, row.width, row.height)), (2 * width, 0))
         return wide
-
-    def file_of(self, item: Any, trainer: Any) -> Path:
-        """Name the file of an image by its folders under the data's root.
-
-        anomalib looks for the datamodule's name in the path and, if it is not there, keeps only the image's folder,
-        which here is always "rgb".
-        """
-        data = getattr(trainer, "datamodule", None)
-        root = getattr(data, "root", None)
-        if root is None:
-            return super().file_of(item, trainer)
-        return generate_output_filename(
-            item.image_path or "",
-            self.output_dir or "",
-            dataset_name=Path(root).resolve().name,
-            category=getattr(data, "category", None),
-        )
 
 
 def depth_panel(depth: Tensor) -> Image.Image:
