@@ -221,7 +221,7 @@ class Watcher(threading.Thread):
         return found if self.key(path) == key else None  # otherwise it is another image now
 
     def check_folder(self) -> None:
-        """Stop where nothing could be found any more, as after a share was lost."""
+        """Stop if nothing can be found any more, as when a share is lost."""
         try:
             gone = "another disk in its place" if self.folder.stat().st_dev != self.device else ""
             os.scandir(self.folder).close()

@@ -67,9 +67,9 @@ class SoftPostProcessor(PostProcessor):
 
     Attributes:
         good_scores: Raw scores of the good parts that set the threshold, in ascending order.
-        learnt: Rows of :func:`good_parts` of some that the model has learnt, as varied as those held out, kept in the
-            checkpoint, so that a later validation sets the thresholds as the end of the training did.
-        just_learnt: Whether these rows wait for a validation to make them so.
+        learnt: Rows of :func:`good_parts` for some that the model has learnt, made as varied as those held out. They
+            are kept in the checkpoint, so that a later validation sets the thresholds as the end of the training did.
+        just_learnt: Whether these rows still wait for the validation that makes them as varied.
         table: Category to its own thresholds, from a training on several categories, for tests and exports that know
             the category of an image: see :class:`anomalib_mkd.data.categories.post_processor.ByCategory`.
 
@@ -145,7 +145,7 @@ class SoftPostProcessor(PostProcessor):
         held_out = torch.as_tensor(self._held_out.compute()).reshape(-1, 4).cpu() if joined else torch.empty(0, 4)
         self._held_out.reset()
         learnt = torch.tensor(self.learnt).reshape(-1, 4)
-        if self.just_learnt:  # a later validation may be of other parts, or of another light
+        if self.just_learnt:  # a later validation may be on other parts, or in another light
             self.learnt, self.just_learnt = (learnt := all_as_varied(learnt, held_out)).tolist(), False
         if len(held_out) and not in_training(trainer):  # what was learnt of other categories says nothing of these
             learnt = learnt[torch.isin(learnt[:, 3], held_out[:, 3])]
@@ -166,7 +166,7 @@ class SoftPostProcessor(PostProcessor):
         self._warn_of_table()
 
     def _warn_of_few(self, trainer: Any, held_out: Tensor, learnt: Tensor) -> None:
-        """Warn once of all categories of which few good parts were held out, but with those learnt enough."""
+        """Warn once of all categories with few good parts held out, but enough together with the learnt ones."""
         categories = getattr(getattr(trainer, "datamodule", None), "categories", ())
         names = {group_number(name): f" of {name!r}" for name in categories}
         own, both = (Counter(rows[:, 3].tolist()) for rows in (held_out, torch.cat([held_out, learnt])))

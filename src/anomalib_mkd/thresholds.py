@@ -168,10 +168,10 @@ def center_and_spread(scores: ArrayLike) -> tuple[float, float]:
 
 
 def as_varied(learnt: ArrayLike, held_out: ArrayLike) -> NDArray[np.float64]:
-    """Undo what a training did to the spread of the scores of parts that it learnt.
+    """Undo what training did to the spread of the scores of learnt parts.
 
     The longer a model learns parts, the lower they score and the less they vary. So their distances from their median
-    grow by the square of the ratio of both medians, 1 at least. Why the square:
+    are multiplied by the square of the ratio of both medians, at least 1. Why the square:
     ``docs/decisions/0013-thresholds-from-good-parts.md``.
 
     Args:
@@ -179,7 +179,7 @@ def as_varied(learnt: ArrayLike, held_out: ArrayLike) -> NDArray[np.float64]:
         held_out: Scores of good parts that were held out from the same training, ``(N,)``.
 
     Returns:
-        ``(M,)``, of the same median; unchanged if none were held out.
+        ``(M,)``, with the same median; unchanged if none were held out.
 
     Example:
         >>> as_varied([3.0, 4.0, 5.0], held_out=[7.0, 8.0, 9.0]).tolist()

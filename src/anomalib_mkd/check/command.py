@@ -137,7 +137,7 @@ def show(check: Check, text: str | None, file: Path | None) -> None:
         say(f"    anomalib train --model {model} --config {shlex.quote(shown(file or 'FILE'))}")
         say()
     elif file is not None:
-        say(f"Not written, for want of good parts: {shown(file)}")
+        say(f"Not written, as there are no good parts: {shown(file)}")
         say()
     if problems:
         say(f"Not ready to train: {count(problems, 'problem')}.", "bold red")

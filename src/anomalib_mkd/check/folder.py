@@ -147,7 +147,7 @@ def _layout(check: Check) -> Iterator[Finding]:
         names = [f"'{shown(name)}'" for name in layout.categories]
         one = shown(layout.root / layout.categories[0])
         remedy = (
-            f"Check one of them, such as '{one}'. For one model of all, 'python -m anomalib_mkd check' writes a "
+            f"Check one of them, such as '{one}'. To train one model on all, 'python -m anomalib_mkd check' writes a "
             "configuration with --write-config FILE; compare takes it as --data FILE."
         )
         yield Finding("problem", f"{count(names, 'folder')} of parts, {listed(names)}, instead of one", remedy)

@@ -35,7 +35,7 @@ def open_data(file: Path, batch_size: int | None = None, seed: int = 0) -> Anoma
     Args:
         file: As ``python -m anomalib_mkd check --write-config`` writes it.
         batch_size: Images of a training step, instead of that of the file.
-        seed: Of all random numbers from here on: every process makes the same splits and made-up defects.
+        seed: Seed of all random numbers from here on: every process makes the same splits and synthetic defects.
 
     Raises:
         DataError: If there is none, or its images cannot be used.
@@ -50,7 +50,7 @@ def open_data(file: Path, batch_size: int | None = None, seed: int = 0) -> Anoma
         data.prepare_data()
         seed_everything(seed, verbose=False)
         data.setup()
-        data._is_setup = True  # noqa: SLF001  # as of a trainer's own call
+        data._is_setup = True  # noqa: SLF001  # as after a trainer's own call
     except Exception as error:  # whatever a datamodule of any class raises
         text = str(error).strip()
         if not text.startswith("Expected"):

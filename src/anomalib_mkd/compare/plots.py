@@ -77,7 +77,7 @@ def trade_off(points: Sequence[Point], cost: str) -> str:
         to_axes = axes.transData + axes.transAxes.inverted()
         places = {point: to_axes.transform(point.f32) for point in shown}
         ahead = {point: x > LEFT_OF for point, (x, _) in places.items()}  # its name stands left of it
-        # of names moved below their points, lines to the points cross the fewest in this order, from the top
+        # from the top; in this order the fewest lines from moved names to their points cross
         order = sorted(shown, key=lambda p: (-round(places[p][1] / APART), not ahead[p], abs(places[p][0] - LEFT_OF)))
         for point, height in zip(order, spread([places[point][1] for point in order]), strict=True):
             axes.annotate(
@@ -115,13 +115,13 @@ def below(points: Sequence[Point]) -> list[Point]:
 
 
 def spread(heights: list[float]) -> list[float]:
-    """Move names apart so that they cover neither each other nor, if they are many at one height, points there.
+    """Move names apart so that they cover neither each other nor points at a height that several share.
 
     Args:
         heights: Of points in 0..1, from the top.
 
     Returns:
-        Heights of their names, from the top: of one far from all others its own, of others below it.
+        Heights of their names, from the top: the point's own if it is far from all others, else one below it.
 
     Example:
         >>> [round(height, 3) for height in spread([1.0, 0.99, 0.1])]

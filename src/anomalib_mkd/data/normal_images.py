@@ -17,14 +17,14 @@ from anomalib_mkd.thresholds import LEAST_GOOD
 
 CALIBRATION_IMAGES = 32
 OF_EACH = 16
-"""Fewest images of each of many categories, as far as it has them: a small one beside large ones needs a threshold."""
+"""Least number of images of each of several categories, if it has them: a small one needs a threshold, too."""
 
 
 def good_indices(dataset: Any, most: int) -> list[int]:
     """Choose good items of a data set, evenly spaced in each category, always the same ones.
 
     Args:
-        dataset: ``None`` for no items; all of one without anomalib's ``samples`` are good.
+        dataset: ``None`` has no items; without anomalib's ``samples``, all items are good.
         most: Maximum number; each of several categories gets an equal share, or :data:`OF_EACH` if that is more.
     """
     if dataset is None:
@@ -101,7 +101,7 @@ def check_enough(trainer: Any) -> None:
     count = len(trainer.train_dataloader.dataset) + len(held_out(getattr(trainer, "datamodule", None)) or ())
     if count < LEAST_GOOD:
         msg = (
-            f"Expected at least {LEAST_GOOD} good images, of which the threshold is estimated, got {count}. Add "
+            f"Expected at least {LEAST_GOOD} good images, from which the threshold is estimated, got {count}. Add "
             "good images to the training folder."
         )
         raise ValueError(msg)

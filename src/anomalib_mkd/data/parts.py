@@ -159,7 +159,7 @@ def check_validation(mode: ValSplitMode) -> None:
     """Refuse to read validation images from a folder of their own.
 
     Raises:
-        ValueError: If that is the mode; anomalib would fail later, by an AttributeError.
+        ValueError: If that is the mode; anomalib would fail later, with an AttributeError.
     """
     if mode == ValSplitMode.FROM_DIR:
         others = ", ".join(each.value for each in ValSplitMode if each != mode)

@@ -23,7 +23,7 @@ FloatArray: TypeAlias = NDArray[np.float32]
 Picture: TypeAlias = "str | Path | NDArray[Any] | Image.Image"
 """A file, an array or a PIL image."""
 ROUNDING = 1e-6
-"""How far the floats of a photo may lie outside of 0..1."""
+"""How far the floats of a photo may lie outside 0..1."""
 
 
 def is_many(pictures: object) -> bool:

@@ -35,7 +35,7 @@ INLIER_DISTANCE = 0.004
 REMOVAL_DISTANCE = 0.005
 """Default of the height below which points are background, in metres."""
 FILL_ITERATIONS = 3
-"""Default of half the width, in pixels, of the widest holes that are filled."""
+"""Default: half the width, in pixels, of the widest holes that are filled."""
 LEAST_PART = 0.005  # of the image; smaller islands are noise
 CLOSINGS = 3
 

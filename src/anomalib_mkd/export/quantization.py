@@ -35,7 +35,7 @@ CORRECTION_IMAGES = 16
 
 
 def calibration_items(datamodule: AnomalibDataModule) -> Iterator[Any]:
-    """Read training items, evenly spaced over the training set, of each category.
+    """Read training items, evenly spaced over the training set, or over each category.
 
     Args:
         datamodule: Set up; its training images are normal, as in all of anomalib's one-class datamodules.

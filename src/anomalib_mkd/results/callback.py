@@ -213,7 +213,7 @@ class Results(Callback):
             part.training = training
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Say how a training that was interrupted goes on; move ``latest`` off one without a checkpoint."""
+        """Say how to continue an interrupted training; move ``latest`` off one without a checkpoint."""
         del pl_module, exception
         if trainer.state.fn != "fit" or not trainer.is_global_zero:
             return
@@ -319,7 +319,7 @@ def _name_of_data(trainer: Any, files: Sequence[str]) -> str:
 
 
 def _rule(post_processor: Any) -> str:
-    """Say how the threshold was set; of several categories' thresholds, the highest is the one whose parts are counted."""
+    """Say how the threshold was set; with several categories, the parts counted are those behind the highest."""
     rule: str = getattr(post_processor, "rule", "")
     several = any(row.get("good_scores") for row in getattr(post_processor, "table", {}).values())
     return f"{rule} in the category of the highest" if several else rule

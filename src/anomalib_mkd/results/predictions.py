@@ -59,7 +59,7 @@ class Prediction(NamedTuple):
 
     @property
     def above(self) -> float:
-        """Distance of the score from its threshold, which is what parts of several categories share."""
+        """Distance of the score from its threshold, which can be compared across categories."""
         return self.score - (self.threshold or 0)
 
 

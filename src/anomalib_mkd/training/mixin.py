@@ -42,7 +42,7 @@ from anomalib_mkd.training.schedule import (
 from anomalib_mkd.types import Pyramid
 
 SAVE_SECONDS = 60
-"""Time between checkpoints of a training, the most that an interruption loses; one takes up to half a second."""
+"""Time between checkpoints of a training: the most that an interruption loses; writing takes half a second at most."""
 
 
 class DivergedError(RuntimeError):
@@ -180,7 +180,7 @@ class DistillationMixin(DefaultComponents, Calibration, CheckpointMixin, Distill
             self._saved_at = monotonic()
 
     def on_train_epoch_end(self) -> None:
-        """Let a training that ends early, at an epoch without validation, be saved; see also the base class."""
+        """Save a training that ends early, at an epoch without validation; see also the base class."""
         super().on_train_epoch_end()
         if self.trainer.should_stop:
             save_at_ends_of_epochs(self.trainer.checkpoint_callbacks)
@@ -192,7 +192,7 @@ class DistillationMixin(DefaultComponents, Calibration, CheckpointMixin, Distill
     def teardown(self, stage: str) -> None:
         """Free the caches, which must not be pickled with the model; also after an interrupted training.
 
-        A model of another package that the trainer runs next would be processed by the components of this one, too.
+        This model's components leave the trainer, too: they would process another package's model that it runs next.
         """
         super().teardown(stage)
         own = (self.pre_processor, self.post_processor, self.visualizer)

@@ -82,7 +82,7 @@ def end_epoch(checkpoint: dict[str, Any], trainer: Any) -> None:
     loops = checkpoint["loops"]["fit_loop"]
     batches, epochs = loops["epoch_loop.batch_progress"], loops["epoch_progress"]
     if not batches["is_last_batch"] and epochs["current"]["processed"] == epochs["current"]["started"]:
-        for count in ("total", "current"):  # stopped within an epoch, which goes on
+        for count in ("total", "current"):  # saved within an epoch, which continues
             epochs[count]["processed"] -= 1
             batches[count]["completed"] -= 1
     if not batches["is_last_batch"] or batches["current"]["completed"] == batches["current"]["processed"]:

@@ -30,8 +30,8 @@ def limit_training(trainer: Any, training_steps: int | None) -> None:
     the datamodule has ``categories``, as ``MultiCategory`` does: one model for all of them trains as long as one model
     for each would in total. Lightning cannot distinguish its default of 1000 epochs, or of -1 with ``max_time``, from
     a user's: for exactly these, also set ``training_steps=None``. Training lasts whole epochs, and validation, which
-    only sets thresholds, runs once at the end, unless a callback watches a metric; ``val_check_interval`` holds for
-    the last epoch alone.
+    only sets thresholds, runs once at the end, unless a callback watches a metric; ``val_check_interval`` applies
+    in the last epoch only.
 
     Args:
         trainer: Lightning's, about to fit.
@@ -155,7 +155,7 @@ def save_at_ends_of_epochs(callbacks: Iterable[Any]) -> None:
 
 
 def save_newest(trainer: Any) -> None:
-    """Write the newest checkpoint in the middle of a training; the end of the epoch, with thresholds, is written too.
+    """Write the newest checkpoint in the middle of a training; the end of the epoch still writes one, with thresholds.
 
     Args:
         trainer: Lightning's, at the end of a step.

@@ -94,7 +94,7 @@ def test_a_folder_of_folders_of_parts_has_a_configuration(tmp_path: Path, capsys
 def test_no_configuration_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "empty").mkdir()
     assert main([str(tmp_path / "empty"), "--write-config", str(tmp_path / "x.yaml")]) == 1
-    assert f"Not written, for want of good parts: {tmp_path / 'x.yaml'}" in capsys.readouterr().out
+    assert f"Not written, as there are no good parts: {tmp_path / 'x.yaml'}" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("rename", [True, False])

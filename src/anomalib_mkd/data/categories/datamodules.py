@@ -137,7 +137,7 @@ def name_datamodules(names: Sequence[str], datamodules: Sequence[Any]) -> dict[s
     if unfit:
         msg = (
             f"Expected distinct names of categories, got {', '.join(map(repr, unfit))} in {names}. List each once; "
-            "name datamodules otherwise by categories, such as [part_a, part_b]."
+            "name datamodules apart by categories, such as [part_a, part_b]."
         )
         raise ValueError(msg)
     return dict(zip(names, built, strict=True))

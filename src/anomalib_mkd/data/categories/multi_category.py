@@ -68,7 +68,7 @@ class MultiCategory(AnomalibDataModule):
             in OpenVINO exports of our models by ``Inferencer(path, category=...)``. Default: "category" for a model
             whose thresholds come from good parts alone, trained in one process, otherwise "global".
 
-    ``prepare_data`` and ``setup`` raise what follows, not the constructor, whose errors the command line buries.
+    ``prepare_data`` and ``setup`` raise these errors, not the constructor, whose errors the command line buries.
 
     Raises:
         ValueError: If a category is unknown or named twice, there is none, or arguments exclude each other.

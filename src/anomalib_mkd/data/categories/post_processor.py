@@ -95,12 +95,12 @@ class ByCategory(PostProcessor):
         return self._parts[category]
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begin to name unknown categories, instead of warning at once of data that know none."""
+        """Forget which unknown categories were named; each batch warns of new ones, so that the start need not."""
         del trainer, pl_module
         self._unknown = set()
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begin as a test does."""
+        """Start as a test does."""
         self.on_test_start(trainer, pl_module)
 
     def on_test_batch_end(

@@ -34,7 +34,7 @@ class DepthTorchInferencer(TorchInferencer):
 
         Args:
             image: As for :meth:`anomalib_mkd.deploy.DepthInferencer.predict`.
-            depth: Likewise. In a batch, all photos have one size, and all depth maps.
+            depth: Likewise. In a batch, all photos have the same size, and so have all depth maps.
 
         Raises:
             TypeError: If one of the two is missing.
@@ -52,7 +52,7 @@ class DepthTorchInferencer(TorchInferencer):
                 raise ValueError(msg)
         inputs = [torch.from_numpy(np.concatenate(arrays)).to(self.device) for arrays in zip(*pairs, strict=True)]
         with torch.inference_mode():
-            predictions = self.model(*inputs)  # what does not fit is refused, not warned of
+            predictions = self.model(*inputs)  # refuses what does not fit, before any warning
         usual = getattr(self.model.pre_processor, "usual_depth", None)
         for given, (_, values) in zip(depths, pairs, strict=True):
             if usual is not None:

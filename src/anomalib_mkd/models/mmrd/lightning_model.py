@@ -236,7 +236,7 @@ def check_pre_processor(pre_processor: Any, branches: str, aux: str) -> None:
         raise ValueError(msg)
     if not shows_all(pre_processor.transform):
         msg = (
-            "Expected a transform that keeps the whole photo, which its depth shows, got "
+            "Expected a transform that keeps the whole photo, as its depth stays whole, got "
             f"{', '.join(type(step).__name__ for step in steps_of(pre_processor.transform) if not shows_all(step))}. "
             "Crop photos and depth beforehand; flips go to DepthPreProcessor(augmentation=...)."
         )
@@ -244,7 +244,7 @@ def check_pre_processor(pre_processor: Any, branches: str, aux: str) -> None:
 
 
 def check_depth(dataset: Any) -> None:
-    """Reject what goes wrong in silence with anomalib's data sets with depth.
+    """Reject what would silently go wrong with anomalib's data sets with depth.
 
     Args:
         dataset: Training images, of one category or of several.

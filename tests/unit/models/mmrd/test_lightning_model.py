@@ -41,7 +41,7 @@ def build(**arguments: Any) -> Mmrd:
         ),
         (
             {"pre_processor": DepthPreProcessor(Compose([default_transform((96, 96)), CenterCrop(64)]))},
-            r"Expected a transform that keeps the whole photo, which its depth shows, got CenterCrop\. Crop",
+            r"Expected a transform that keeps the whole photo, as its depth stays whole, got CenterCrop\. Crop",
         ),
         (
             {"pre_processor": DepthPreProcessor(RandomHorizontalFlip()), "branches": "two_branch"},
