@@ -12,7 +12,7 @@ from anomalib_mkd.compare import timing
 from anomalib_mkd.compare.exports import exports_of
 from anomalib_mkd.compare.plots import Point, below, trade_off
 from anomalib_mkd.compare.recipes import RECIPES
-from anomalib_mkd.compare.recommend import Wish, pick, recommend
+from anomalib_mkd.compare.recommend import Wish, pick, recommend, warnings
 from anomalib_mkd.compare.rows import FINDS, RUNS, table_csv, table_md
 from anomalib_mkd.compare.runs import PAGE, TABLE, TEXT
 from anomalib_mkd.files import whole
@@ -148,7 +148,7 @@ def write_files(folder: Path, rows: Sequence[Row], run: Comparison) -> None:
 
 
 def ready(row: Row, output: Path, shown_from: Path | None = None) -> str:
-    """Say where the exports of a model are, and what they take: their size is fixed, for the timing.
+    """Warn of what a model is unfit for, and name its exports and what they take: a fixed size, for the timing.
 
     Args:
         row: Of the model.
@@ -156,11 +156,12 @@ def ready(row: Row, output: Path, shown_from: Path | None = None) -> str:
         shown_from: Folder to which the text is relative.
 
     Returns:
-        A sentence; empty if there is none.
+        Sentences; empty if there is nothing to say.
     """
     homes = [path.parent for path in exports_of(output, [row]).values() if path.is_file()]
     places = [(home.relative_to(shown_from) if shown_from else home).as_posix() for home in homes]
-    return f"Its exports, for images resized to its input: {' and '.join(places)}" if places else ""
+    exports = [f"Its exports, for images resized to its input: {' and '.join(places)}"] if places else []
+    return " ".join([*warnings(row), *exports])
 
 
 def _plots(rows: Sequence[Row]) -> list[Plot]:

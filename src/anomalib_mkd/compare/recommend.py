@@ -113,6 +113,15 @@ def caution(row: Row, *, ours: bool) -> list[str]:
     return found
 
 
+def warnings(row: Row) -> list[str]:
+    """Return the notes on a model that say what it must not be used for, or that its verdicts are of no use.
+
+    Args:
+        row: Its notes, those of :func:`caution` included.
+    """
+    return [note for note in row.notes if note.startswith(("Not ", "Caught ", "Called "))]
+
+
 def _tested(rows: Sequence[Row]) -> list[Row]:
     return [row for row in rows if not row.reason and row.image_auroc is not None]
 

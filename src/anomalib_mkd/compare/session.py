@@ -21,7 +21,7 @@ from anomalib_mkd.check.words import shown
 from anomalib_mkd.compare.budget import Budget, seconds
 from anomalib_mkd.compare.exports import time_all
 from anomalib_mkd.compare.recipes import FAST, RECIPES, choose, is_extra
-from anomalib_mkd.compare.recommend import caution, pick, recommend
+from anomalib_mkd.compare.recommend import caution, pick, recommend, warnings
 from anomalib_mkd.compare.rows import FINDS, RUNS
 from anomalib_mkd.compare.runs import PAGE, TABLE, TEXT, examine
 from anomalib_mkd.compare.trainings import train_all, versions
@@ -170,7 +170,6 @@ def show(rows: Sequence[Row]) -> None:
             console.print()
             console.print(table)
     for row in rows:
-        warnings = [note for note in row.notes if note.startswith(("Not ", "Caught ", "Called "))]
-        for text in filter(None, (row.reason, *warnings)):
+        for text in filter(None, (row.reason, *warnings(row))):
             console.print()
             console.print(Text(f"{row.model}: {text}"), soft_wrap=True)

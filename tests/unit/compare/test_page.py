@@ -65,6 +65,14 @@ def written(folder: Path, *rows: Row) -> str:
     return (folder / PAGE).read_text(encoding="utf-8")
 
 
+def test_the_recommended_models_warnings_stand_with_it(tmp_path: Path) -> None:
+    warning = "Not to be used in 8 bits: its image AUROC falls to 82.6 %."
+    written(tmp_path, dataclasses.replace(FULL, notes=("Teacher: x.", warning)), OTHER)
+    first = (tmp_path / TEXT).read_text(encoding="utf-8").split("| Model |")[0]
+    assert warning in first
+    assert "Teacher" not in first
+
+
 def test_the_page_has_everything_and_is_self_contained(tmp_path: Path) -> None:
     page = written(tmp_path, FULL, OTHER, FAILED)
     for text in (
