@@ -14,7 +14,6 @@ from anomalib.engine.plugins import AnomalibCheckpointIO
 from anomalib.pre_processing.utils._transform_registry import TRANSFORM_REGISTRY
 from anomalib.pre_processing.utils.spec import transform_to_spec
 from anomalib.pre_processing.utils.transform import get_exportable_transform
-from lightning.fabric.utilities.cloud_io import _load as read_checkpoint
 from lightning.pytorch import LightningModule
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torchvision.transforms import v2
@@ -97,13 +96,17 @@ class SafeCheckpointIO(AnomalibCheckpointIO):
     instead: Callable[[], dict[str, Any]] | None = None
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = True) -> dict[str, Any]:
-        """Load a checkpoint; errors as for :func:`check_readable`."""
+        """Load a checkpoint, to the CPU unless told otherwise; errors as for :func:`check_readable`.
+
+        Lightning moves its values on. It names no device, and anomalib then takes that of the training: a GPU that this
+        machine may lack.
+        """
         del weights_only
         if self.instead is not None:
             logger.info("Testing the weights in memory, not '%s', from which the training resumed.", path)
             return self.instead()
         check_readable(path)
-        content: dict[str, Any] = super().load_checkpoint(path, map_location=map_location, weights_only=True)
+        content: dict[str, Any] = super().load_checkpoint(path, map_location=map_location or "cpu", weights_only=True)
         return content
 
 
@@ -263,9 +266,11 @@ class CheckpointMixin(LightningModule):
 
     @classmethod
     def load_from_checkpoint(  # type: ignore[override]  # more is passed on
-        cls, checkpoint_path: str | Path, *args: Any, **kwargs: Any
+        cls, checkpoint_path: str | Path, map_location: Any = None, *args: Any, **kwargs: Any
     ) -> Self:
         """Load as anomalib does; with other settings that change scores, without thresholds.
+
+        Values of a device that this machine lacks stay on the CPU, unless ``map_location`` names another.
 
         Raises:
             ValueError: If this version cannot build the checkpoint's model or load its weights.
@@ -277,7 +282,9 @@ class CheckpointMixin(LightningModule):
             given = _arguments(checkpoint_path)
             added = {name: value for name, value in added.items() if name not in given}
         try:
-            loaded: Self = super().load_from_checkpoint(checkpoint_path, *args, **{**added, **kwargs})
+            loaded: Self = super().load_from_checkpoint(
+                checkpoint_path, map_location or _if_here, *args, **{**added, **kwargs}
+            )
         except ValueError as error:
             msg = f"Expected a checkpoint that anomalib_mkd {__version__} can load, got '{checkpoint_path}': {error}"
             raise ValueError(msg) from error
@@ -294,8 +301,16 @@ class CheckpointMixin(LightningModule):
 
 def _arguments(path: str | Path) -> dict[str, Any]:
     """Read a checkpoint's arguments, as Lightning reads it: its path may be the address of another machine."""
-    given: dict[str, Any] = read_checkpoint(path, map_location="cpu", weights_only=True).get("hyper_parameters", {})
+    given: dict[str, Any] = SafeCheckpointIO().load_checkpoint(path, weights_only=True).get("hyper_parameters", {})
     return given
+
+
+def _if_here(storage: Any, device: str) -> Any:
+    """Move a storage from the CPU to its device, if this machine has it; Lightning looks for CUDA and MPS only."""
+    try:
+        return torch.serialization.default_restore_location(storage, device)  # type: ignore[no-untyped-call]
+    except RuntimeError:
+        return storage
 
 
 def warn_if_unsaved(trainer: Any) -> None:
