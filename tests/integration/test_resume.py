@@ -367,3 +367,16 @@ def test_kill_9(root: Path, tmp_path: Path) -> None:
     whole = train(tmp_path / "whole", make_data(root), max_epochs=20)
     resumed = train(tmp_path / "resumed", make_data(root), checkpoint=newest, max_epochs=20)
     assert [key for key, value in whole.items() if not torch.equal(value, resumed[key])] == []
+
+
+def test_random_numbers_of_apples_gpu_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    state, restored = torch.arange(9, dtype=torch.uint8), []
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setattr(torch.mps, "get_rng_state", lambda: state)
+    monkeypatch.setattr(torch.mps, "set_rng_state", restored.append)
+    saved = resume.random_state()
+    resume.set_random_state(saved)
+    del saved["mps"]  # as in older checkpoints
+    resume.set_random_state(saved)
+    assert len(restored) == 1
+    assert torch.equal(restored[0], state)

@@ -1,7 +1,10 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""What a resumed training needs besides weights and optimiser to be the uninterrupted one, bit for bit."""
+"""What a resumed training needs besides weights and optimiser to be the uninterrupted one, bit for bit on a CPU.
+
+On a GPU, sums depend on their timing: CUDA repeats them with the trainer's ``deterministic=True`` only.
+"""
 
 from __future__ import annotations
 
@@ -167,6 +170,7 @@ def random_state() -> dict[str, Any]:
         "numpy": (kind, torch.from_numpy(np.asarray(keys, np.int64)), *rest),
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "mps": torch.mps.get_rng_state() if torch.backends.mps.is_available() else None,
     }
 
 
@@ -182,3 +186,5 @@ def set_random_state(state: dict[str, Any]) -> None:
     torch.set_rng_state(state["torch"].cpu())
     if torch.cuda.is_available() and len(state["cuda"]) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all([each.cpu() for each in state["cuda"]])
+    if torch.backends.mps.is_available() and state.get("mps") is not None:  # older checkpoints have none
+        torch.mps.set_rng_state(state["mps"].cpu())
