@@ -21,10 +21,12 @@ from anomalib.models.components import AnomalibModule
 from anomalib.pre_processing import PreProcessor
 from lightning.pytorch import Callback, seed_everything
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 from torchvision.transforms.v2 import Compose, Grayscale, Resize
 
 import anomalib_mkd
 from anomalib_mkd import Dcam, MixedDistillation, Mkd, Mmrd
+from anomalib_mkd.export.resize import check_exportable
 from tests.life import NOISE, make_data, make_engine
 from tests.networks import copy_teacher, pictures
 
@@ -173,6 +175,25 @@ def predict(module: nn.Module, *images: Tensor) -> dict[str, Tensor]:
 def test_constructs_offline_with_nothing_but_no_weights(case: Case, no_network: None) -> None:  # noqa: ARG001
     module = case.model(pre_trained=False)
     assert predict(module, pictures(1, SIZE), *case.further)["pred_score"].shape == (1,)
+
+
+class OtherDevice(TorchFunctionMode):
+    """Stop where `torch.device("cuda")` does: a generator of the CPU makes no random numbers elsewhere."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        del types
+        given = kwargs or {}
+        if given.get("generator") is not None and given.get("device") is None:
+            msg = f"Expected a 'cuda' device type for generator but found 'cpu' in {func.__name__}"
+            raise RuntimeError(msg)
+        return func(*args, **given)
+
+
+def test_is_built_and_checked_where_another_device_is_the_default(case: Case) -> None:
+    with OtherDevice():
+        module = case.model(pre_trained=False)
+        assert len(module.example_inputs((SIZE, SIZE))) == 1 + len(case.further)
+        check_exportable(module.pre_processor.transform)
 
 
 def test_is_listed_once_and_no_base_class_of_ours_beside_it(case: Case) -> None:

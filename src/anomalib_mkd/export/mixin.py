@@ -62,7 +62,7 @@ class DistillationExport(ExportMixin, LightningModule):
         Args:
             size: Height and width.
         """
-        return (torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0)).to(self.device),)
+        return (torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0), device="cpu").to(self.device),)
 
     @contextmanager
     def exporting(self, model_file_name: str) -> Iterator[None]:

@@ -54,7 +54,7 @@ def check_exportable(transform: Transform | None) -> None:
     Raises:
         ValueError: If a step draws random numbers, or its exportable form gives another image.
     """
-    picture = torch.rand(1, 3, 131, 197, generator=torch.Generator().manual_seed(0))
+    picture = torch.rand(1, 3, 131, 197, generator=torch.Generator().manual_seed(0), device="cpu")
     for step in steps_of(transform):
         name = f"{step}" if isinstance(step, Transform) else type(step).__name__
         unknown = changing(step) is not None

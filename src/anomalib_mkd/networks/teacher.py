@@ -106,10 +106,10 @@ class Teacher(FrozenNetwork):
 
     def _probe(self) -> bool:
         """Check the shapes that timm announces, and return whether features can be negative."""
-        noise = torch.randn(1, 3, 2 * MIN_SIZE, 2 * MIN_SIZE, generator=torch.Generator().manual_seed(0))
+        noise = torch.randn(1, 3, 2 * MIN_SIZE, 2 * MIN_SIZE, generator=torch.Generator().manual_seed(0), device="cpu")
         try:
             with torch.no_grad():
-                pyramid = self(noise)
+                pyramid = self(noise.to(self.ready.device))
         except AssertionError as error:  # timm's transformers assert the image size that they were built for
             msg = (
                 f"Expected a convolutional backbone, got {self.backbone!r} ({error}). Choose one, such as {RESNET18!r}."

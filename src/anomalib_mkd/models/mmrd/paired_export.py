@@ -61,7 +61,7 @@ class PairedExport(DistillationExport):
         photo = super().example_inputs(size)
         if self.input_names == ("image",):
             return photo
-        depth = torch.rand(1, self.depth_channels, *size, generator=torch.Generator().manual_seed(1))
+        depth = torch.rand(1, self.depth_channels, *size, generator=torch.Generator().manual_seed(1), device="cpu")
         if usual := getattr(self.pre_processor, "usual_depth", None):
             depth = usual[0] + (usual[1] - usual[0]) * depth
             depth[..., : size[0] // 4, : size[1] // 4] = torch.nan
