@@ -64,17 +64,31 @@ class DistillationExport(ExportMixin, LightningModule):
         """
         return (torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0), device="cpu").to(self.device),)
 
+    def check_export(self, input_size: tuple[int, int] | None, compression_type: CompressionType | None = None) -> None:
+        """Reject what this model's graph cannot hold, before the export; here, nothing.
+
+        Args:
+            input_size: Height and width of the images; ``None`` for any.
+            compression_type: Of an OpenVINO export; ``None`` for f32.
+
+        Raises:
+            ValueError: If the model cannot be exported so.
+        """
+
     @contextmanager
-    def exporting(self, model_file_name: str) -> Iterator[None]:
+    def exporting(self, model_file_name: str, input_size: tuple[int, int] | None) -> Iterator[None]:
         """Let ``forward`` be what a graph can hold, after a check of what cannot be exported.
 
         Args:
             model_file_name: Name of the export, without suffix.
+            input_size: Height and width of the images; ``None`` for any.
 
         Raises:
-            ValueError: If the name would leave the export's folder, or the pre-processor cannot be exported.
+            ValueError: If the name would leave the export's folder, the pre-processor cannot be exported, or as for
+                :meth:`check_export`.
         """
         check_name(model_file_name)
+        self.check_export(input_size)
         check_exportable(getattr(self.pre_processor, "transform", None))
         self.model.teacher.prepare()
         self._in_graph = True
@@ -103,7 +117,7 @@ class DistillationExport(ExportMixin, LightningModule):
         Errors as for :meth:`exporting`.
         """
         kwargs = {"opset_version": 18, "verbose": False, **kwargs}
-        with self.exporting(model_file_name), quiet_exporters(), staged(export_root) as staging:
+        with self.exporting(model_file_name, input_size), quiet_exporters(), staged(export_root) as staging:
             path = super().to_onnx(staging, model_file_name, input_size, **kwargs)
         return Path(export_root) / path.relative_to(staging)
 
@@ -141,6 +155,7 @@ class DistillationExport(ExportMixin, LightningModule):
                 :meth:`exporting`.
             RuntimeError: If the export's results are not the model's; nothing is left of it.
         """
+        self.check_export(input_size, compression_type)
         _check_compression(compression_type, datamodule)
         fitted = fitted_before(self.post_processor)
         self._raw_outputs = fitted is not None

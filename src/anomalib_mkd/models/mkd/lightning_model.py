@@ -5,10 +5,9 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import torch
-from anomalib.data import AnomalibDataModule
 from anomalib.data.transforms.utils import extract_transforms_by_type
 from anomalib.deploy import CompressionType
 from anomalib.metrics import Evaluator
@@ -202,18 +201,19 @@ class Mkd(DistillationMixin, AnomalibModule):
         """Set the map's scale on normal images."""
         self.model.calibrate_map(batch.image for batch in normal_batches(self))
 
-    def to_onnx(  # type: ignore[override]  # the host's signature, not Lightning's
-        self,
-        export_root: Path | str,
-        model_file_name: str = "model",
-        input_size: tuple[int, int] | None = None,
-        **kwargs: Any,
-    ) -> Path:
-        """Export score and exact gradient map as one graph.
+    def check_export(self, input_size: tuple[int, int] | None, compression_type: CompressionType | None = None) -> None:
+        """Reject an export below f32, of a random map, or of a map of unknown size.
 
         Raises:
-            ValueError: If the map cannot be exported, or its size is not known.
+            ValueError: If it is one of these.
         """
+        if compression_type is not None:
+            msg = (
+                f"Expected no compression_type for Mkd, got {compression_type}: the map is a gradient, and below f32 "
+                "its comparisons (which pixel was a pool's maximum) come out differently. "
+                "Export without compression."
+            )
+            raise ValueError(msg)
         if self.model.localization == "smooth_grad":
             msg = (
                 "Expected localization='gradients' or 'guided' for an export, got 'smooth_grad', which draws random "
@@ -227,30 +227,6 @@ class Mkd(DistillationMixin, AnomalibModule):
                 "has no Resize: the map needs a static size. Set input_size, or use a pre-processor that resizes."
             )
             raise ValueError(msg)
-        return super().to_onnx(export_root, model_file_name=model_file_name, input_size=input_size, **kwargs)
-
-    def to_openvino(  # type: ignore[override]  # all other arguments are passed on
-        self,
-        export_root: Path | str,
-        model_file_name: str = "model",
-        input_size: tuple[int, int] | None = None,
-        compression_type: CompressionType | None = None,
-        datamodule: AnomalibDataModule | None = None,
-        **kwargs: Any,
-    ) -> Path:
-        """Export to OpenVINO in f32.
-
-        Raises:
-            ValueError: If compression is requested.
-        """
-        if compression_type is not None:
-            msg = (
-                f"Expected no compression_type for Mkd, got {compression_type}: the map is a gradient, and below f32 "
-                "its comparisons (which pixel was a pool's maximum) come out differently. "
-                "Export without compression."
-            )
-            raise ValueError(msg)
-        return super().to_openvino(export_root, model_file_name, input_size, datamodule=datamodule, **kwargs)
 
 
 def _check_weights(direction_weight: float, value_weight: float | str) -> None:

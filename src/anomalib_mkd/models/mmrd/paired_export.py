@@ -87,7 +87,7 @@ class PairedExport(DistillationExport):
         """
         if self.input_names == ("image",):
             return super().to_onnx(export_root, model_file_name, input_size, **kwargs)
-        with self.exporting(model_file_name):
+        with self.exporting(model_file_name, input_size):
             return self._pair_to_onnx(Path(export_root), model_file_name, input_size, **kwargs)
 
     def _pair_to_onnx(
