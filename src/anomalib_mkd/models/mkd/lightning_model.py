@@ -16,7 +16,7 @@ from anomalib.post_processing import PostProcessor
 from anomalib.pre_processing import PreProcessor
 from anomalib.visualization import Visualizer
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
-from torchvision.transforms.v2 import Compose, Normalize, Resize
+from torchvision.transforms.v2 import Resize
 
 from anomalib_mkd.arguments import check_arguments
 from anomalib_mkd.data.normal_images import normal_batches
@@ -175,10 +175,9 @@ class Mkd(DistillationMixin, AnomalibModule):
         if min(size) < MIN_SIZE:
             msg = f"Expected an image_size of at least {MIN_SIZE} pixels a side, got {size}. Choose a larger one."
             raise ValueError(msg)
-        resize = Resize(size, antialias=True)
-        if not imagenet:
-            return PreProcessor(resize)
-        return PreProcessor(Compose([resize, Normalize(mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, 0.225])]))
+        if imagenet:
+            return AnomalibModule.configure_pre_processor(size)
+        return PreProcessor(Resize(size, antialias=True))
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Configure Adam for the student, as in the paper."""
