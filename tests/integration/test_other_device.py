@@ -12,7 +12,7 @@ import torch
 from anomalib.pre_processing import PreProcessor
 from torchvision.transforms.v2 import Resize
 
-from anomalib_mkd import MixedDistillation
+from anomalib_mkd import MixedDistillation, Mmrd
 from tests.life import NOISE, make_data, make_engine
 
 if TYPE_CHECKING:
@@ -85,3 +85,50 @@ def test_a_checkpoint_of_any_device_is_loaded(checkpoint: Path, tmp_path: Path, 
     loaded = MixedDistillation.load_from_checkpoint(trained_on(device, checkpoint, tmp_path)).state_dict()
     expected = torch.load(checkpoint, weights_only=True)["state_dict"]
     assert all(torch.equal(loaded[name].cpu(), value) for name, value in expected.items())
+
+
+# ------------------------------------------------------------------------------------------------------------- exports
+
+
+def put_on_a_gpu(module: Any, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Let a model say that it is on a GPU, and list where it is moved from there."""
+    moves: list[str] = []
+
+    def to(self: Any, device: Any) -> Any:
+        moves.append(str(device))
+        self._device = torch.device(device)
+        return self
+
+    monkeypatch.setattr(type(module), "to", to)
+    module._device = torch.device(GPU)
+    return moves
+
+
+@pytest.mark.parametrize("way", ["to_torch", "to_onnx", "to_openvino"])
+def test_a_model_on_a_gpu_is_exported_on_the_cpu(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    module = MixedDistillation.load_from_checkpoint(checkpoint, map_location="cpu")
+    moves = put_on_a_gpu(module, monkeypatch)
+    assert getattr(module, way)(tmp_path).is_file()
+    assert set(moves[:-1]) == {"cpu"}
+    assert moves[-1] == GPU
+
+
+def test_so_is_one_of_photo_and_depth(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = Mmrd(backbone="resnet18.tv_in1k", pre_trained=False, num_prototypes=8, visualizer=False)
+    moves = put_on_a_gpu(module, monkeypatch)
+    assert module.to_onnx(tmp_path, input_size=(64, 64)).is_file()
+    assert moves == ["cpu", GPU]
+
+
+def test_a_model_is_back_on_the_gpu_after_an_export_that_fails(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = MixedDistillation.load_from_checkpoint(checkpoint, map_location="cpu")
+    moves = put_on_a_gpu(module, monkeypatch)
+    taken = tmp_path / "taken"
+    taken.write_text("a file")
+    with pytest.raises(OSError, match="writable folder"):
+        module.to_torch(taken)
+    assert moves == ["cpu", GPU]

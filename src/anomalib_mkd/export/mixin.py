@@ -76,8 +76,18 @@ class DistillationExport(ExportMixin, LightningModule):
         """
 
     @contextmanager
+    def on_cpu(self) -> Iterator[None]:
+        """Be on the CPU: a GPU may round products to TF32, and an export would not equal the model there."""
+        device = self.device
+        self.to("cpu")
+        try:
+            yield
+        finally:
+            self.to(device)
+
+    @contextmanager
     def exporting(self, model_file_name: str, input_size: tuple[int, int] | None) -> Iterator[None]:
-        """Let ``forward`` be what a graph can hold, after a check of what cannot be exported.
+        """Let ``forward`` be what a graph can hold, on the CPU, after a check of what cannot be exported.
 
         Args:
             model_file_name: Name of the export, without suffix.
@@ -89,19 +99,20 @@ class DistillationExport(ExportMixin, LightningModule):
         """
         check_name(model_file_name)
         self.check_export(input_size)
-        check_exportable(getattr(self.pre_processor, "transform", None))
-        self.model.teacher.prepare()
-        self._in_graph = True
-        try:
-            yield
-        finally:
-            self._in_graph = False
+        with self.on_cpu():
+            check_exportable(getattr(self.pre_processor, "transform", None))
+            self.model.teacher.prepare()
+            self._in_graph = True
+            try:
+                yield
+            finally:
+                self._in_graph = False
 
     def to_torch(self, export_root: Path | str, model_file_name: str = "model") -> Path:
         """Export as anomalib does, without half-written files; errors as for :func:`check_name`."""
         check_name(model_file_name)
         self.model.teacher.prepare()
-        with staged(export_root) as staging:
+        with self.on_cpu(), staged(export_root) as staging:
             path = super().to_torch(staging, model_file_name)
         return Path(export_root) / path.relative_to(staging)
 
@@ -160,7 +171,7 @@ class DistillationExport(ExportMixin, LightningModule):
         fitted = fitted_before(self.post_processor)
         self._raw_outputs = fitted is not None
         try:
-            with staged(export_root) as staging:
+            with self.on_cpu(), staged(export_root) as staging:
                 theirs = None if compression_type in EIGHT_BITS else compression_type
                 path = super().to_openvino(staging, model_file_name, input_size, theirs, datamodule, **kwargs)
                 if compression_type in EIGHT_BITS and datamodule is not None:
