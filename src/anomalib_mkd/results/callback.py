@@ -261,7 +261,7 @@ class Results(Callback):
                 model=type(module).__name__,
                 data=_name_of_data(trainer, [row.file for row in self.predictions]),
                 date=datetime.now().astimezone(),
-                machine=machine(torch.get_num_threads()),
+                machine=machine(torch.get_num_threads(), device=trainer.strategy.root_device),
                 arguments={name: value for name, value in module.hparams.items() if value is not None},
                 versions={name: version(name) for name in PACKAGES},
                 metrics={name: float(value) for name, value in trainer.callback_metrics.items()},

@@ -1,7 +1,7 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Description of the processor that ran a measurement."""
+"""Description of the computer that ran a measurement."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    import torch
 
 CPU_FEATURES = {
     "avx2": "AVX2",
@@ -42,15 +44,18 @@ def cpu_features(flags: Iterable[str]) -> list[str]:
     return [name for flag, name in CPU_FEATURES.items() if flag in flags]
 
 
-def machine(threads: int | None = None, cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
-    """Describe this machine at run time: processor, cores, threads used and features.
+def machine(
+    threads: int | None = None, cpuinfo: Path = Path("/proc/cpuinfo"), device: torch.device | None = None
+) -> str:
+    """Describe this machine at run time: accelerator, processor, cores, threads used and features.
 
     Args:
         threads: Threads that the run used; left out if ``None``.
         cpuinfo: The system's description of the processor.
+        device: On which a model ran; it is named first unless it is the processor.
 
     Returns:
-        For example ``"AMD EPYC; 2 cores; 2 threads; AVX2"``.
+        For example ``"AMD EPYC; 2 cores; 2 threads; AVX2"``, or ``"NVIDIA H200; AMD EPYC; ..."``.
     """
     name = platform.processor() or platform.machine()
     features: list[str] = []
@@ -61,7 +66,18 @@ def machine(threads: int | None = None, cpuinfo: Path = Path("/proc/cpuinfo")) -
             fields.setdefault(key.strip().lower(), value.strip())
         name = fields.get("model name", name)
         features = cpu_features((fields.get("flags") or fields.get("features") or "").split())
-    parts = [name, f"{os.cpu_count()} cores"]
+    parts = [*_accelerator(device), name, f"{os.cpu_count()} cores"]
     if threads is not None:
         parts.append(f"{threads} thread{'s' if threads != 1 else ''}")
     return "; ".join([*parts, " ".join(features) or "no known features"])
+
+
+def _accelerator(device: torch.device | None) -> list[str]:
+    """Return the name of a device that is not the processor, if it is one."""
+    if device is None or device.type == "cpu":
+        return []
+    if device.type != "cuda":
+        return [device.type]
+    import torch  # noqa: PLC0415  # slow, and not needed to describe a processor
+
+    return [torch.cuda.get_device_name(device)]

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -16,6 +16,9 @@ from torch import nn
 from anomalib_mkd.results import callback
 from anomalib_mkd.results.callback import Results
 from anomalib_mkd.results.predictions import Prediction, thresholds
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def test_predictions_of_all_processes_are_joined(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,3 +93,23 @@ def test_thresholds_are_those_that_labels_come_from() -> None:
     assert thresholds(post_processor) == (pytest.approx(0.3), None)
     post_processor.enable_thresholding = False
     assert thresholds(post_processor) == thresholds(None) == (None, None)
+
+
+def test_the_page_names_the_device_of_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[Any] = []
+    monkeypatch.setattr(callback, "write_report", lambda _, run, *__: written.append(run))
+    module: Any = nn.Linear(1, 1)  # on the CPU, as after a run
+    module.hparams, module.post_processor = {}, None
+    trainer: Any = SimpleNamespace(
+        strategy=SimpleNamespace(root_device=torch.device("mps")),
+        world_size=1,
+        is_global_zero=True,
+        default_root_dir=tmp_path,
+        callback_metrics={},
+        ckpt_path=None,
+        checkpoint_callback=None,
+    )
+    results = Results()
+    results.predictions = [Prediction("parts/0.png", 0.1, False, 0.5)]
+    results._write(trainer, module, "predict")
+    assert written[0].machine.startswith("mps; ")

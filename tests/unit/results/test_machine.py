@@ -1,16 +1,20 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""A machine is named by its processor and by what decides the speed of a network on it."""
+"""A machine is named by its accelerator, its processor and by what decides the speed of a network on it."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import torch
+
 from anomalib_mkd.results.machine import machine
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    import pytest
 
 
 def test_machine_names_features(tmp_path: Path) -> None:
@@ -27,3 +31,10 @@ def test_machine_names_features(tmp_path: Path) -> None:
 
 def test_machine_without_description(tmp_path: Path) -> None:
     assert machine(1, tmp_path / "none").endswith("1 thread; no known features")
+
+
+def test_an_accelerator_is_named_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"GPU {device.index}")
+    processor = machine(1, tmp_path / "none")
+    for device, start in (("cpu", ""), ("cuda:1", "GPU 1; "), ("mps", "mps; ")):
+        assert machine(1, tmp_path / "none", torch.device(device)) == start + processor

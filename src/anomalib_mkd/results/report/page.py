@@ -54,7 +54,7 @@ class Run:
         model: Name of the model.
         data: Name of the data.
         date: When the run ended.
-        machine: Processor, cores and features.
+        machine: Processor, cores and features, after the accelerator if it ran on one.
         arguments: Of the model.
         versions: By package.
         metrics: As Lightning reports them.
