@@ -13,7 +13,6 @@ import dataclasses
 import functools
 import logging
 import operator
-import os
 import statistics
 import sys
 import tempfile
@@ -34,7 +33,7 @@ from anomalib_mkd.deploy.graph import core
 from anomalib_mkd.training.precision import uses_bf16
 from benchmark.outputs import OutputCollector, Outputs, by_category, measure, save_heat_maps
 from benchmark.rows import INT8, JOINT, MEAN, Row, append_rows, commit, has_run
-from benchmark.runs import Run, build_model, run_data, run_row
+from benchmark.runs import Run, build_model, run_data, run_row, wanted_accelerator
 from benchmark.variants import PREDICTED_OTHERWISE
 
 if TYPE_CHECKING:
@@ -48,9 +47,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-ACCELERATOR = "ANOMALIB_MKD_ACCELERATOR"
-"""Environment variable with Lightning's name of the accelerator; without it, the CPU, which is what users have."""
-
 
 @dataclass(frozen=True)
 class Trained:
@@ -61,12 +57,14 @@ class Trained:
         epochs: Passes over the training images.
         seconds: Wall-clock time, including reading images and caching features.
         precision: ``f32``, or ``bf16-train`` if the student's passes ran in bf16. Inference is always f32.
+        device: That it ran on.
     """
 
     steps: int
     epochs: float
     seconds: float
-    precision: str = "f32"
+    precision: str
+    device: torch.device
 
 
 class StepLog(Callback):
@@ -97,7 +95,7 @@ def build_engine(work: Path, callbacks: Sequence[Callback], *, validates: bool =
     """Build an engine that writes no checkpoints, and shows a progress bar only on a terminal."""
     return Engine(
         default_root_dir=work,
-        accelerator=os.environ.get(ACCELERATOR, "cpu"),
+        accelerator=wanted_accelerator(),
         devices=1,
         logger=False,
         enable_progress_bar=sys.stderr.isatty(),
@@ -128,12 +126,18 @@ def train(
     engine.fit(model=model, datamodule=datamodule)
     seconds = time.perf_counter() - start
     steps = engine.trainer.global_step
-    return Trained(steps, steps / len(datamodule.train_dataloader()), seconds, train_precision(model))
+    return Trained(steps, steps / len(datamodule.train_dataloader()), seconds, train_precision(model), device_of(model))
 
 
 def train_precision(model: AnomalibModule) -> str:
-    """Return the name of a model's training precision in rows."""
-    return "bf16-train" if uses_bf16(model.device, model.hparams.get("student_precision", "f32")) else "f32"
+    """Return the name of a trained model's training precision in rows."""
+    return "bf16-train" if uses_bf16(device_of(model), model.hparams.get("student_precision", "f32")) else "f32"
+
+
+def device_of(model: AnomalibModule) -> torch.device:
+    """Return the device of a model's last training or test, after which Lightning moves it to the CPU."""
+    device: torch.device = model.trainer.strategy.root_device
+    return device
 
 
 def test_outputs(model: AnomalibModule, datamodule: AnomalibDataModule, work: Path) -> Outputs:
@@ -249,6 +253,7 @@ def run_rows(
             image_size=size,
             precision=trained.precision,
             source=source,
+            device=trained.device,
         )
         for (category, metric, subset), value in values.items()
     ]

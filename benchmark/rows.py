@@ -116,7 +116,8 @@ class Row:
         weights: Teacher weights: a timm name or ``quickstart``.
         protocol: ``user``, ``good25`` with 25 training images, ``paper``, ``painted6``, ``painted_scans``, ``short``,
             ``options``, ``held_out``, ``speed``, ``deployment``, ``battery`` or ``quoted``.
-        machine: Processor, cores and features, see :func:`anomalib_mkd.results.machine.machine`.
+        machine: Processor, cores and features, after the accelerator if it ran on one; see
+            :func:`anomalib_mkd.results.machine.machine`.
         versions: See :func:`versions`.
         commit: See :func:`commit`.
     """

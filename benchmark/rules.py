@@ -102,13 +102,14 @@ def _run_of(row: dict[str, str]) -> Run:
     """Read the run of a row, whose name holds model, teacher and batch; see :attr:`Run.name`."""
     data, seed, steps = row["data"], row["seed"], row["steps"]
     name = rf"(?P<model>[a-z]+)-(?P<variant>[^-]+)-held_out-(?P<teacher>.+)-{re.escape(data.replace('/', '_').lower())}"
-    found = re.fullmatch(rf"{name}-s{seed}-b(?P<batch>\d+)-n{steps}", row["run"])
+    found = re.fullmatch(rf"{name}-s{seed}(-(?P<accelerator>[a-z]+))?-b(?P<batch>\d+)-n{steps}", row["run"])
     models = {model.lower(): model for model in NAMED}
     if found is None or found["model"] not in models:
         msg = f"Expected runs of the command scores, got {row['run']!r}. Name the file that it writes as --scored."
         raise ValueError(msg)
     model, teacher, batch = models[found["model"]], found["teacher"], int(found["batch"])
-    return Run(model, found["variant"], data, int(seed), teacher, int(steps), batch, "held_out")
+    device = found["accelerator"] or "cpu"
+    return Run(model, found["variant"], data, int(seed), teacher, int(steps), batch, "held_out", accelerator=device)
 
 
 def highest(held_out: Scores, learnt: Scores, false_alarms: float) -> float:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 import random
 from dataclasses import dataclass, field
 from functools import cache
@@ -33,6 +34,14 @@ RESNET18 = "resnet18.tv_in1k"
 QUICKSTART = "quickstart"
 """Names of teachers: timm's, and that of the embedded one."""
 
+ACCELERATOR = "ANOMALIB_MKD_ACCELERATOR"
+"""Environment variable with Lightning's name of the accelerator; without it, the CPU, which is what users have."""
+
+
+def wanted_accelerator() -> str:
+    """Return Lightning's name of the accelerator that trains and tests."""
+    return os.environ.get(ACCELERATOR, "cpu")
+
 
 @dataclass(frozen=True)
 class Run:
@@ -50,6 +59,7 @@ class Run:
         protocol: ``user``, the same with 25 training images as ``good25``, ``paper``, or a protocol of painted defects.
         weights: File with the teacher's weights; ``None`` for those of the hub.
         arguments: Arguments of the model beyond those of the variant, and ``image_size``.
+        accelerator: Lightning's name of what trains and tests; in the key unless it is the CPU.
     """
 
     model: str
@@ -62,11 +72,14 @@ class Run:
     protocol: str = "user"
     weights: Path | None = None
     arguments: Mapping[str, Any] = field(default_factory=dict)
+    accelerator: str = field(default_factory=wanted_accelerator)
 
     @property
     def key(self) -> Key:
         """Identify this run; a file of weights and arguments of its own by a digest."""
         parts = [self.model, self.variant, self.protocol, self.teacher, self.data.replace("/", "_"), f"s{self.seed}"]
+        if self.accelerator != "cpu":
+            parts.append(self.accelerator)
         if self.weights is not None or self.arguments:
             own = repr((self.weights and _digest(self.weights), sorted(self.arguments.items())))
             parts.append(hashlib.sha256(own.encode()).hexdigest()[:8])
@@ -104,6 +117,7 @@ def run_row(
     source: str,
     category: str | None = None,
     subset: str = "all",
+    device: torch.device | None = None,
 ) -> Row:
     """Build a row of a run measured on this machine with these versions.
 
@@ -117,6 +131,7 @@ def run_row(
         source: Commit of the code.
         category: Category; that of the run as a whole if ``None``.
         subset: ``all``, or a defect type.
+        device: That trained or tested, for the name of the machine; ``None`` for the CPU.
     """
     run_id, batch, steps, _ = run.key
     return Row(
@@ -136,7 +151,7 @@ def run_row(
         precision=precision,
         weights=run.teacher,
         protocol=run.protocol,
-        machine=machine(torch.get_num_threads()),
+        machine=machine(torch.get_num_threads(), device=device),
         versions=versions(),
         commit=source,
     )

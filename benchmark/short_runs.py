@@ -17,7 +17,7 @@ from anomalib_mkd.data import Parts
 from anomalib_mkd.data.normal_images import normal_batches
 from anomalib_mkd.functional import mean_of_largest, position_cosine_distance
 from anomalib_mkd.training.mixin import DivergedError
-from benchmark.accuracy import train, train_precision
+from benchmark.accuracy import device_of, train, train_precision
 from benchmark.rows import Row, append_rows, commit, has_run
 from benchmark.runs import Run, build_model, run_row
 from benchmark.selection import HELD_OUT
@@ -134,6 +134,7 @@ def measure_short_run(
         epochs=run.steps / len(datamodule.train_dataloader()),
         image_size=sample.image.shape[-1],
         precision=train_precision(model),
+        device=device_of(model),
         source=source,
     )
     append_rows(results, [row])

@@ -21,11 +21,12 @@ from PIL import Image
 from torch import nn
 
 import anomalib_mkd
+from anomalib_mkd.training import precision
 from benchmark import accuracy
 from benchmark.accuracy import measure_run
 from benchmark.outputs import Outputs, measure
 from benchmark.rows import DATA, read_rows
-from benchmark.runs import Run, folder_data, model_arguments, plan, run_data, usual_steps
+from benchmark.runs import ACCELERATOR, Run, folder_data, model_arguments, plan, run_data, usual_steps
 from benchmark.stability import late_steps, measure_stability
 from tests.category_folders import draw_category
 
@@ -312,3 +313,25 @@ def test_8_bits_are_tested_in_the_order_of_the_truth(tmp_path: Path, monkeypatch
     data: Any = SimpleNamespace(test_data=items)
     accuracy.int8_outputs(model, data, truth, tmp_path)
     assert tested == [2, 0, 1]
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning", "ignore::DeprecationWarning")
+def test_a_run_on_an_accelerator_is_another_one_and_names_it(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options: dict[str, Any] = {"results": tmp_path / "a.csv", "data_root": root, "build": lambda _: Stub()}
+    processor = measure_run(RUN, **options)[0].machine
+    monkeypatch.setenv(ACCELERATOR, "auto")
+    monkeypatch.setattr(accuracy, "device_of", lambda _: torch.device("mps"))
+    other = Run("Stub", "default", "toy/box", 0, "quickstart", 3, 2)
+    assert other.key.run_id == f"{RUN.key.run_id}-auto"
+    rows = measure_run(other, **options)
+    assert {(row.run_id, row.machine) for row in rows} == {(other.key.run_id, f"mps; {processor}")}
+
+
+def test_precision_is_that_of_the_device_that_trained(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision, "has_bf16", lambda: True)
+    for device, name in (("cpu", "bf16-train"), ("cuda", "f32")):
+        trainer = SimpleNamespace(strategy=SimpleNamespace(root_device=torch.device(device)))
+        model: Any = SimpleNamespace(trainer=trainer, device=torch.device("cpu"), hparams={"student_precision": "auto"})
+        assert accuracy.train_precision(model) == name

@@ -19,7 +19,7 @@ import pytest
 from benchmark import __main__ as benchmark
 from benchmark.report import TABLES
 from benchmark.rows import CHOOSING, JUDGING, append_rows, read_rows
-from benchmark.rules import read_scores
+from benchmark.rules import _run_of, read_scores
 from benchmark.runs import Run, plan
 from benchmark.variants import variant_arguments
 
@@ -104,6 +104,12 @@ def test_the_committed_scores_name_their_runs() -> None:
         ("MixedDistillation", "resnet18.tv_in1k", 8)
     }
     assert {each.run.data for each in found} >= {*CHOOSING, *JUDGING}
+
+
+def test_the_name_of_a_run_says_on_what_it_was_trained() -> None:
+    for device in ("cpu", "gpu"):
+        run = Run("Mkd", "default", "x/y", 0, steps=3, protocol="held_out", accelerator=device)
+        assert _run_of({"run": run.name, "data": "x/y", "seed": "0", "steps": "3"}) == run
 
 
 def test_other_weights_and_arguments_are_other_runs(tmp_path: Path) -> None:
