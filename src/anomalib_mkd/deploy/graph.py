@@ -9,13 +9,18 @@ import hashlib
 import json
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import openvino
 from openvino import opset13 as operators
 
 from anomalib_mkd.deploy.metadata import RT_INFO, Metadata, read
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from anomalib_mkd.thresholds import Scale
 
 EXACT = {"INFERENCE_PRECISION_HINT": "f32"}
 """Keeps verdicts on a CPU with bf16: what is not in 8 bits is computed in f32."""
@@ -50,9 +55,10 @@ def load(path: Path | str) -> tuple[openvino.Model, Metadata]:
     metadata = read(path)
     model = read_graph(path)
     inside = model.get_rt_info(RT_INFO).astype(str) if model.has_rt_info(RT_INFO) else "null"
-    numbers = {name: float(node.data) for name, node in _constants(model, path).items()}
+    values = constants_of(metadata.image, metadata.pixel)
+    numbers = {name: float(node.data) for name, node in _constants(model, values, path).items()}
     if json.loads(inside) != metadata.to_json() or any(
-        not np.isclose(numbers[name], value, rtol=1e-6, atol=0) for name, value in _values(metadata).items()
+        not np.isclose(numbers[name], value, rtol=1e-6, atol=0) for name, value in values.items()
     ):
         msg = (
             f"Expected in {Path(path).with_suffix('.json')} what {Path(path).name} was written with, got something "
@@ -69,11 +75,27 @@ def read_graph(path: Path | str) -> openvino.Model:
 
 def set_thresholds(model: openvino.Model, metadata: Metadata) -> None:
     """Replace the graph's thresholds and scales by those of the metadata."""
-    for name, old in _constants(model, "the graph").items():
-        new = operators.constant(np.float32(_values(metadata)[name]))
+    values = constants_of(metadata.image, metadata.pixel)
+    for name, old in _constants(model, values, "the graph").items():
+        new = operators.constant(np.float32(values[name]))
         new.set_friendly_name(name)
         for taken in old.output(0).get_target_inputs():
             taken.replace_source_output(new.output(0))
+
+
+def constants_of(image: Scale, pixel: Scale) -> dict[str, float]:
+    """Return what the constants of a graph hold, by their names.
+
+    Args:
+        image: Threshold and scale of scores.
+        pixel: Threshold and scale of maps.
+    """
+    return {
+        "image_threshold": image.threshold,
+        "image_scale": image.scale,
+        "pixel_threshold": pixel.threshold,
+        "pixel_scale": pixel.scale,
+    }
 
 
 def keep_score_alone(model: openvino.Model) -> None:
@@ -104,20 +126,9 @@ def compile_graph(
     return core().compile_model(model, device, {"PERFORMANCE_HINT": "LATENCY", **own, **given})
 
 
-def _values(metadata: Metadata) -> dict[str, float]:
-    """Return what each constant holds, by its name in the graph."""
-    return {
-        "image_threshold": metadata.image.threshold,
-        "image_scale": metadata.image.scale,
-        "pixel_threshold": metadata.pixel.threshold,
-        "pixel_scale": metadata.pixel.scale,
-    }
-
-
-def _constants(model: openvino.Model, path: Path | str) -> dict[str, Any]:
-    names = ("image_threshold", "image_scale", "pixel_threshold", "pixel_scale")
+def _constants(model: openvino.Model, names: Collection[str], place: Path | str) -> dict[str, Any]:
     found = [node for node in model.get_ops() if node.get_friendly_name() in names]
     if sorted(node.get_friendly_name() for node in found) != sorted(names):
-        msg = f"Expected the constants {', '.join(names)} once each in {path}, got {len(found)} of them. Export again."
+        msg = f"Expected the constants {', '.join(names)} once each in {place}, got {len(found)} of them. Export again."
         raise ValueError(msg)
     return {node.get_friendly_name(): node for node in found}

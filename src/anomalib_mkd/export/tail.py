@@ -16,6 +16,7 @@ import openvino
 import torch
 from torch import Tensor, nn
 
+from anomalib_mkd.deploy.graph import constants_of
 from anomalib_mkd.terminal.quiet import quiet_exporters
 from anomalib_mkd.thresholds import soft_scale
 
@@ -66,19 +67,14 @@ def add_tail(model: openvino.Model, image: Scale, pixel: Scale, tail: Tail) -> o
 
     Args:
         model: The graph; unusable afterwards.
-        image: Threshold and scale of scores: the constants ``image_threshold`` and ``image_scale``.
-        pixel: Threshold and scale of maps: the constants ``pixel_threshold`` and ``pixel_scale``.
+        image: Threshold and scale of scores.
+        pixel: Threshold and scale of maps.
         tail: What to add.
 
     Returns:
-        A graph with anomalib's four outputs.
+        A graph with anomalib's four outputs, and the constants of :func:`constants_of`.
     """
-    numbers = {
-        "image_threshold": image.threshold,
-        "image_scale": image.scale,
-        "pixel_threshold": pixel.threshold,
-        "pixel_scale": pixel.scale,
-    }
+    numbers = constants_of(image, pixel)
     example = {"pred_score": torch.zeros(2), "anomaly_map": torch.zeros(2, 1, 4, 4)}
     with quiet_exporters(), warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # OpenVINO traces with what torch will drop
