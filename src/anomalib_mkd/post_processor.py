@@ -13,21 +13,20 @@ from zlib import crc32
 
 import torch
 from anomalib.post_processing import PostProcessor
-from einops import rearrange
 from torch import Tensor
 from torchmetrics import CatMetric
 
 from anomalib_mkd.arguments import check_arguments
-from anomalib_mkd.functional import linear_scale, mean_of_largest, soft_normalize
+from anomalib_mkd.functional import linear_scale, soft_normalize
 from anomalib_mkd.thresholds import (
     FALSE_ALARMS,
     LEAST_GOOD,
-    PEAK_SHARE,
     SUSPECT,
     Fitted,
     Scale,
     as_varied,
     center_and_spread,
+    peak_and_median,
     pooled,
     scale_from_good,
     strictest,
@@ -340,8 +339,7 @@ def good_parts(batch: Any, categories: Sequence[str | None]) -> Tensor:
     peaks, medians = scores, torch.zeros_like(scores)
     if batch.anomaly_map is not None:
         pixels = batch.anomaly_map.detach().flatten(1).float().cpu()
-        peaks = mean_of_largest(rearrange(pixels, "n pixels -> n 1 1 pixels"), PEAK_SHARE)
-        medians = pixels.median(dim=1).values
+        peaks, medians = map(torch.from_numpy, peak_and_median(pixels.numpy()))
     found = torch.stack([scores, peaks, medians, torch.tensor(list(map(group_number, categories)))], dim=1)
     good = torch.ones_like(scores, dtype=torch.bool) if batch.gt_label is None else batch.gt_label.flatten().cpu() == 0
     finite = found.isfinite().all(dim=1)

@@ -97,6 +97,29 @@ class Scale:
             return self.threshold + self.scale * distance / (1 - 2 * np.abs(distance))
 
 
+def highest_values(values: NDArray[Any], share: float) -> NDArray[Any]:
+    """Return the highest share of values ``(..., N)``, at least one; NaN counts as the highest of all."""
+    count = 1 + int(share * (values.shape[-1] - 1))
+    return np.partition(values, -count)[..., -count:]
+
+
+def peak_and_median(maps: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return what stands for a map in the threshold of pixels, and its typical pixel.
+
+    Args:
+        maps: Raw maps, ``(..., pixels)``.
+
+    Returns:
+        Mean of the highest :data:`PEAK_SHARE` of each map, and its median, ``(...)`` each.
+
+    Example:
+        >>> peak, median = peak_and_median(np.arange(600.0).reshape(2, 300))
+        >>> peak.tolist(), median.tolist()
+        ([298.5, 598.5], [149.5, 449.5])
+    """
+    return highest_values(maps, PEAK_SHARE).mean(axis=-1), np.median(maps, axis=-1)
+
+
 class Fitted(NamedTuple):
     """Thresholds of one category, and what they were estimated from."""
 

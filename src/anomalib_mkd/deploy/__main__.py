@@ -21,11 +21,10 @@ from anomalib_mkd.deploy.graph import load, set_thresholds
 from anomalib_mkd.deploy.inferencer import Inferencer
 from anomalib_mkd.deploy.metadata import Region, write
 from anomalib_mkd.deploy.pictures import read_region
-from anomalib_mkd.deploy.prediction import highest_values
 from anomalib_mkd.deploy.serving import lay_out
 from anomalib_mkd.files import no_formula
 from anomalib_mkd.pictures import EXTENSIONS, files_below, is_named_as_image
-from anomalib_mkd.thresholds import FALSE_ALARMS, PEAK_SHARE, scale_from_good
+from anomalib_mkd.thresholds import FALSE_ALARMS, peak_and_median, scale_from_good
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -211,8 +210,9 @@ def measure_good(
         own = metadata.region
         inside = found.anomaly_map if own is None else found.anomaly_map[own.fit(own.size, found.anomaly_map.shape)]
         scores.append(float(metadata.image.raw(found.score)))
-        peaks.append(metadata.pixel.raw(highest_values(inside.ravel(), PEAK_SHARE)).mean())
-        medians.append(metadata.pixel.raw(np.median(inside)))
+        peak, median = peak_and_median(metadata.pixel.raw(inside.ravel()))
+        peaks.append(peak)
+        medians.append(median)
     return scores, scale_from_good(peaks, medians, false_alarms)
 
 

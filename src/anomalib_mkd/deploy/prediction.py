@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from anomalib_mkd.deploy.boxes import Box, find_boxes
+from anomalib_mkd.thresholds import highest_values
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -89,9 +90,3 @@ def score_inside(values: NDArray[np.float32], metadata: Metadata) -> float:
     if not np.isfinite(highest).all():
         return math.nan
     return metadata.image.scaled(float(metadata.pixel.raw(highest).mean()))
-
-
-def highest_values(values: NDArray[np.float32], share: float) -> NDArray[np.float32]:
-    """Return the highest share of values ``(N,)``, at least one; NaN counts as the highest of all."""
-    count = 1 + int(share * (len(values) - 1))
-    return np.partition(values, len(values) - count)[-count:]

@@ -23,9 +23,9 @@ from torchvision.transforms.v2.functional import resize
 from anomalib_mkd.data.normal_images import good_indices
 from anomalib_mkd.deploy.graph import EXACT, core, read_graph
 from anomalib_mkd.export.biases import correct_biases
-from anomalib_mkd.functional import evenly_spaced, mean_of_largest
+from anomalib_mkd.functional import evenly_spaced
 from anomalib_mkd.terminal.quiet import quiet_exporters
-from anomalib_mkd.thresholds import PEAK_SHARE
+from anomalib_mkd.thresholds import peak_and_median
 
 MOST_IMAGES = 300
 """Most images that calibrate (NNCF's default), and most that set thresholds."""
@@ -143,9 +143,8 @@ def raw_results(path: Path, inputs: Iterable[Sequence[Tensor]]) -> Tensor:
     rows = []
     for arrays in fitted_arrays(model, inputs):
         found = compiled(arrays)
-        pixels = torch.from_numpy(np.asarray(found["anomaly_map"])[:1])
-        peak = mean_of_largest(pixels, PEAK_SHARE)
-        rows.append([float(np.ravel(found["pred_score"])[0]), float(peak), float(pixels.median())])
+        peak, median = peak_and_median(np.ravel(found["anomaly_map"][0]))
+        rows.append([float(np.ravel(found["pred_score"])[0]), float(peak), float(median)])
     return torch.tensor(rows).reshape(-1, 3)
 
 
