@@ -54,10 +54,10 @@ def load(path: Path | str) -> tuple[openvino.Model, Metadata]:
     """
     metadata = read(path)
     model = read_graph(path)
-    inside = model.get_rt_info(RT_INFO).astype(str) if model.has_rt_info(RT_INFO) else "null"
+    inside = json.loads(model.get_rt_info(RT_INFO).astype(str) if model.has_rt_info(RT_INFO) else "null")
     values = constants_of(metadata.image, metadata.pixel)
     numbers = {name: float(node.data) for name, node in _constants(model, values, path).items()}
-    if json.loads(inside) != metadata.to_json() or any(
+    if Metadata.from_json(inside, path) != metadata or any(
         not np.isclose(numbers[name], value, rtol=1e-6, atol=0) for name, value in values.items()
     ):
         msg = (

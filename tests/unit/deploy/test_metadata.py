@@ -42,6 +42,20 @@ def test_everything_comes_back(tmp_path: Path) -> None:
     assert sorted(file.name for file in tmp_path.iterdir()) == ["model.bin", "model.json", "model.xml"]
 
 
+def test_an_export_of_an_earlier_version_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = Metadata.to_json
+
+    def earlier(self: Metadata) -> dict[str, Any]:
+        content = now(self)
+        del content["own_false_alarms"]
+        return content
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Metadata, "to_json", earlier)
+        path = write_export(tmp_path)
+    assert load(path)[1] == METADATA
+
+
 @pytest.mark.parametrize("suffix", [".xml", ".bin", ".json"])
 def test_a_missing_file_is_named(tmp_path: Path, suffix: str) -> None:
     path = write_export(tmp_path)
