@@ -15,15 +15,15 @@ import numpy as np
 import openvino
 from openvino import opset13 as operators
 
-from anomalib_mkd.deploy.metadata import RT_INFO, Metadata, read
+from anomalib_mkd.deploy.metadata import PRECISION, RT_INFO, Metadata, read
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
     from anomalib_mkd.thresholds import Scale
 
-EXACT = {"INFERENCE_PRECISION_HINT": "f32"}
-"""Keeps verdicts on a CPU with bf16: what is not in 8 bits is computed in f32."""
+EXACT = {"INFERENCE_PRECISION_HINT": PRECISION}
+"""Keeps verdicts on a CPU with bf16."""
 
 
 @cache
@@ -114,16 +114,15 @@ def compile_graph(
         model: The graph.
         metadata: Its metadata.
         device: OpenVINO's device.
-        config: OpenVINO's configuration; it overrides the model's own. In its ``CACHE_DIR``, each model gets a folder,
-            and so does each change of its thresholds: OpenVINO 2026.4 cannot tell graphs apart whose constants are 0.5
-            and 0.75, and would load the first. Old folders are not deleted.
+        config: OpenVINO's configuration; it overrides ours. In its ``CACHE_DIR``, each model gets a folder, and so does
+            each change of its thresholds: OpenVINO 2026.4 cannot tell graphs apart whose constants are 0.5 and 0.75,
+            and would load the first. Old folders are not deleted.
     """
-    own = {"INFERENCE_PRECISION_HINT": metadata.inference_precision} if metadata.inference_precision else {}
     given = dict(config or {})
     if given.get("CACHE_DIR"):
         digest = hashlib.sha256(json.dumps(metadata.to_json(), sort_keys=True).encode()).hexdigest()
         given["CACHE_DIR"] = str(Path(given["CACHE_DIR"]) / digest[:16])
-    return core().compile_model(model, device, {"PERFORMANCE_HINT": "LATENCY", **own, **given})
+    return core().compile_model(model, device, {"PERFORMANCE_HINT": "LATENCY", **EXACT, **given})
 
 
 def _constants(model: openvino.Model, names: Collection[str], place: Path | str) -> dict[str, Any]:

@@ -138,7 +138,7 @@ class Inferencer(_Compiled):
         path: The ``.xml`` file; its ``.bin`` and ``.json`` lie beside it.
         device: OpenVINO's device.
         config: OpenVINO's configuration. ``{"PERFORMANCE_HINT": "THROUGHPUT"}`` makes :meth:`predict_many` faster and
-            single images slower. The precision to compute in is the model's own, unless set here.
+            single images slower. What is not in 8 bits is computed in f32, unless another precision is set here.
         category: Category of the images, for a model that learnt several: selects its thresholds. Default: those
             common to all, with a warning.
         threshold: The score of this export, between 0 and 1, that becomes the threshold.

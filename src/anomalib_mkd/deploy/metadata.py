@@ -40,8 +40,10 @@ FORMAT = 1
 """Number of the format; raised whenever an older reader would misread a newer file."""
 RT_INFO = ["anomalib_mkd", "metadata"]
 """Place of the JSON inside the graph."""
+PRECISION = "f32"
+"""What is not in 8 bits is computed in it: bf16, the default of CPUs that have it, would change verdicts."""
 PRECISION_INFO = ["anomalib_mkd", "inference_precision"]
-"""Place of the precision to compute in, for programs that read no JSON."""
+"""Its place inside the graph, for programs that read no JSON."""
 SUFFIXES = (".xml", ".bin", ".json")
 
 
@@ -116,16 +118,12 @@ class Input:
     Attributes:
         channels: 3 for a photo or points, 1 for heights.
         size: Height and width, None for any.
-        colours: Order of a photo's channels.
         range: Values of black and white of a photo; lowest and highest depth in training, None if unknown.
-        layout: Order of the axes.
     """
 
     channels: int
     size: tuple[int, int] | None = None
-    colours: str | None = None
     range: tuple[float, float] | None = None
-    layout: str = "NCHW"
 
 
 @dataclass(frozen=True)
@@ -138,7 +136,6 @@ class Metadata:
         versions: Distribution to version, of what made the export.
         date: When it was made, ISO 8601 in UTC.
         precision: Of the stored weights: ``f32``, ``f16`` or ``int8``.
-        inference_precision: OpenVINO's ``INFERENCE_PRECISION_HINT`` that keeps verdicts; None leaves it to OpenVINO.
         inputs: Inputs of the graph by name: ``image``, and ``depth`` for a model of photo and depth.
         image: Threshold and scale of scores.
         pixel: Threshold and scale of maps.
@@ -159,7 +156,6 @@ class Metadata:
     versions: dict[str, str]
     date: str
     precision: str
-    inference_precision: str | None
     inputs: dict[str, Input]
     image: Scale
     pixel: Scale
@@ -194,10 +190,10 @@ class Metadata:
             content = {"own_false_alarms": {}, **content}  # missing in the first exports of this format
             values = {each.name: content[each.name] for each in dataclasses.fields(cls)} if number == FORMAT else {}
             if values:
-                values["inputs"] = {name: Input(**_tuples(given)) for name, given in values["inputs"].items()}
+                values["inputs"] = {name: Input(**_known(Input, given)) for name, given in values["inputs"].items()}
                 values |= _fitted(values)._asdict()
                 values["categories"] = {name: _fitted(of) for name, of in values["categories"].items()}
-                values["region"] = values["region"] and Region(**_tuples(values["region"]))
+                values["region"] = values["region"] and Region(**_known(Region, values["region"]))
                 return cls(**values)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             msg = f"Expected all that an export writes in {place}, got {type(error).__name__}: {error}. Export again."
@@ -382,7 +378,7 @@ def write(path: Path | str, model: openvino.Model, metadata: Metadata) -> None:
     path = Path(path)
     content = metadata.to_json()
     model.set_rt_info(json.dumps(content), RT_INFO)
-    model.set_rt_info(metadata.inference_precision or "", PRECISION_INFO)
+    model.set_rt_info(PRECISION, PRECISION_INFO)
     try:
         with _replacing(path) as folder:
             openvino.save_model(model, folder / path.name, compress_to_fp16=False)
@@ -492,5 +488,7 @@ def _fitted(given: dict[str, Any]) -> Fitted:
     return Fitted(Scale(**given["image"]), Scale(**given["pixel"]), tuple(given["good_scores"]))
 
 
-def _tuples(given: dict[str, Any]) -> dict[str, Any]:
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
+def _known(kind: type[Input | Region], given: dict[str, Any]) -> dict[str, Any]:
+    """Return the values of fields that a class has, lists as tuples; older exports hold more."""
+    known = {each.name: given[each.name] for each in dataclasses.fields(kind) if each.name in given}
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in known.items()}

@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from anomalib_mkd.deploy.graph import load, set_thresholds
+from anomalib_mkd.deploy.graph import EXACT, load, set_thresholds
 from anomalib_mkd.deploy.metadata import SUFFIXES, read, write
 from anomalib_mkd.files import whole
 
@@ -81,8 +81,7 @@ def lay_out(path: Path | str, folder: Path | str, name: str | None = None, categ
         shutil.rmtree(unfinished, ignore_errors=True)
         with suppress(OSError):  # of earlier versions
             own.rmdir()
-    plugin = {"INFERENCE_PRECISION_HINT": metadata.inference_precision} if metadata.inference_precision else {}
-    entries.append({"config": {"name": name, "base_path": str(own.resolve()), "plugin_config": plugin}})
+    entries.append({"config": {"name": name, "base_path": str(own.resolve()), "plugin_config": EXACT}})
     with whole(config) as file:
         file.write_text(json.dumps({"model_config_list": entries}, indent=2) + "\n", encoding="utf-8")
     if category is None and metadata.categories:

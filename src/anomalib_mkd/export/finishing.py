@@ -140,14 +140,13 @@ def finish(
         channels = taken.partial_shape[1].get_length()
         photo = taken.any_name == "image"
         depth = getattr(module.pre_processor, "usual_depth", None)
-        inputs[taken.any_name] = Input(channels, size, *(("RGB", (0.0, 1.0)) if photo else (None, depth)))
+        inputs[taken.any_name] = Input(channels, size, (0.0, 1.0) if photo else depth)
     metadata = Metadata(
         model=type(module).__name__,
         arguments={name: str(value) if isinstance(value, Path) else value for name, value in module.hparams.items()},
         versions={"anomalib_mkd": __version__, **{name: version(name) for name in ("anomalib", "torch", "openvino")}},
         date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         precision="int8" if compression_type in EIGHT_BITS else "f16" if compression_type else "f32",
-        inference_precision="f32",  # bf16, the default of CPUs that compute in it, would change verdicts
         inputs=inputs,
         **fitted._asdict(),
         false_alarms=post_processor.false_alarms,

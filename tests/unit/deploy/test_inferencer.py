@@ -322,7 +322,7 @@ def test_depth_in_another_unit_than_in_training_is_named(tmp_path: Path) -> None
         inferencer.predict(GOOD, depth * 1000)
 
 
-def test_the_models_own_precision_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_f32_is_asked_for_unless_another_precision_is_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
     original = __import__("openvino").Core.compile_model
 
@@ -331,7 +331,6 @@ def test_the_models_own_precision_is_asked_for(tmp_path: Path, monkeypatch: pyte
         return original(core, model, device, config)
 
     monkeypatch.setattr("openvino.Core.compile_model", note)
-    for precision in ("f32", None):
-        Inferencer(write_export(tmp_path, inference_precision=precision, image=Scale(0.5, 0.2)))
+    Inferencer(write_export(tmp_path))
     Inferencer(write_export(tmp_path), config={"INFERENCE_PRECISION_HINT": "bf16"})
-    assert [config.get("INFERENCE_PRECISION_HINT") for config in asked] == ["f32", None, "bf16"]
+    assert [config.get("INFERENCE_PRECISION_HINT") for config in asked] == ["f32", "bf16"]

@@ -46,7 +46,8 @@ def test_an_export_of_an_earlier_version_is_read(tmp_path: Path, monkeypatch: py
     now = Metadata.to_json
 
     def earlier(self: Metadata) -> dict[str, Any]:
-        content = now(self)
+        content = now(self) | {"inference_precision": "f32"}
+        content["inputs"]["image"] |= {"colours": "RGB", "layout": "NCHW"}
         del content["own_false_alarms"]
         return content
 
