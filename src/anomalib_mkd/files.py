@@ -1,12 +1,15 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Files that appear under their name only once they are complete, and names that a table may hold."""
+"""Files and folders that appear under their name only once they are complete, and names that a table may hold."""
 
 from __future__ import annotations
 
 import os
+import platform
+import shutil
 from contextlib import contextmanager, suppress
+from glob import escape
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -43,6 +46,66 @@ def whole(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # the first error matters
             unfinished.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """Provide a folder to write to, which then becomes ``path``, or is deleted when the block fails.
+
+    What killed processes of this computer left of it is deleted first.
+
+    Args:
+        path: Final name, in a folder that exists.
+
+    Yields:
+        An empty folder with a hidden name beside it, of this process alone.
+
+    Raises:
+        OSError: If the folder around it is not writable, or ``path`` holds files by the end: another was faster.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     with whole_folder(Path(folder) / "version") as unfinished:
+        ...         written = (unfinished / "table.csv").write_text("file,score")
+        ...     [file.relative_to(folder).as_posix() for file in Path(folder).rglob("*")]
+        ['version', 'version/table.csv']
+    """
+    end = f"@{platform.node()}.part.{path.name}"  # several computers may share a disk
+    delete_left(path.parent, ".", end)
+    unfinished = path.with_name(f".{os.getpid()}{end}")
+    shutil.rmtree(unfinished, ignore_errors=True)  # of a killed process that had this number
+    try:
+        unfinished.mkdir()
+        yield unfinished
+        unfinished.rename(path)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def delete_left(folder: Path, start: str, end: str) -> None:
+    """Delete the folders of processes that no longer run on this computer.
+
+    Args:
+        folder: Where they lie.
+        start: How their names start, before the number of the process.
+        end: What follows the number; anything may come behind.
+    """
+    for left in folder.glob(f"{escape(start)}*{escape(end)}*"):
+        process = left.name.removeprefix(start).partition(end)[0]
+        if process.isdecimal() and not _runs(int(process)):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def no_formula(name: Path | str) -> str:

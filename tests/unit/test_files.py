@@ -3,11 +3,15 @@
 
 from __future__ import annotations
 
+import os
+import platform
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
-from anomalib_mkd.files import whole
+from anomalib_mkd.files import whole, whole_folder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,3 +48,41 @@ def test_error_says_what_went_wrong_first(tmp_path: Path) -> None:
     folder.write_text("no folder")
     with pytest.raises(NotADirectoryError, match=r"part\.table\.csv"), whole(folder / "table.csv") as unfinished:
         unfinished.write_text("new")
+
+
+@pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
+def test_nothing_is_left_of_a_folder_that_fails(tmp_path: Path, error: type[BaseException]) -> None:
+    def fail(unfinished: Path) -> None:
+        (unfinished / "half.csv").write_text("half")
+        raise error
+
+    with pytest.raises(error), whole_folder(tmp_path / "version") as unfinished:
+        fail(unfinished)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_of_another_process_stays(tmp_path: Path) -> None:
+    path = tmp_path / "version"
+
+    def be_late(unfinished: Path) -> None:
+        (unfinished / "table.csv").write_text("late")
+        path.mkdir()
+        (path / "table.csv").write_text("faster")
+
+    with pytest.raises(OSError, match="version"), whole_folder(path) as unfinished:
+        be_late(unfinished)
+    assert (path / "table.csv").read_text() == "faster"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_killed_processes_left_of_a_folder_is_deleted(tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", "pass"]) as ended:
+        pass
+    here = platform.node()
+    stay = {f".{os.getppid()}@{here}.part.[1]", f".{ended.pid}@other-{here}.part.[1]", f".{ended.pid}@{here}.part.1"}
+    for name in (*stay, f".{ended.pid}@{here}.part.[1]", f".{os.getpid()}@{here}.part.[1]"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "half.csv").write_text("half")
+    with whole_folder(tmp_path / "[1]") as unfinished:
+        assert list(unfinished.iterdir()) == []
+    assert {path.name for path in tmp_path.iterdir()} == {"[1]", *stay}

@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import shutil
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -26,6 +24,7 @@ from PIL import Image
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 from anomalib_mkd.arguments import check_arguments
+from anomalib_mkd.files import whole_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -483,20 +482,18 @@ def make_dataset(root: Path | str, recipe: Recipe) -> Path:
         _check_manifest(final, recipe)
         logger.info("Found the %s images in %s.", recipe.category, final)
         return final
-    partial = final.with_name(f".{recipe.category}.{os.getpid()}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
+    final.parent.mkdir(parents=True, exist_ok=True)
     try:
-        for split, label, index in tqdm(
-            recipe.shots(), f"Drawing {recipe.category}", len(recipe), unit="image", mininterval=1, disable=None
-        ):
-            _write(partial, recipe, split, label, index)
-        (partial / MANIFEST).write_text(json.dumps(asdict(recipe), indent=2) + "\n", encoding="utf-8")
-        try:
-            partial.rename(final)
-        except OSError:  # another process was faster
-            _check_manifest(final, recipe)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        with whole_folder(final) as partial:
+            for split, label, index in tqdm(
+                recipe.shots(), f"Drawing {recipe.category}", len(recipe), unit="image", mininterval=1, disable=None
+            ):
+                _write(partial, recipe, split, label, index)
+            (partial / MANIFEST).write_text(json.dumps(asdict(recipe), indent=2) + "\n", encoding="utf-8")
+    except OSError:
+        if not final.exists():
+            raise
+        _check_manifest(final, recipe)  # another process was faster
     return final
 
 

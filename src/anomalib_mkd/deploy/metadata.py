@@ -27,6 +27,7 @@ import numpy as np
 import openvino
 
 from anomalib_mkd.arguments import check_arguments
+from anomalib_mkd.files import whole_folder
 from anomalib_mkd.thresholds import FALSE_ALARMS, Fitted, Scale, scale_from_good, strictest
 
 if TYPE_CHECKING:
@@ -411,14 +412,8 @@ def publish(folder: Path, path: Path) -> None:
 def _replacing(path: Path) -> Iterator[Path]:
     """Provide a folder whose three files replace those of an export when the block succeeds."""
     finish(path)
-    unfinished = path.with_name(f".{path.stem}.unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    try:
-        unfinished.mkdir()
+    with whole_folder(_complete(path)) as unfinished:
         yield unfinished
-        unfinished.rename(_complete(path))
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
     _move(path)
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from anomalib_mkd.deploy.graph import EXACT, load, set_thresholds
 from anomalib_mkd.deploy.metadata import SUFFIXES, read, write
-from anomalib_mkd.files import whole
+from anomalib_mkd.files import whole, whole_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -62,23 +62,19 @@ def lay_out(path: Path | str, folder: Path | str, name: str | None = None, categ
     entries = _others(config, name)
     own.mkdir(parents=True, exist_ok=True)
     version = 1 + max((int(each.name) for each in own.iterdir() if each.name.isdecimal()), default=0)
-    unfinished = own / f".{version}"
-    shutil.rmtree(unfinished, ignore_errors=True)
     try:
-        unfinished.mkdir()
-        if own_thresholds is None:
-            for suffix in SUFFIXES:
-                shutil.copy2(path.with_suffix(suffix), unfinished)
-        else:
-            model, _ = load(path)
-            set_thresholds(model, own_thresholds)
-            write(unfinished / path.name, model, own_thresholds)
-        unfinished.rename(own / str(version))
+        with whole_folder(own / str(version)) as unfinished:
+            if own_thresholds is None:
+                for suffix in SUFFIXES:
+                    shutil.copy2(path.with_suffix(suffix), unfinished)
+            else:
+                model, _ = load(path)
+                set_thresholds(model, own_thresholds)
+                write(unfinished / path.name, model, own_thresholds)
     except OSError as error:
         msg = f"Expected to write a version into {own}, got {error}. Free space, or choose another folder."
         raise OSError(msg) from error
     finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
         with suppress(OSError):  # of earlier versions
             own.rmdir()
     entries.append({"config": {"name": name, "base_path": str(own.resolve()), "plugin_config": EXACT}})

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from anomalib_mkd.deploy.metadata import SUFFIXES, finish, publish
+from anomalib_mkd.files import delete_left
 
 PREFIX = ".staged-"
 
@@ -34,7 +35,7 @@ def staged(root: Path | str) -> Iterator[Path]:
     root = Path(root)
     try:
         root.mkdir(parents=True, exist_ok=True)
-        _clear(root)
+        delete_left(root, PREFIX, "-")
         staging = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=root))
     except OSError as error:
         msg = f"Expected a writable folder for the export, got '{root}' ({error}). Choose another export_root."
@@ -59,21 +60,3 @@ def staged(root: Path | str) -> Iterator[Path]:
         raise OSError(error.errno, msg) from error
     finally:
         shutil.rmtree(staging)
-
-
-def _clear(root: Path) -> None:
-    """Delete the staging folders of processes that no longer run on this machine."""
-    for left in root.glob(f"{PREFIX}*"):
-        owner = left.name.removeprefix(PREFIX).partition("-")[0]
-        if owner.isdecimal() and not _runs(int(owner)):
-            shutil.rmtree(left, ignore_errors=True)
-
-
-def _runs(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True
