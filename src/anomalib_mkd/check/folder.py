@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 ENOUGH_GOOD = 20  # with fewer, the threshold hangs on three images
 LARGE = 1024  # four times the side that models see by default
 MODEL_SIDE = 256
-TURNED = range(2, 9)  # EXIF's orientations but upright
 
 #: Roles of images, and what for.
 IMAGES: dict[Role, str] = {
@@ -231,7 +230,7 @@ def _files(check: Check) -> Iterator[Finding]:
         yield Finding(
             "note", f"{count(others, 'file')} ignored, as the names are not those of images.", files=(*others,)
         )
-    turned = [_named(check, each.path) for each in _images(check) if each.turn in TURNED]
+    turned = [_named(check, each.path) for each in _images(check) if each.turned]
     if turned and layout.kind == "parts":
         yield Finding("note", f"{count(turned, 'image')} turned by EXIF data, and read upright.", files=(*turned,))
     elif turned and layout.kind == "depth":
@@ -313,7 +312,7 @@ def _masks(check: Check, *, decode: bool) -> Iterator[Finding]:
     unequal = [(image, mask) for image, mask in couples if mask.size != image.size]
     upright = {True: " once upright", False: ""}
     sizes = [
-        _named(check, mask.path, f"{_pixels(mask)}, its image {_pixels(image)}{upright[image.turn in TURNED]}")
+        _named(check, mask.path, f"{_pixels(mask)}, its image {_pixels(image)}{upright[image.turned]}")
         for image, mask in unequal
     ]
     if sizes:

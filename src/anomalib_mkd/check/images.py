@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from anomalib_mkd.pictures import EIGHT_BIT_MODES, EXIF_ORIENTATION, MASK_VALUES, drops_bits, pages, upright_size
+from anomalib_mkd.pictures import EIGHT_BIT_MODES, MASK_VALUES, drops_bits, is_turned, pages, upright_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -39,7 +39,7 @@ class Facts:
         mode: Pillow's name of its channels, such as ``"RGB"``.
         dropped: Whether Pillow drops bits of its channels; see :func:`anomalib_mkd.pictures.drops_bits`.
         pages: How many images it holds.
-        turn: EXIF's orientation, 1 for upright.
+        turned: Whether EXIF data says that it is not upright as stored.
         fingerprint: The image in grey, ``SIDE * SIDE`` bytes; None if it was not decoded.
     """
 
@@ -50,7 +50,7 @@ class Facts:
     mode: str = ""
     dropped: bool = False
     pages: int = 1
-    turn: int = 1
+    turned: bool = False
     fingerprint: bytes | None = None
 
     @property
@@ -75,8 +75,7 @@ def read_facts(path: Path, *, decode: bool = True) -> Facts:
             return Facts(path, "empty")
         with Image.open(path) as image:
             dropped, number = drops_bits(image), pages(image)  # first: of a PNG, EXIF data decodes
-            kind, size, mode = image.format or "", upright_size(image), image.mode
-            turn = image.getexif().get(EXIF_ORIENTATION, 1)
+            kind, size, mode, turned = image.format or "", upright_size(image), image.mode, is_turned(image)
             fingerprint = None
             if decode:
                 image.draft("L", (2 * SIDE, 2 * SIDE))  # JPEG decodes to an eighth, the whole file all the same
@@ -86,7 +85,7 @@ def read_facts(path: Path, *, decode: bool = True) -> Facts:
         return Facts(path, "not an image")
     except Exception as error:  # noqa: BLE001  # whatever a reader raises on a damaged file
         return Facts(path, str(error))
-    return Facts(path, None, kind, size, mode, dropped, number, turn, fingerprint)
+    return Facts(path, None, kind, size, mode, dropped, number, turned, fingerprint)
 
 
 def read_all(paths: Sequence[Path], *, decode: bool = True) -> Iterator[Facts]:

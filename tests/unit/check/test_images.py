@@ -38,7 +38,7 @@ def picture(size: int = 96, channels: int = 3) -> Image.Image:
 def test_a_whole_file(tmp_path: Path, suffix: str, mode: str, kind: str) -> None:
     picture().convert(mode).save(tmp_path / f"0{suffix}")
     facts = read_facts(tmp_path / f"0{suffix}")
-    assert (facts.fault, facts.format, facts.mode, facts.size, facts.turn) == (None, kind, mode, (96, 96), 1)
+    assert (facts.fault, facts.format, facts.mode, facts.size, facts.turned) == (None, kind, mode, (96, 96), False)
     assert facts.fingerprint is not None
     assert len(facts.fingerprint) == SIDE**2
     assert facts.depth is None
@@ -94,7 +94,7 @@ def test_a_turned_photo(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     picture().save(tmp_path / "0.jpg", exif=exif)
-    assert read_facts(tmp_path / "0.jpg").turn == 6
+    assert read_facts(tmp_path / "0.jpg").turned
 
 
 @pytest.mark.parametrize(
