@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from anomalib_mkd.check.words import MOST, count, shown
+from anomalib_mkd.terminal.output import plain_console, print_any_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-
-    from rich.console import Console
 
     from anomalib_mkd.check.folder import Check
     from anomalib_mkd.check.images import Facts
@@ -47,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--json", action="store_true", help="print what was found as JSON, for scripts")
     options = parser.parse_args(arguments)
-    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # names of files may be anything
+    print_any_name()
     say = sys.stderr if options.json else sys.stdout
     print(f"Checking {shown(options.folder)}", file=say, flush=True)  # before anything else is imported
 
@@ -102,7 +101,7 @@ def show(check: Check, text: str | None, file: Path | None) -> None:
 
     from anomalib_mkd.check.folder import rows  # noqa: PLC0415
 
-    console = _console(sys.stdout)
+    console = plain_console(sys.stdout)
     layout = check.layout
 
     def say(line: str = "", style: str = "") -> None:
@@ -156,18 +155,9 @@ KINDS = {
 }
 
 
-def _console(file: Any) -> Console:
-    from rich.console import Console  # noqa: PLC0415
-
-    console = Console(file=file, markup=False, highlight=False, emoji=False)
-    if not console.is_terminal:
-        console.width = 160  # a file does not fold at 80
-    return console
-
-
 def _track(facts: Iterable[Facts], total: int) -> Iterable[Facts]:
     """Show a bar with the time left, on a terminal."""
     from rich.progress import track  # noqa: PLC0415
 
-    console = _console(sys.stderr)
+    console = plain_console(sys.stderr)
     return track(facts, "Reading", total, console=console, transient=True, disable=not console.is_terminal)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from anomalib_mkd.check.words import shown
+from anomalib_mkd.terminal.output import print_any_name
 from anomalib_mkd.threads import sleep_if_busy
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     given = sys.argv[2:] if arguments is None else arguments
     options = parser().parse_args(given)
-    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # names of files may be anything
+    print_any_name()
     sys.stdout.write(f"Comparing models on {shown(options.folder or options.data or 'nothing')}\n")
     sys.stdout.flush()  # before slow imports
     sleep_if_busy()

@@ -6,11 +6,11 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -28,6 +28,7 @@ from anomalib_mkd.compare.trainings import train_all, versions
 from anomalib_mkd.files import whole
 from anomalib_mkd.results.machine import machine
 from anomalib_mkd.terminal.bar import say
+from anomalib_mkd.terminal.output import plain_console
 
 if TYPE_CHECKING:
     import argparse
@@ -155,9 +156,7 @@ def finish(options: argparse.Namespace, command: str, rows: list[Row], *, valida
 
 def show(rows: Sequence[Row]) -> None:
     """Print both tables, and why a model has no figures."""
-    console = Console(markup=False, highlight=False, emoji=False)
-    if not console.is_terminal:
-        console.width = 160
+    console = plain_console(sys.stdout)
     for columns in (FINDS, RUNS):
         table = Table(box=None, pad_edge=False, header_style="bold")
         table.add_column("model", no_wrap=True)

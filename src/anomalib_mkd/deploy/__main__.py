@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import io
 import os
 import sys
 from dataclasses import replace
@@ -24,6 +23,7 @@ from anomalib_mkd.deploy.pictures import read_region
 from anomalib_mkd.deploy.serving import lay_out
 from anomalib_mkd.files import no_formula
 from anomalib_mkd.pictures import EXTENSIONS, files_below, is_named_as_image
+from anomalib_mkd.terminal.output import print_any_name
 from anomalib_mkd.thresholds import FALSE_ALARMS, peak_and_median, scale_from_good
 
 if TYPE_CHECKING:
@@ -68,8 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     served.add_argument("--name", help="name of the model in requests (default: its category or class)")
     served.add_argument("--category", metavar="NAME", help="category to serve, of a model of several")
     options = parser.parse_args(arguments)
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # names of files may be anything
+    print_any_name()
     try:
         if options.command == "predict":
             return predict(options.model, options.pictures, options.category)
