@@ -29,6 +29,7 @@ from anomalib.models.components import TimmFeatureExtractor
 from lightning.pytorch.callbacks import Timer
 
 import anomalib_mkd.models  # noqa: F401  # registers
+from anomalib_mkd.check.options import TEACHERS
 from anomalib_mkd.compare.data import open_data
 from anomalib_mkd.compare.measures import Collector, aurocs, export_scores, mean, megabytes, peak_megabytes
 from anomalib_mkd.compare.recipes import RECIPES, RESNET18, Recipe
@@ -84,7 +85,7 @@ def build(recipe: Recipe, weights: str) -> tuple[Any, str]:
         return model, choice.sentence
     if "backbone" not in recipe.arguments:
         return owner(**recipe.arguments, **common), "Teacher: the model's own."
-    file = None if weights in {"auto", "imagenet", "quickstart"} else weights
+    file = None if weights in TEACHERS else weights
     state = pretrained_state(RESNET18, TAPS, file)
     ready = {"pre_trained": False} if "pre_trained" in parameters else {}
     model = owner(**recipe.arguments, **ready, **common)
