@@ -6,6 +6,7 @@
 import torch
 from torch import Tensor, nn
 
+from anomalib_mkd.arguments import check_arguments
 from anomalib_mkd.networks.backbone import MIN_SIZE
 from anomalib_mkd.networks.chain import Chain, build_chain
 from anomalib_mkd.networks.teacher import Teacher
@@ -38,11 +39,7 @@ class Student(nn.Module):
 
     def __init__(self, teacher: Teacher, width: float) -> None:
         super().__init__()
-        if not 0 < width <= 1:
-            msg = (
-                f"Expected 0 < student_width <= 1, got {width}. Set student_width to a share of the teacher's channels."
-            )
-            raise ValueError(msg)
+        check_arguments({"student_width": width})
         self.layers = teacher.layers
         if isinstance(teacher.net, Chain):
             self.net: nn.Module = build_chain(teacher.blocks(), bias=False, batch_norm=True, signed=teacher.signed)

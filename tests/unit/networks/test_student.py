@@ -88,8 +88,8 @@ def test_a_narrow_network_trains() -> None:
 @pytest.mark.parametrize(
     ("backbone", "width", "message"),
     [
-        (RESNET18, 0.0, "Expected 0 < student_width <= 1"),
-        (RESNET18, 1.5, "Expected 0 < student_width <= 1"),
+        (RESNET18, 0.0, "Expected student_width > 0 and <= 1"),
+        (RESNET18, 1.5, "Expected student_width > 0 and <= 1"),
         ("convnext_atto", 0.5, "Expected a backbone of convolutions and BatchNorms .* got the LayerNorm2d"),
         ("resnext50_32x4d", 0.3, "Expected a student_width that leaves channels divisible by the 32 groups"),
     ],
