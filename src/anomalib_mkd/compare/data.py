@@ -19,6 +19,7 @@ from lightning.pytorch import seed_everything
 
 import anomalib_mkd.data  # noqa: F401  # its classes have short names
 from anomalib_mkd.compare.runs import DataError
+from anomalib_mkd.data.reading import datamodules_of
 from anomalib_mkd.depth.reading import info_of
 
 if TYPE_CHECKING:
@@ -90,8 +91,7 @@ def list_files(data: AnomalibDataModule) -> list[tuple[str, int, int]]:
 
 
 def _paths(data: Any) -> Iterator[Path]:
-    each = getattr(data, "datamodules", None)  # of several categories
-    for part in each.values() if each else [data]:
+    for part in datamodules_of(data):
         for dataset in (getattr(part, subset, None) for subset in SUBSETS):
             samples: Any = getattr(dataset, "source_samples", getattr(dataset, "samples", {}))  # before made-up defects
             for name in PATHS:

@@ -12,6 +12,7 @@ from anomalib.data.utils import LabelName, ValSplitMode
 from anomalib.pre_processing import PreProcessor
 from torch.utils.data import IterableDataset
 
+from anomalib_mkd.data.reading import datamodules_of
 from anomalib_mkd.functional import evenly_spaced
 from anomalib_mkd.thresholds import LEAST_GOOD
 
@@ -113,8 +114,7 @@ def held_out(datamodule: Any) -> Any:
     Args:
         datamodule: The trainer's; ``None`` if it was given loaders instead.
     """
-    each = getattr(datamodule, "datamodules", None)  # of several categories
-    modes = {getattr(part, "val_split_mode", None) for part in (each.values() if each else [datamodule])}
+    modes = {getattr(part, "val_split_mode", None) for part in datamodules_of(datamodule)}
     if not modes <= {ValSplitMode.FROM_DIR, ValSplitMode.FROM_TRAIN}:
         return None
     dataset = getattr(datamodule, "val_data", None)  # absent if the data has none

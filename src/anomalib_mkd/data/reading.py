@@ -93,13 +93,13 @@ def warn_of_pictures(loaders: Any) -> None:
 
 def _paths(dataset: Any) -> list[str]:
     """List the images that anomalib's reader opens."""
-    parts = getattr(dataset, "parts", None)  # of several categories
-    if parts is not None:
-        return [path for part in parts.values() for path in _paths(part)]
-    if type(dataset) is PredictDataset:
-        return [str(path) for path in dataset.image_filenames]
-    own = not isinstance(dataset, AnomalibDataset) or isinstance(dataset, UprightDataset)
-    return [] if own else [str(path) for path in dataset.samples["image_path"]]
+    paths: list[str] = []
+    for part in datasets_of(dataset):
+        if type(part) is PredictDataset:
+            paths += map(str, part.image_filenames)
+        elif isinstance(part, AnomalibDataset) and not isinstance(part, UprightDataset):
+            paths += map(str, part.samples["image_path"])
+    return paths
 
 
 def _odd(paths: list[str]) -> Iterator[str]:
@@ -132,6 +132,18 @@ def seen_as_stored(loaders: Any) -> Callable[[str], bool]:
 def part_of(datamodule: Any, category: str | None) -> Any:
     """Return the datamodule of a category; the given one if it has none of that name."""
     return getattr(datamodule, "datamodules", {}).get(category, datamodule)
+
+
+def datamodules_of(datamodule: Any) -> list[Any]:
+    """Return the datamodules of several categories, and any other one as a list."""
+    each = getattr(datamodule, "datamodules", None)
+    return [*each.values()] if each else [datamodule]
+
+
+def datasets_of(dataset: Any) -> list[Any]:
+    """Return the data sets of several categories, and any other one as a list."""
+    parts = getattr(dataset, "parts", None)
+    return [*parts.values()] if parts else [dataset]
 
 
 def each_of(loaders: Any) -> Any:

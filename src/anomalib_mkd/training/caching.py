@@ -14,6 +14,7 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor
 
 from anomalib_mkd.data.normal_images import normal_batches
+from anomalib_mkd.data.reading import datasets_of
 from anomalib_mkd.transforms import changing
 from anomalib_mkd.types import Pyramid
 
@@ -227,7 +228,7 @@ def why_pictures_change(module: Any) -> str | None:
     """
     trainer, pre_processor = module.trainer, module.pre_processor
     loader, dataset = trainer.train_dataloader, trainer.train_dataloader.dataset
-    for part in (dataset, *getattr(dataset, "parts", {}).values()):  # several categories have one each
+    for part in (dataset, *datasets_of(dataset)):
         if not all(_is_ours(getattr(type(part), name, None)) for name in ("__getitem__", "__getitems__")):
             return f"{type(part).__name__}.__getitem__ may change images between epochs, or cut several from one file"
     if not _is_ours(getattr(loader.collate_fn, "func", loader.collate_fn)):

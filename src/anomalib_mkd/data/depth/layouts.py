@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 import pandas as pd  # type: ignore[import-untyped]
 from anomalib import TaskType
 from anomalib.data.utils import LabelName, Split
-from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from anomalib_mkd.depth.reading import READERS
-from anomalib_mkd.pictures import read_picture
+from anomalib_mkd.pictures import EXTENSIONS, read_picture
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
@@ -138,12 +137,12 @@ def _list_mvtec3d(base: Path) -> Iterator[Group]:
         masks = {
             key: path
             for name in ("gt", "ground_truth")  # MVTec 3D-AD, 3D-ADAM
-            for key, path in files_by_name(home / name, IMG_EXTENSIONS, MASK_NAME).items()
+            for key, path in files_by_name(home / name, EXTENSIONS, MASK_NAME).items()
         }
         yield Group(
             split,
             home.name,
-            files_by_name(home / "rgb", IMG_EXTENSIONS),
+            files_by_name(home / "rgb", EXTENSIONS),
             files_by_name(home / "xyz", READERS),
             masks,
         )
@@ -154,9 +153,9 @@ def _list_folder(base: Path) -> Iterator[Group]:
         yield Group(
             split,
             home.name,
-            files_by_name(home, IMG_EXTENSIONS),
+            files_by_name(home, EXTENSIONS),
             files_by_name(base / "depth" / home.relative_to(base), READERS),
-            files_by_name(base / "ground_truth" / home.name, IMG_EXTENSIONS, MASK_NAME),
+            files_by_name(base / "ground_truth" / home.name, EXTENSIONS, MASK_NAME),
         )
 
 
@@ -164,7 +163,7 @@ def _list_eyecandies(base: Path) -> Iterator[Group]:
     """List all but the private test set, whose masks are not public."""
     for split, name in ((Split.TRAIN, "train"), (Split.VAL, "val"), (Split.TEST, "test_public")):
         home = base / name / "data"
-        images = files_by_name(home, IMG_EXTENSIONS, rf"(\d+)_image_{EYECANDIES_LIGHT}")
+        images = files_by_name(home, EXTENSIONS, rf"(\d+)_image_{EYECANDIES_LIGHT}")
         depths = files_by_name(home, [".png"], r"(\d+)_depth")
         masks = files_by_name(home, [".png"], r"(\d+)_mask") if split == Split.TEST else {}
         if split == Split.TEST and (without := sorted(images.keys() - masks.keys())):

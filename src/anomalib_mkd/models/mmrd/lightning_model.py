@@ -19,6 +19,7 @@ from torch import Tensor
 
 from anomalib_mkd.arguments import check_arguments
 from anomalib_mkd.data.normal_images import check_sized, held_out, normal_batches, normal_items
+from anomalib_mkd.data.reading import datasets_of
 from anomalib_mkd.models.mmrd.depth_pre_processor import Aux, DepthPreProcessor, default_transform
 from anomalib_mkd.models.mmrd.depth_visualizer import DepthVisualizer
 from anomalib_mkd.models.mmrd.fusion import ModalityFusion, TargetFusion
@@ -253,7 +254,7 @@ def check_depth(dataset: Any) -> None:
         ValueError: If there are augmentations, which change the photo alone, or depth maps of one channel, in which 0
             means missing.
     """
-    for part in [*getattr(dataset, "parts", {}).values()] or [dataset]:
+    for part in datasets_of(dataset):
         if not isinstance(part, AnomalibDepthDataset):
             continue
         name = type(part).__name__
