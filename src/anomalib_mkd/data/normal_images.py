@@ -40,16 +40,6 @@ def good_indices(dataset: Any, most: int) -> list[int]:
     return [group[index] for group in groups for index in evenly_spaced(len(group), each)]
 
 
-def normal_items(dataset: Any, count: int) -> Iterator[Any]:
-    """Read raw items, evenly spaced over a data set, always the same ones.
-
-    Args:
-        dataset: Normal images.
-        count: Maximum number of items.
-    """
-    return (dataset[index] for index in evenly_spaced(len(dataset), count))
-
-
 def normal_batches(module: Any, count: int = CALIBRATION_IMAGES, dataset: Any = None) -> Iterator[Any]:
     """Read pre-processed normal images, evenly spaced over a data set, always the same ones.
 

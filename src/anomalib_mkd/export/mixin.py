@@ -15,10 +15,11 @@ from anomalib.models.components.base.export_mixin import ExportMixin
 from anomalib.pre_processing import PreProcessor
 from lightning.pytorch import LightningModule
 
+from anomalib_mkd.data.normal_images import good_indices
 from anomalib_mkd.distillation.teacher_student import TeacherStudent
 from anomalib_mkd.export.finishing import EIGHT_BITS, finish, fitted_before, fitted_in_8_bits, results_of_good
 from anomalib_mkd.export.parity import compare
-from anomalib_mkd.export.quantization import calibration_items, compress
+from anomalib_mkd.export.quantization import MOST_IMAGES, compress
 from anomalib_mkd.export.resize import check_exportable, exportable
 from anomalib_mkd.export.staged import staged
 from anomalib_mkd.export.tail import Raw
@@ -178,7 +179,9 @@ class DistillationExport(ExportMixin, LightningModule):
                     datamodule.prepare_data()
                     datamodule.setup("fit")  # once: without a seed, each call splits anew
                     full = fitted and results_of_good(self, path, datamodule)
-                    compress(path, compression_type, map(self.raw_inputs, calibration_items(datamodule)))
+                    learnt = datamodule.train_data
+                    chosen = good_indices(learnt, MOST_IMAGES)
+                    compress(path, compression_type, (self.raw_inputs(learnt[index]) for index in chosen))
                     if fitted and full:
                         again = results_of_good(self, path, datamodule)
                         fitted = fitted_in_8_bits(self.post_processor, fitted, full, again)

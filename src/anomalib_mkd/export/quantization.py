@@ -14,13 +14,11 @@ from typing import Any
 import numpy as np
 import openvino
 import torch
-from anomalib.data import AnomalibDataModule
 from anomalib.deploy import CompressionType
 from torch import Tensor
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2.functional import resize
 
-from anomalib_mkd.data.normal_images import good_indices
 from anomalib_mkd.deploy.graph import EXACT, core, read_graph
 from anomalib_mkd.export.biases import correct_biases
 from anomalib_mkd.functional import evenly_spaced
@@ -32,19 +30,6 @@ MOST_IMAGES = 300
 
 CORRECTION_IMAGES = 16
 """Number of images for the correction of biases; 64 are no better."""
-
-
-def calibration_items(datamodule: AnomalibDataModule) -> Iterator[Any]:
-    """Read training items, evenly spaced over the training set, or over each category.
-
-    Args:
-        datamodule: Set up; its training images are normal, as in all of anomalib's one-class datamodules.
-
-    Returns:
-        Items with an ``image`` ``(3, H, W)`` in 0..1, at its original size.
-    """
-    dataset = datamodule.train_data
-    return (dataset[index] for index in good_indices(dataset, MOST_IMAGES))
 
 
 def quantize(path: Path, inputs: Iterable[Sequence[Tensor]]) -> None:

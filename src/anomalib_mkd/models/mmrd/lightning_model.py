@@ -18,8 +18,9 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
 from anomalib_mkd.arguments import check_arguments
-from anomalib_mkd.data.normal_images import check_sized, held_out, normal_batches, normal_items
+from anomalib_mkd.data.normal_images import check_sized, held_out, normal_batches
 from anomalib_mkd.data.reading import datasets_of
+from anomalib_mkd.functional import evenly_spaced
 from anomalib_mkd.models.mmrd.depth_pre_processor import Aux, DepthPreProcessor, default_transform
 from anomalib_mkd.models.mmrd.depth_visualizer import DepthVisualizer
 from anomalib_mkd.models.mmrd.fusion import ModalityFusion, TargetFusion
@@ -176,7 +177,7 @@ class Mmrd(PairedExport, DistillationMixin, AnomalibModule):
         if AUX in self.model.modalities and not bool(self.model.teacher.estimated):
             if isinstance(self.pre_processor, DepthPreProcessor):
                 dataset = self.trainer.train_dataloader.dataset  # type: ignore[union-attr]
-                maps = map(self.depth_of, normal_items(dataset, AUX_IMAGES))
+                maps = (self.depth_of(dataset[index]) for index in evenly_spaced(len(dataset), AUX_IMAGES))
                 self.pre_processor.calibrate(maps, next(normal_batches(self, 1)).image.shape[-2:])
             self.model.teacher.estimate(self.inputs(batch) for batch in normal_batches(self, AUX_IMAGES))
         super().on_train_start()
