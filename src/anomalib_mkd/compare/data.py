@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import jsonargparse
 from anomalib.data import AnomalibDataModule
 from lightning.pytorch import seed_everything
+from lightning.pytorch.trainer.states import TrainerFn
 
 import anomalib_mkd.data  # noqa: F401  # its classes have short names
 from anomalib_mkd.compare.runs import DataError
@@ -50,8 +51,7 @@ def open_data(file: Path, batch_size: int | None = None, seed: int = 0) -> Anoma
         data.train_batch_size = batch_size or data.train_batch_size
         data.prepare_data()
         seed_everything(seed, verbose=False)
-        data.setup()
-        data._is_setup = True  # noqa: SLF001  # as after a trainer's own call
+        data.setup(TrainerFn.FITTING)  # as a trainer calls it, whose own call then splits nothing again
     except Exception as error:  # whatever a datamodule of any class raises
         text = str(error).strip()
         if not text.startswith("Expected"):

@@ -172,7 +172,7 @@ class MultiCategory(AnomalibDataModule):
     def setup(self, stage: str | None = None) -> None:
         """Join the data, and set up results per category."""
         super().setup(stage)
-        if isinstance(stage, TrainerFn):  # called by a trainer, not by the user
+        if isinstance(stage, TrainerFn) and self.trainer is not None:  # called by a trainer, not by the user
             self._stand_in()
 
     def _setup(self, _stage: str | None = None) -> None:

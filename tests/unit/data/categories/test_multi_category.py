@@ -278,6 +278,15 @@ def test_thresholds_per_category_need_one_process(root: Path) -> None:
         data.setup(TrainerFn.FITTING)
 
 
+def test_without_a_trainer_it_can_be_split_once_for_all(root: Path) -> None:
+    data = MultiCategory(categories=["nut"], root=root, seed=None)
+    data.prepare_data()
+    data.setup(TrainerFn.FITTING)
+    before = data.train_data
+    data.setup(TrainerFn.TESTING)
+    assert data.train_data is before
+
+
 def test_a_datamodule_without_a_trainer_can_be_torn_down(root: Path) -> None:
     data = ready(categories=["nut"], root=root)
     data.teardown("fit")
