@@ -19,6 +19,8 @@ from anomalib_mkd.thresholds import LEAST_GOOD
 CALIBRATION_IMAGES = 32
 OF_EACH = 16
 """Least number of images of each of several categories, if it has them: a small one needs a threshold, too."""
+GOOD_MODES = {ValSplitMode.FROM_DIR, ValSplitMode.FROM_TRAIN}
+"""Split modes whose validation images are neither tested nor painted over."""
 
 
 def good_indices(dataset: Any, most: int) -> list[int]:
@@ -105,7 +107,22 @@ def held_out(datamodule: Any) -> Any:
         datamodule: The trainer's; ``None`` if it was given loaders instead.
     """
     modes = {getattr(part, "val_split_mode", None) for part in datamodules_of(datamodule)}
-    if not modes <= {ValSplitMode.FROM_DIR, ValSplitMode.FROM_TRAIN}:
+    if not modes <= GOOD_MODES:
         return None
     dataset = getattr(datamodule, "val_data", None)  # absent if the data has none
     return dataset if dataset and (dataset.samples["label_index"] == LabelName.NORMAL).all() else None
+
+
+def count_held_out(datamodule: Any) -> int:
+    """Count the good validation images that are not from the test; one painted over counts as the image it was.
+
+    Args:
+        datamodule: As for :func:`held_out`.
+    """
+    count = 0
+    for part in datamodules_of(datamodule):
+        dataset = getattr(part, "val_data", None)
+        if dataset and getattr(part, "val_split_mode", None) in {*GOOD_MODES, ValSplitMode.SYNTHETIC}:
+            samples = getattr(dataset, "source_samples", dataset.samples)
+            count += int((samples["label_index"] == LabelName.NORMAL).sum())
+    return count

@@ -20,7 +20,7 @@ from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import Checkpoint
 from rich.console import Console
 
-from anomalib_mkd.data.normal_images import held_out, normal_batches
+from anomalib_mkd.data.normal_images import count_held_out, held_out, normal_batches
 from anomalib_mkd.data.reading import each_of, seen_as_stored
 from anomalib_mkd.post_processor import categories_of
 from anomalib_mkd.results.advice import advice, outcome
@@ -182,7 +182,7 @@ class Results(Callback):
         linear = getattr(pl_module.post_processor, "linear", lambda scores: scores)
         with torch.inference_mode():
             datasets = _good_datasets(trainer)
-            self._good_pictures = sum(map(len, datasets.values())) if datasets else None
+            self._good_pictures = _count_good(trainer, datasets)
             for set_name, batches in zip(datasets, _good_pictures(trainer, pl_module, datasets), strict=True):
                 rows, gallery = [], Gallery(TRAINED)
                 placed = _placed(pl_module, [trainer.train_dataloader, trainer.val_dataloaders])
@@ -337,6 +337,13 @@ def _good_datasets(trainer: Any) -> dict[str, Any]:
     datasets = {LEARNT: learnt, HELD_OUT: held_out(getattr(trainer, "datamodule", None))}
     # others can only be read through
     return {name: dataset for name, dataset in datasets.items() if hasattr(dataset, "__len__")}
+
+
+def _count_good(trainer: Any, datasets: Mapping[str, Any]) -> int | None:
+    """Count the good images of a training: those that it learnt from, and those held out; ``None`` if unknown."""
+    if LEARNT not in datasets:
+        return None
+    return len(datasets[LEARNT]) + count_held_out(getattr(trainer, "datamodule", None))
 
 
 def _good_pictures(trainer: Any, module: Any, datasets: Mapping[str, Any]) -> Iterator[Iterator[Any]]:

@@ -10,12 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
+from anomalib.data import Folder
 from anomalib.post_processing import PostProcessor
 from torch import nn
 
+from anomalib_mkd.data import MultiCategory, Parts
 from anomalib_mkd.results import callback
 from anomalib_mkd.results.callback import Results
 from anomalib_mkd.results.predictions import Prediction, thresholds
+from tests.category_folders import draw_category
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -65,6 +71,26 @@ def test_training_pictures_that_cannot_be_picked_are_left_out(loader: Any) -> No
     results.on_train_start(trainer, module)
     results.on_train_end(trainer, module)
     assert results.suspicious == []
+
+
+@pytest.mark.parametrize("several", [False, True])
+@pytest.mark.parametrize("mode", ["from_train", "synthetic", "from_test", "same_as_test", "none"])
+def test_the_good_images_of_a_training_are_all_that_its_folder_has(tmp_path: Path, mode: str, *, several: bool) -> None:
+    """Images of the test are none, wherever validation takes its own from; painted ones are what they were."""
+    for name in ("bottle", "nut"):
+        draw_category(tmp_path / name, train=10, good=4)
+    folders = {"normal_dir": "train/good", "normal_test_dir": "test/good", "abnormal_dir": "test/dent"}
+    bottle = Folder("bottle", root=tmp_path / "bottle", val_split_mode=mode, num_workers=0, **folders)
+    data = MultiCategory(datamodules=[bottle, Parts(tmp_path / "nut")]) if several else bottle
+    data.prepare_data()
+    data.setup()
+    trainer = SimpleNamespace(train_dataloader=data.train_dataloader(), datamodule=data)
+    assert callback._count_good(trainer, callback._good_datasets(trainer)) == (20 if several else 10)
+
+
+def test_good_images_that_cannot_be_counted_are_unknown() -> None:
+    trainer = SimpleNamespace(train_dataloader=[])
+    assert callback._count_good(trainer, callback._good_datasets(trainer)) is None
 
 
 def test_each_part_of_the_model_keeps_its_mode() -> None:
