@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections import Counter
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 LISTED = 20
 """Most rows of the table that a prediction prints; ``predictions.csv`` has all of them."""
+FEW_KINDS = 10
+"""So many kinds of defect are always listed, however few parts each has."""
 
 
 class Group(NamedTuple):
@@ -30,7 +32,7 @@ class Group(NamedTuple):
 
     Attributes:
         category: Of a datamodule with several; else empty.
-        kind: Folder of the images: the kind of defect, or that of the good parts.
+        kind: Kind of defect, or folder of the good parts; see :func:`with_kinds`.
         defective: Whether these parts are.
     """
 
@@ -51,13 +53,27 @@ class Counts(NamedTuple):
     parts: int
 
 
+def with_kinds(predictions: Sequence[Prediction]) -> list[Prediction]:
+    """Name the kinds of a category ``good`` and ``bad`` if its folders are none.
+
+    Some data sets have a folder for each part, as Kolektor's, not for each kind of defect. A category's folders are
+    taken for that if its bad parts lie in more than :data:`FEW_KINDS`, and in more than half as many as they are.
+    """
+    bad = defaultdict(list)
+    for row in predictions:
+        if row.truth:
+            bad[row.category].append(row.kind)
+    none = {category for category, kinds in bad.items() if len({*kinds}) > max(FEW_KINDS, len(kinds) / 2)}
+    return [row._replace(kind=word(row.truth)) if row.category in none else row for row in predictions]
+
+
 def counts(predictions: Sequence[Prediction]) -> dict[Group, Counts]:
     """Count the parts whose truth is known and whose score has a threshold, by category and kind.
 
     Returns:
         Groups in the order of category, good parts before bad ones, and kind.
     """
-    known = [row for row in predictions if row.truth is not None and row.bad is not None]
+    known = [row for row in with_kinds(predictions) if row.truth is not None and row.bad is not None]
     parts = Counter(Group(row.category, row.kind, bool(row.truth)) for row in known)
     called_bad = Counter(Group(row.category, row.kind, bool(row.truth)) for row in known if row.bad)
     groups = sorted(parts, key=lambda group: (group.category, group.defective, group.kind))

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from anomalib_mkd.results.predictions import Prediction
 from anomalib_mkd.results.verdicts import (
+    FEW_KINDS,
     LISTED,
     Counts,
     Group,
@@ -75,6 +76,25 @@ def test_the_table_lists_kinds_and_names_categories_only_if_there_are_several() 
     ]
     assert "category" not in text
     assert "category" in printed(group_table([*PARTS, *rows(("good", False, True), category="nut")]))
+
+
+def test_folders_of_single_parts_are_no_kinds() -> None:
+    """As in Kolektor: 50 parts with a folder each, 52 of whose images show a defect."""
+    kolektor = rows(
+        *((f"kos{number % 50 + 1:02}", True, number > 1) for number in range(52)),
+        *((f"kos{number % 37 + 1:02}", False, False) for number in range(69)),
+    )
+    assert counts(kolektor) == {Group("", "good", False): Counts(0, 69), Group("", "bad", True): Counts(50, 52)}
+    assert group_table(kolektor) is None
+    groups = counts([*kolektor, *rows(("good", False, False), ("dent", True, True), category="nut")])
+    assert [group.kind for group in groups] == ["good", "bad", "good", "dent"]
+
+
+@pytest.mark.parametrize(("kinds", "parts"), [(FEW_KINDS, FEW_KINDS), (20, 40), (1, 1)])
+def test_kinds_of_few_parts_are_listed(kinds: int, parts: int) -> None:
+    groups = counts(rows(*((f"defect {number % kinds}", True, True) for number in range(parts))))
+    assert len(groups) == kinds
+    assert "bad" not in {group.kind for group in groups}
 
 
 def test_one_kind_of_defect_needs_no_table() -> None:

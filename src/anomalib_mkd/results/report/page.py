@@ -19,7 +19,7 @@ from anomalib_mkd.results.predictions import word
 from anomalib_mkd.results.report import plots
 from anomalib_mkd.results.report.gallery import Exhibit, Gallery
 from anomalib_mkd.results.report.pictures import Scale, draw_heat_map, draw_legend, draw_mask, embedded, read
-from anomalib_mkd.results.verdicts import Counts, counts, sentence, short_names, total
+from anomalib_mkd.results.verdicts import Counts, counts, sentence, short_names, total, with_kinds
 from anomalib_mkd.thresholds import SUSPECT
 
 if TYPE_CHECKING:
@@ -300,9 +300,9 @@ def _multiples(rows: Sequence[Prediction]) -> list[Plot]:
 
 
 def _kinds(rows: Sequence[Prediction]) -> list[Kind]:
-    """Sum up the images of each category and folder, good parts first."""
+    """Sum up the images of each category and kind, good parts first."""
     kinds = defaultdict(list)
-    for row in rows:
+    for row in with_kinds(rows):
         kinds[row.category, row.truth is not False, row.kind, row.truth].append(row)
     listed = []
     for (category, _, kind, truth), its in sorted(kinds.items(), key=lambda item: item[0][:3]):

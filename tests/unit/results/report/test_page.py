@@ -238,6 +238,13 @@ def test_categories_have_their_own_thresholds_and_counts(tmp_path: Path) -> None
     assert "0.310 to 0.500, by category" in text
 
 
+def test_a_folder_for_each_part_is_no_kind(tmp_path: Path) -> None:
+    rows = [row(picture(tmp_path / f"kos{number:02}" / "0.png"), 0.9, truth=True) for number in range(11)]
+    table = page(tmp_path / "report.html", rows).split('<section id="kinds">')[1].split("</section>")[0]
+    assert words(table).count("11 of 11") == 1
+    assert "kos" not in table
+
+
 def test_ten_thousand_pictures_stay_small(tmp_path: Path) -> None:
     files = [picture(tmp_path / f"{i}.png", (600, 400)) for i in range(30)]
     draw = np.random.default_rng(0).random
