@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from anomalib.data.utils import LabelName, ValSplitMode
 from anomalib.pre_processing import PreProcessor
-from torch.utils.data import IterableDataset
+from torch.utils.data import IterableDataset, Subset
 
 from anomalib_mkd.data.reading import datamodules_of
 from anomalib_mkd.functional import evenly_spaced
@@ -45,7 +45,8 @@ def good_indices(dataset: Any, most: int) -> list[int]:
 def normal_batches(module: Any, count: int = CALIBRATION_IMAGES, dataset: Any = None) -> Iterator[Any]:
     """Read pre-processed normal images, evenly spaced over a data set, always the same ones.
 
-    Each batch is also spread over the whole set, which may be sorted by category.
+    Each batch is also spread over the whole set, which may be sorted by category. It is read as a loader without worker
+    processes reads it, so that images a training has cached are not read again.
 
     Args:
         module: A model in training.
@@ -54,10 +55,10 @@ def normal_batches(module: Any, count: int = CALIBRATION_IMAGES, dataset: Any = 
     """
     loader = module.trainer.train_dataloader
     dataset, size = dataset or loader.dataset, max(2, loader.batch_size or 1)  # statistics need two
-    chosen = evenly_spaced(len(dataset), count)
+    chosen: Subset[Any] = Subset(dataset, evenly_spaced(len(dataset), count))
     batches = math.ceil(len(chosen) / size)
     for first in range(batches):
-        batch = loader.collate_fn([dataset[index] for index in chosen[first::batches]])
+        batch = loader.collate_fn(chosen.__getitems__([*range(first, len(chosen), batches)]))
         batch = module.trainer.strategy.batch_to_device(batch, dataloader_idx=0)
         if isinstance(module.pre_processor, PreProcessor):
             module.pre_processor.on_validation_batch_start(module.trainer, module, batch, 0)

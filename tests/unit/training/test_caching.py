@@ -3,7 +3,8 @@
 
 """The cache: what it keeps, in which precision, how much of it, and of which data sets."""
 
-from functools import partial
+from collections import Counter
+from functools import partial, wraps
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,11 @@ from lightning.pytorch.callbacks import LambdaCallback
 from torchvision.transforms.v2 import Resize
 
 from anomalib_mkd import MixedDistillation, Mkd
-from anomalib_mkd.data import MultiCategory
+from anomalib_mkd.data import MultiCategory, Parts
+from anomalib_mkd.data.parts import PartsDataset
 from anomalib_mkd.training.caching import FeatureCache, rounded
 from anomalib_mkd.types import Pyramid
+from tests.category_folders import draw_category
 from tests.life import NOISE, make_data, make_engine
 
 pytestmark = [pytest.mark.filterwarnings(text) for text in NOISE]
@@ -172,3 +175,23 @@ def test_features_read_before_the_first_step_have_the_precision_of_a_step(tmp_pa
         engine.fit(model, datamodule=make_data(tmp_path))
         students.append(list(model.model.learned_parameters()))
     assert all(map(torch.equal, *students))
+
+
+def test_a_cached_image_is_read_once_for_the_training_and_all_that_follows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads: Counter[str] = Counter()
+    read = PartsDataset.__getitem__
+
+    @wraps(read)  # so that it counts as ours
+    def counted(dataset: PartsDataset, index: int) -> Any:
+        reads[str(dataset.samples.image_path.iloc[index])] += 1
+        return read(dataset, index)
+
+    monkeypatch.setattr(PartsDataset, "__getitem__", counted)
+    data = Parts(draw_category(tmp_path / "bolt", train=10))
+    pre_processor = PreProcessor(Resize((64, 64), antialias=True))
+    model = MixedDistillation(weights="quickstart", visualizer=False, pre_processor=pre_processor)
+    make_engine(tmp_path, max_epochs=1).fit(model, datamodule=data)
+    learnt = Counter({str(path): reads[str(path)] for path in data.train_data.samples.image_path})
+    assert sorted(learnt.values()) == [1] * 6 + [3] * 2  # two are compared with themselves, before they are kept
