@@ -98,7 +98,7 @@ def fit_thresholds(model: Any, data: Parts | DepthFolder, work: Path) -> None:
     held_out, learnt = (_good(outputs_of(model, few, split, work)) for split in ("held_out", "train"))
     image, pixel, scores = model.post_processor.fitted(held_out, learnt)
     model.post_processor.good_scores = list(scores)
-    model.post_processor.scale(image, pixel)
+    model.post_processor.set_scales(image, pixel)
 
 
 def _good(outputs: Outputs) -> torch.Tensor:

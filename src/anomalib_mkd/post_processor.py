@@ -160,7 +160,7 @@ class SoftPostProcessor(PostProcessor):
             raise ValueError(msg)
         image, pixel, scores = self.fitted(held_out, learnt)
         self.good_scores = list(scores)
-        self.scale(image, pixel)
+        self.set_scales(image, pixel)
         self._warn_of_few(trainer, held_out, learnt)
         self._warn_of_table()
 
@@ -235,7 +235,7 @@ class SoftPostProcessor(PostProcessor):
         """Scale of scores and scale of maps; ``None`` before a validation."""
         return scales_of(statistics(self))
 
-    def scale(self, image: Scale, pixel: Scale) -> None:
+    def set_scales(self, image: Scale, pixel: Scale) -> None:
         """Set the thresholds, and what anomalib calls minimum and maximum, whose difference is the scale."""
         for kind, given in (("image", image), ("pixel", pixel)):
             getattr(self, f"_{kind}_threshold").fill_(given.threshold)

@@ -182,7 +182,8 @@ def test_blocks_run(document: Path, workshop: Path) -> None:
     names: dict[str, Any] = {"model": Mmrd(pre_trained=False)}
     for language, text in blocks_of(document):
         if "DepthInferencer" in text:
-            names["model"].post_processor.scale(Scale(1.0, 1.0), Scale(1.0, 1.0))  # only then, it is more than a graph
+            scale = Scale(1.0, 1.0)
+            names["model"].post_processor.set_scales(scale, scale)  # only then, it is more than a graph
             names["model"].to_openvino(results / "depth")
             keep(workshop, results / "depth")
         if language == "python":

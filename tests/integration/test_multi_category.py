@@ -440,7 +440,7 @@ def test_8_bits_compare_the_same_good_parts_where_the_split_has_no_seed(
     if several:
         data = MultiCategory("Folder", ["bolt", "nut"], root=root, options=kind, **split)
     model = mixed_distillation(evaluator=False, visualizer=False)
-    model.post_processor.scale(Scale(1, 1), Scale(1, 1))
+    model.post_processor.set_scales(Scale(1, 1), Scale(1, 1))
     read: list[str] = []
     inputs = model.raw_inputs
     monkeypatch.setattr(model, "raw_inputs", lambda item: read.append(str(item.image_path)) or inputs(item))

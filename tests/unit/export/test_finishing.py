@@ -15,7 +15,7 @@ from anomalib_mkd.thresholds import Scale
 
 def test_a_category_without_thresholds_of_its_own_is_exported_with_the_common_ones() -> None:
     made = SoftPostProcessor()
-    made.scale(Scale(2.0, 1.0), Scale(4.0, 2.0))
+    made.set_scales(Scale(2.0, 1.0), Scale(4.0, 2.0))
     made.good_scores = [1.0]
     row = {name: 3.0 if "max" in name or "threshold" in name else 1.0 for name in STATISTICS}
     made.table = {"own": {**row, "good_scores": [0.5]}, "few": {}}

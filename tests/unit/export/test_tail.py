@@ -48,7 +48,7 @@ def predicted(graph: openvino.Model, images: NDArray[np.float32]) -> dict[str, N
 @pytest.mark.parametrize("sensitivity", [0.5, 0.7])
 def test_it_scales_and_labels_as_the_post_processor(sensitivity: float) -> None:
     post_processor = SoftPostProcessor(image_sensitivity=sensitivity)
-    post_processor.scale(IMAGE, PIXEL)
+    post_processor.set_scales(IMAGE, PIXEL)
     images = torch.rand(6, 3, 5, 7) * torch.linspace(0.1, 1.2, 6).view(-1, 1, 1, 1)
     raw = Peak()(images)
     expected = post_processor(InferenceBatch(pred_score=raw.pred_score, anomaly_map=raw.anomaly_map))

@@ -176,7 +176,7 @@ class SoftCategoryPostProcessor(ByCategory, SoftPostProcessor):
         if rows:
             common = strictest([Fitted(*scales, tuple(row["good_scores"])) for scales, row in rows])
             self.good_scores = list(common.good_scores)
-            self.scale(common.image, common.pixel)
+            self.set_scales(common.image, common.pixel)
 
     def _row(self, part: Any) -> dict[str, Any]:
         """Return what the table keeps of a category."""
