@@ -152,7 +152,7 @@ def work(job: Job) -> Row:
         items = [data.test_data[index] for index in range(len(data.test_data))]
         found = export_scores(path, map(inputs_for(model), items))
         labels = torch.tensor([bool(item.gt_label) for item in items])
-        categories = getattr(data.test_data, "categories", [None] * len(items))
+        categories = getattr(data.test_data, "category_per_item", [None] * len(items))
         row = dataclasses.replace(
             row, int8_megabytes=megabytes(path), int8_auroc=mean(aurocs(found, labels, categories).values())
         )

@@ -64,7 +64,7 @@ class JoinedDataset(AnomalibDataset):
         return self.parts[row["category"]][row["position"]]
 
     @property
-    def categories(self) -> list[str]:
+    def category_per_item(self) -> list[str]:
         """Category of each item."""
         return list(self.samples["category"])
 

@@ -193,7 +193,7 @@ class MultiCategory(AnomalibDataModule):
         return {name: part for name, part in parts.items() if part is not None}
 
     def _remember(self, joined: JoinedDataset) -> None:
-        for path, category in zip(joined.samples["image_path"], joined.categories, strict=True):
+        for path, category in zip(joined.samples["image_path"], joined.category_per_item, strict=True):
             other = self._category_by_path.setdefault(str(path), category)
             if other != category:
                 msg = f"Expected each image in one category, got {path} in {other!r} and {category!r}. Remove one."
@@ -222,7 +222,7 @@ class MultiCategory(AnomalibDataModule):
         """Return a loader that mixes all categories, balanced on request."""
         if not self.balanced:
             return super().train_dataloader()
-        categories = self.train_data.categories
+        categories = self.train_data.category_per_item
         sizes = Counter(categories)
         return DataLoader(
             self.train_data,
@@ -245,7 +245,7 @@ class MultiCategory(AnomalibDataModule):
             sampler=SequentialSampler(data),
             batch_size=self.eval_batch_size,
             drop_last=False,
-            categories=data.categories,
+            categories=data.category_per_item,
         )
         return DataLoader(
             data,

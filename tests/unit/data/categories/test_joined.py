@@ -50,7 +50,7 @@ def joined(tmp_path: Path) -> JoinedDataset:
 def test_rows_know_the_category_and_items_do_not(joined: JoinedDataset) -> None:
     assert len(joined) == 7
     assert list(joined.samples["image_path"]) == sorted(joined.samples["image_path"])
-    for index, category in enumerate(joined.categories):
+    for index, category in enumerate(joined.category_per_item):
         item = joined[index]
         assert item.image_path == joined.samples["image_path"][index]
         assert f"/{category}/" in item.image_path
@@ -113,7 +113,7 @@ def test_masks_of_defective_images_are_not_invented(joined: JoinedDataset) -> No
 
 
 def test_batches_of_one_category_keep_their_masks(joined: JoinedDataset) -> None:
-    sampler = CategoryBatchSampler(SequentialSampler(joined), 3, drop_last=False, categories=joined.categories)
+    sampler = CategoryBatchSampler(SequentialSampler(joined), 3, drop_last=False, categories=joined.category_per_item)
     batches = list(DataLoader(joined, batch_sampler=sampler, collate_fn=joined.collate_fn))
     assert len(batches) == len(sampler) == 3
     assert [len(batch) for batch in batches] == [3, 3, 1]

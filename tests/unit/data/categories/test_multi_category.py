@@ -44,7 +44,7 @@ def ready(*arguments: object, **options: object) -> MultiCategory:
 
 def sizes(data: MultiCategory) -> dict[str, dict[str, int]]:
     subsets = {"train": data.train_data, "val": data.val_data, "test": data.test_data}
-    return {name: dict(Counter(subset.categories)) for name, subset in subsets.items()}
+    return {name: dict(Counter(subset.category_per_item)) for name, subset in subsets.items()}
 
 
 def test_anomalib_lists_it() -> None:
@@ -173,7 +173,7 @@ def test_without_validation_images_there_is_no_loader(root: Path) -> None:
     data = ready(categories=["bolt", "nut"], root=root, val_split_mode="none")
     assert data.val_dataloader() == []
     some = ready(datamodules=[Parts(root, "bolt", val_split_mode="none"), Parts(root, "nut")])
-    assert set(some.val_data.categories) == {"nut"}
+    assert set(some.val_data.category_per_item) == {"nut"}
 
 
 def test_foreign_images_have_no_category(root: Path) -> None:
