@@ -17,6 +17,13 @@ from torch import Tensor
 from torchmetrics import CatMetric
 
 from anomalib_mkd.arguments import check_arguments
+from anomalib_mkd.category_post_processor import (
+    CategoryPostProcessor,
+    categories_of,
+    in_training,
+    statistics,
+    threshold_categories,
+)
 from anomalib_mkd.functional import linear_scale, soft_normalize
 from anomalib_mkd.thresholds import (
     FALSE_ALARMS,
@@ -40,18 +47,16 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-STATISTICS = ("image_threshold", "image_min", "image_max", "pixel_threshold", "pixel_min", "pixel_max")
-"""anomalib's statistics of the validation images; each threshold falls back to the other."""
 
-
-class SoftPostProcessor(PostProcessor):
+class SoftPostProcessor(CategoryPostProcessor):
     """Thresholds from good parts alone, and a scale that keeps the order of all scores.
 
     The threshold of scores is the one that a share of good parts is expected to exceed, estimated from the good parts
     among the validation images, so that one odd image does not set it: see
     :func:`anomalib_mkd.thresholds.threshold_from_good`. Images that the model has learnt show how scores vary, too.
-    Where the data has several categories, the highest of their thresholds is taken. The threshold of pixels comes from
-    the mean of the highest 0.5 % of each map in the same way. Masks are empty where a part is called good.
+    Where the data has several categories, the highest of their thresholds is taken, beside the table of their own. The
+    threshold of pixels comes from the mean of the highest 0.5 % of each map in the same way. Masks are empty where a
+    part is called good.
 
     anomalib clips a scaled score ``0.5 + x``, with ``x = (score - threshold) / (max - min)``, to 0..1. Here a score
     becomes :func:`soft_scale` of x, where the width is the distance from a typical good part to the threshold: 0.5 at
@@ -69,8 +74,8 @@ class SoftPostProcessor(PostProcessor):
         learnt: Rows of :func:`good_parts` for some that the model has learnt, made as varied as those held out. They
             are kept in the checkpoint, so that a later validation sets the thresholds as the end of the training did.
         just_learnt: Whether these rows still wait for the validation that makes them as varied.
-        table: Category to its own thresholds, from a training on several categories, for tests and exports that know
-            the category of an image: see :class:`anomalib_mkd.data.categories.post_processor.ByCategory`.
+        table: As for :class:`CategoryPostProcessor`, and ``good_scores`` of each category. The row of one with too few
+            good parts is empty. OpenVINO exports have the table, too.
 
     Raises:
         ValueError: If ``false_alarms`` is not within 0..0.5, both excluded, or ``enable_normalization`` is off.
@@ -81,9 +86,6 @@ class SoftPostProcessor(PostProcessor):
         >>> SoftPostProcessor._normalize(scores, low, high, threshold)
         tensor([0.1667, 0.5000, 0.8333, 0.9286])
     """
-
-    of_one: bool = False
-    """Whether it fits one category for another post-processor, which warns for all."""
 
     def __init__(
         self, false_alarms: float | None = FALSE_ALARMS, leave_out_suspects: bool = False, **arguments: Any
@@ -99,26 +101,14 @@ class SoftPostProcessor(PostProcessor):
         self.false_alarms = false_alarms
         self.leave_out_suspects = leave_out_suspects
         self.good_scores: list[float] = []
-        self.table: dict[str, dict[str, Any]] = {}
         self.learnt: list[list[float]] = []
         self.just_learnt = False
         self._held_out = CatMetric()  # rows of good_parts(); a metric, because it joins those of all processes
-
-    @property
-    def state_key(self) -> str:
-        """Return anomalib's own key, so that checkpoints fit models with either post-processor."""
-        return PostProcessor.__qualname__
+        self._groups: dict[str, float] = {}  # category to number, of those that get their own thresholds next
 
     @property
     def _checkpoint_config_keys(self) -> tuple[str, ...]:
-        return (
-            *super()._checkpoint_config_keys,
-            "false_alarms",
-            "leave_out_suspects",
-            "good_scores",
-            "learnt",
-            "table",
-        )
+        return (*super()._checkpoint_config_keys, "false_alarms", "leave_out_suspects", "good_scores", "learnt")
 
     # ------------------------------------------------------------------------------------------------ fitting
 
@@ -128,41 +118,64 @@ class SoftPostProcessor(PostProcessor):
         """Collect the good parts of a batch."""
         if self.false_alarms is None:
             super().on_validation_batch_end(trainer, pl_module, outputs, *args, **kwargs)
-        elif len(found := good_parts(outputs, categories_of(trainer, outputs))):
+        elif len(found := self._rows(trainer, outputs)):
             self._held_out.update(found.flatten().to(self.image_min.device))  # for NCCL; flat, as of one without any
+
+    def _rows(self, trainer: Trainer, batch: Any) -> Tensor:
+        """List the good parts of a batch by :func:`good_parts`, and note its categories with their own thresholds."""
+        named = filter(None, threshold_categories(trainer, batch))
+        self._groups.update({category: group_number(category) for category in named})
+        return good_parts(batch, categories_of(trainer, batch))
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Estimate the thresholds; categories without validated images keep theirs."""
-        if in_training(trainer):
-            self.table = {}  # of an earlier training
         if self.false_alarms is None:
             super().on_validation_epoch_end(trainer, pl_module)
-            self._warn_of_table()
             return
+        if in_training(trainer):
+            self.table = {}  # of an earlier training
         several = torch.distributed.is_available() and torch.distributed.is_initialized()
         joined = several or self._held_out.update_called  # all processes exchange theirs, or none
         held_out = torch.as_tensor(self._held_out.compute()).reshape(-1, 4).cpu() if joined else torch.empty(0, 4)
         self._held_out.reset()
+        groups, self._groups = self._groups, {}
         learnt = torch.tensor(self.learnt).reshape(-1, 4)
         if self.just_learnt:  # a later validation may be on other parts, or in another light
             self.learnt, self.just_learnt = (learnt := all_as_varied(learnt, held_out)).tolist(), False
         if len(held_out) and not in_training(trainer):  # what was learnt of other categories says nothing of these
             learnt = learnt[torch.isin(learnt[:, 3], held_out[:, 3])]
         count = len(held_out) + len(learnt)
-        if count < LEAST_GOOD and self.scales is not None:
-            logger.warning("Only %d good parts were validated, fewer than %d: the thresholds stay.", count, LEAST_GOOD)
-            return
-        if count < LEAST_GOOD and not (self.of_one or in_training(trainer)):
+        if count < LEAST_GOOD and self.scales is None and not in_training(trainer):
             msg = (
                 f"Expected a model that has thresholds, or at least {LEAST_GOOD} good parts to validate, got an "
                 f"untrained one and {count}. Train the model, or pass the checkpoint of a trained one."
             )
             raise ValueError(msg)
-        image, pixel, scores = self.fitted(held_out, learnt)
-        self.good_scores = list(scores)
-        self.set_scales(image, pixel)
+        for category, group in groups.items():
+            self._set_row(category, *(rows[rows[:, 3] == group] for rows in (held_out, learnt)))
+        own = [each for each in self.fitted_categories.values() if each] if groups else []
+        if own:
+            common = strictest(own)  # also of categories that keep theirs
+        elif count < LEAST_GOOD and self.scales is not None:
+            logger.warning("Only %d good parts were validated, fewer than %d: the thresholds stay.", count, LEAST_GOOD)
+            return
+        else:
+            common = self.fitted(held_out, learnt)
+        self.good_scores = list(common.good_scores)
+        self.set_scales(common.image, common.pixel)
         self._warn_of_few(trainer, held_out, learnt)
-        self._warn_of_table()
+        self._warn_of_kept(groups)
+
+    def _set_row(self, category: str, held_out: Tensor, learnt: Tensor) -> None:
+        """Fit the thresholds of a category to its rows of :func:`good_parts`; with too few it keeps those it has."""
+        try:
+            image, pixel, scores = self.fitted(held_out, learnt)
+        except ValueError as error:
+            kept = self.table.setdefault(category, {})
+            has = "keeps its thresholds" if kept else "has the thresholds of all categories together"
+            logger.warning("The category %s %s: %s", category, has, error)
+        else:
+            self.table[category] = {**statistics_of(image, pixel), "good_scores": list(scores)}
 
     def _warn_of_few(self, trainer: Any, held_out: Tensor, learnt: Tensor) -> None:
         """Warn once of all categories with few good parts held out, but enough together with the learnt ones."""
@@ -170,30 +183,12 @@ class SoftPostProcessor(PostProcessor):
         names = {group_number(name): f" of {name!r}" for name in categories}
         own, both = (Counter(rows[:, 3].tolist()) for rows in (held_out, torch.cat([held_out, learnt])))
         few = [group for group, count in both.items() if own[group] < LEAST_GOOD <= count]
-        if few and not self.of_one:
+        if few:
             logger.warning(
                 "Only %s were held out for the threshold, fewer than %d, so that it is rough. Add good parts.",
                 ", ".join(f"{own[group]} good parts{names.get(group, '')}" for group in few),
                 LEAST_GOOD,
             )
-
-    def _warn_of_table(self) -> None:
-        """Warn that categories keep their thresholds, if the validation knew none of them."""
-        if self.with_own and not self.validated:
-            logger.warning(
-                "Only the common threshold has moved, not those of %s. Validate with MultiCategory to move them.",
-                self.with_own,
-            )
-
-    @property
-    def with_own(self) -> str:
-        """Name the categories that have thresholds of their own."""
-        return ", ".join(repr(name) for name, row in self.table.items() if row)
-
-    @property
-    def validated(self) -> set[str]:
-        """Return the categories that the running validation has seen."""
-        return set()
 
     def learn(self, trainer: Trainer, batches: Iterable[Any]) -> None:
         """Remember good parts that the model has learnt; the next validation makes them as varied as those held out.
@@ -202,7 +197,7 @@ class SoftPostProcessor(PostProcessor):
             trainer: The trainer of the model.
             batches: Batches with the model's raw scores and maps.
         """
-        self.learnt = [row for batch in batches for row in good_parts(batch, categories_of(trainer, batch)).tolist()]
+        self.learnt = [row for batch in batches for row in self._rows(trainer, batch).tolist()]
         self.just_learnt = True
 
     def fitted(self, held_out: Tensor, learnt: Tensor) -> Fitted:
@@ -235,29 +230,20 @@ class SoftPostProcessor(PostProcessor):
         """Scale of scores and scale of maps; ``None`` before a validation."""
         return scales_of(statistics(self))
 
+    @property
+    def fitted_categories(self) -> dict[str, Fitted | None]:
+        """Thresholds of each category in the table; ``None`` for one with too few good parts."""
+        return {
+            category: Fitted(*own, tuple(row.get("good_scores", ()))) if row and (own := scales_of(row)) else None
+            for category, row in self.table.items()
+        }
+
     def set_scales(self, image: Scale, pixel: Scale) -> None:
         """Set the thresholds, and what anomalib calls minimum and maximum, whose difference is the scale."""
-        for kind, given in (("image", image), ("pixel", pixel)):
-            getattr(self, f"_{kind}_threshold").fill_(given.threshold)
-            getattr(self, f"{kind}_max").fill_(given.threshold)
-            getattr(self, f"{kind}_min").fill_(given.threshold - given.scale)
+        for name, value in statistics_of(image, pixel).items():
+            getattr(self, f"_{name}" if name.endswith("threshold") else name).fill_(value)
 
     # ------------------------------------------------------------------------------------------------ predicting
-
-    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Warn that no category is known, although each has its own thresholds."""
-        super().on_test_start(trainer, pl_module)
-        if self.with_own and not hasattr(getattr(trainer, "datamodule", None), "threshold_categories"):
-            logger.warning(
-                "The images have no category, so the common threshold applies; it may miss defects of some of %s. Load "
-                "the images with MultiCategory.",
-                self.with_own,
-            )
-
-    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Warn as a test does."""
-        super().on_predict_start(trainer, pl_module)
-        self.on_test_start(trainer, pl_module)
 
     def threshold_batch(self, batch: Any) -> None:
         """Set labels and masks; a mask is empty where the part is called good."""
@@ -292,16 +278,6 @@ class SoftPostProcessor(PostProcessor):
         return linear_scale(scores)
 
 
-def in_training(trainer: Any) -> bool:
-    """Return whether a validation is part of a training."""
-    return bool(getattr(getattr(trainer, "state", None), "fn", None) == "fit")
-
-
-def statistics(post_processor: PostProcessor) -> dict[str, float]:
-    """Return anomalib's statistics by name."""
-    return {name: float(getattr(post_processor, name)) for name in STATISTICS}
-
-
 def scales_of(numbers: Mapping[str, Any]) -> tuple[Scale, Scale] | None:
     """Return the scales of scores and of maps that statistics mean; ``None`` for those before a validation."""
     found = []
@@ -313,10 +289,13 @@ def scales_of(numbers: Mapping[str, Any]) -> tuple[Scale, Scale] | None:
     return found[0], found[1]
 
 
-def categories_of(trainer: Any, batch: Any) -> Sequence[str | None]:
-    """Return the categories of a batch's images; ``None`` for each if the trainer's datamodule has no categories."""
-    known = getattr(getattr(trainer, "datamodule", None), "categories_of", None)
-    return known(batch) if known else [None] * len(batch)
+def statistics_of(image: Scale, pixel: Scale) -> dict[str, float]:
+    """Return anomalib's statistics that mean these scales, as its tensors hold them; see :func:`scales_of`."""
+    numbers: dict[str, float] = {}
+    for kind, given in (("image", image), ("pixel", pixel)):
+        low, high = given.threshold - given.scale, given.threshold
+        numbers |= {f"{kind}_min": low, f"{kind}_max": high, f"{kind}_threshold": given.threshold}
+    return {name: torch.tensor(value).item() for name, value in numbers.items()}
 
 
 def group_number(category: str | None) -> float:

@@ -15,7 +15,7 @@ from anomalib.data import ImageBatch, InferenceBatch
 from anomalib.post_processing import MEBinPostProcessor, PostProcessor
 
 from anomalib_mkd.data import CategoryPostProcessor
-from anomalib_mkd.data.categories.post_processor import SoftCategoryPostProcessor, by_category
+from anomalib_mkd.data.categories.post_processor import by_category
 from anomalib_mkd.post_processor import SoftPostProcessor
 
 if TYPE_CHECKING:
@@ -93,8 +93,8 @@ def test_every_category_is_processed_as_if_alone(made: CategoryPostProcessor, ma
                 assert getattr(result, field) is None
 
 
-def test_the_scale_is_that_of_the_post_processor_it_was_made_of() -> None:
-    made = by_category(SoftPostProcessor())
+def test_a_category_has_the_scale_of_one_that_is_alone() -> None:
+    made = SoftPostProcessor()
     low = [predictions("low", 0, seed) for seed in range(3)]  # six good ones
     validated(made, trainer("low", "high"), *low, *(predictions("high", 9, seed) for seed in range(3)))
     result = processed(made, trainer("low"), predictions("low", 0, 3))
@@ -104,7 +104,7 @@ def test_the_scale_is_that_of_the_post_processor_it_was_made_of() -> None:
 
 
 def test_a_category_of_few_learnt_parts_keeps_the_global_thresholds(caplog: pytest.LogCaptureFixture) -> None:
-    made = SoftCategoryPostProcessor()
+    made = SoftPostProcessor()
     where = trainer("low", "high", "few")
     low, high = ([predictions(name, level, seed) for seed in range(3)] for name, level in (("low", 0), ("high", 9)))
     made.learn(where, [mixed(low[0], low[2], high[0], predictions("few", 5, 0))])
@@ -117,7 +117,7 @@ def test_a_category_of_few_learnt_parts_keeps_the_global_thresholds(caplog: pyte
     alone.learn(None, [mixed(low[0], low[2])])
     validated(alone, None, low[1])
     assert made.table["low"]["image_threshold"] == float(alone.image_threshold)
-    loaded = by_category(SoftPostProcessor())
+    loaded = SoftPostProcessor()
     loaded.load_checkpoint_config(made.checkpoint_config())
     validated(loaded, where, low[1], *high)
     assert {name: loaded.table[name] for name in made.table} == made.table
@@ -125,7 +125,7 @@ def test_a_category_of_few_learnt_parts_keeps_the_global_thresholds(caplog: pyte
 
 def test_a_validation_of_one_category_leaves_the_others(caplog: pytest.LogCaptureFixture) -> None:
     """Its new parts alone set its thresholds with what was learnt of it; the common ones stay the highest."""
-    made = SoftCategoryPostProcessor()
+    made = SoftPostProcessor()
     where = trainer("low", "high")
     low, high = ([predictions(name, level, seed) for seed in range(4)] for name, level in (("low", 0), ("high", 9)))
     made.learn(where, [mixed(*low[:3], *high[:3])])
@@ -150,7 +150,7 @@ def test_a_validation_of_one_category_leaves_the_others(caplog: pytest.LogCaptur
 
 
 def test_categories_of_few_held_out_parts_are_named_in_one_warning(caplog: pytest.LogCaptureFixture) -> None:
-    made, where = SoftCategoryPostProcessor(), trainer("low", "high", "many")
+    made, where = SoftPostProcessor(), trainer("low", "high", "many")
     where.datamodule.categories = ["low", "high", "many"]
     levels = {"low": 0, "high": 9, "many": 5}
     of = {name: [predictions(name, level, seed) for seed in range(3)] for name, level in levels.items()}
@@ -161,12 +161,33 @@ def test_categories_of_few_held_out_parts_are_named_in_one_warning(caplog: pytes
 
 
 def test_the_common_threshold_stays_the_highest_where_a_validated_category_keeps_its_own() -> None:
-    made, where = SoftCategoryPostProcessor(), trainer("low", "high")
+    made, where = SoftPostProcessor(), trainer("low", "high")
     low, high = ([predictions(name, level, seed) for seed in range(4)] for name, level in (("low", 0), ("high", 9)))
     validated(made, where, *low, *high)
     common, row = made.scales, made.table["high"]
     validated(made, where, *low, predictions("high", 9, 4))  # two new good parts of it are too few
     assert (made.table["high"], made.scales, made.good_scores) == (row, common, row["good_scores"])
+
+
+def test_a_category_validated_with_bad_parts_alone_keeps_its_thresholds(caplog: pytest.LogCaptureFixture) -> None:
+    """Those of the parts learnt alone would be too low: nothing says how far others lie above them."""
+    made, where = SoftPostProcessor(), trainer("low", "high")
+    low, high = ([predictions(name, level, seed) for seed in range(3)] for name, level in (("low", 0), ("high", 9)))
+    made.learn(where, [mixed(*low, *high)])
+    validated(made, where, *low, *high)
+    common, row = made.scales, made.table["high"]
+    bad = predictions("high", 9, 4)
+    bad.gt_label = torch.ones(4, dtype=torch.int64)
+    validated(made, where, *low, bad)
+    assert (made.table["high"], made.scales) == (row, common)
+    assert "The category high keeps its thresholds" in caplog.text
+
+
+def test_an_image_that_is_left_out_is_named_once(caplog: pytest.LogCaptureFixture) -> None:
+    odd = predictions("low", 0, 0)
+    odd.pred_score[0] = float("nan")
+    validated(SoftPostProcessor(), trainer("low"), odd, *(predictions("low", 0, seed) for seed in range(1, 4)))
+    assert caplog.text.count("The score of 'low/0.png' is not finite") == 1
 
 
 def test_global_statistics_stay_anomalibs(made: CategoryPostProcessor) -> None:
@@ -192,7 +213,7 @@ def test_a_category_without_validation_images_gets_the_global_ones(made: Categor
     assert torch.equal(result.pred_score, processed(plain, None, predictions("new", 4, 5)).pred_score)
 
 
-@pytest.mark.parametrize("kind", [CategoryPostProcessor, SoftCategoryPostProcessor])
+@pytest.mark.parametrize("kind", [CategoryPostProcessor, SoftPostProcessor])
 def test_an_unknown_category_is_named_once_per_run(kind: type[PostProcessor], caplog: pytest.LogCaptureFixture) -> None:
     made, where = kind(), trainer("low", "high", "new")
     of = {name: [predictions(name, level, seed) for seed in range(3)] for name, level in (("low", 0), ("high", 9))}

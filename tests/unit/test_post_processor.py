@@ -206,18 +206,6 @@ def test_a_validation_without_categories_counts_alone(caplog: pytest.LogCaptureF
     assert made.table == {}  # a new training
 
 
-def test_categories_are_asked_for_where_each_has_its_thresholds(caplog: pytest.LogCaptureFixture) -> None:
-    made = validated(batch(GOOD))
-    made.on_predict_start(SimpleNamespace(datamodule=None), None)
-    made.table = {"low": {"image_max": 1.0}, "high": {"image_max": 2.0}, "few": {}}
-    made.on_predict_start(SimpleNamespace(datamodule=SimpleNamespace(threshold_categories=None)), None)
-    assert not caplog.text
-    for start in (made.on_predict_start, made.on_test_start):
-        caplog.clear()
-        start(SimpleNamespace(datamodule=None), None)
-        assert "may miss defects of some of 'low', 'high'. Load the images with MultiCategory." in caplog.text
-
-
 def test_fewer_than_five_good_parts_are_refused() -> None:
     made = SoftPostProcessor()
     trainer: Any = SimpleNamespace(state=SimpleNamespace(fn="fit"))

@@ -17,9 +17,9 @@ from anomalib.metrics import AUPRO
 from lightning.pytorch import Callback, LightningModule, Trainer
 from openvino import opset13 as operators
 
+from anomalib_mkd.category_post_processor import categories_of
 from anomalib_mkd.deploy.graph import EXACT, core, read_graph
 from anomalib_mkd.export.quantization import fitted_arrays
-from anomalib_mkd.post_processor import categories_of
 from anomalib_mkd.results.predictions import predictions_of, thresholds
 from anomalib_mkd.results.report.plots import area, sweep
 

@@ -3,8 +3,8 @@
 
 """Data: folders of any image format, many categories as one, depth, and a generator that needs no download."""
 
+from anomalib_mkd.category_post_processor import CategoryPostProcessor
 from anomalib_mkd.data.categories.multi_category import MultiCategory
-from anomalib_mkd.data.categories.post_processor import CategoryPostProcessor
 from anomalib_mkd.data.depth.dataset import DepthDataset, DepthPredictDataset
 from anomalib_mkd.data.depth.folder import DepthFolder
 from anomalib_mkd.data.parts import Parts

@@ -21,7 +21,7 @@ from anomalib_mkd.deploy.metadata import Input, Metadata, write
 from anomalib_mkd.export.quantization import MOST_IMAGES, input_sizes, raw_results
 from anomalib_mkd.export.tail import Tail, add_tail
 from anomalib_mkd.functional import evenly_spaced
-from anomalib_mkd.post_processor import SoftPostProcessor, group_number, scales_of
+from anomalib_mkd.post_processor import SoftPostProcessor, group_number
 from anomalib_mkd.thresholds import LEARNT, LEAST_GOOD, Fitted, in_another_precision, strictest
 
 if TYPE_CHECKING:
@@ -63,11 +63,7 @@ def fitted_before(post_processor: Any) -> tuple[Fitted, dict[str, Fitted]] | Non
     if scales is None:
         return None
     common = Fitted(*scales, tuple(post_processor.good_scores))
-    of = {
-        category: Fitted(*own, tuple(row["good_scores"])) if row and (own := scales_of(row)) else common
-        for category, row in post_processor.table.items()
-    }
-    return common, of
+    return common, {category: own or common for category, own in post_processor.fitted_categories.items()}
 
 
 def fitted_in_8_bits(

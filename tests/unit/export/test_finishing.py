@@ -8,8 +8,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from anomalib_mkd.category_post_processor import STATISTICS
 from anomalib_mkd.export.finishing import fitted_before, fitted_in_8_bits
-from anomalib_mkd.post_processor import STATISTICS, SoftPostProcessor, fit_good, group_number
+from anomalib_mkd.post_processor import SoftPostProcessor, fit_good, group_number
 from anomalib_mkd.thresholds import Scale
 
 

@@ -21,7 +21,7 @@ from torchvision.transforms.v2 import Transform  # noqa: TC002
 from anomalib_mkd.arguments import check_arguments
 from anomalib_mkd.data.categories.datamodules import build_datamodules, name_datamodules
 from anomalib_mkd.data.categories.joined import CategoryBatchSampler, JoinedDataset
-from anomalib_mkd.data.categories.post_processor import SoftCategoryPostProcessor, by_category
+from anomalib_mkd.data.categories.post_processor import by_category
 from anomalib_mkd.data.categories.raw_predictions import RawPredictions
 from anomalib_mkd.data.categories.results import CategoryEvaluator, CategoryVisualizer
 from anomalib_mkd.post_processor import SoftPostProcessor
@@ -263,8 +263,8 @@ class MultiCategory(AnomalibDataModule):
         others: dict[int, Callback] = {}
         if self.thresholds is None:
             own = model.post_processor
-            ours = type(own) in {SoftPostProcessor, SoftCategoryPostProcessor}
-            self._by_category = ours and own.false_alarms is not None and trainer.world_size == 1
+            from_good = type(own) is SoftPostProcessor and own.false_alarms is not None
+            self._by_category = from_good and trainer.world_size == 1
         if self._by_category:
             if trainer.world_size > 1:
                 msg = f"Expected one process for thresholds='category', got {trainer.world_size}. Set devices=1."

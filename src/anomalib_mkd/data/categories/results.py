@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import copy
 import logging
-from dataclasses import fields
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,10 +23,11 @@ from rich.text import Text
 from torch import Tensor
 from torchmetrics import MeanMetric
 
+from anomalib_mkd.category_post_processor import split_batch
 from anomalib_mkd.data.reading import part_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from anomalib.metrics import AnomalibMetric, Evaluator
     from anomalib.visualization import ImageVisualizer
@@ -36,31 +36,6 @@ if TYPE_CHECKING:
     from anomalib_mkd.data.categories.raw_predictions import RawPredictions
 
 logger = logging.getLogger(__name__)
-
-
-def split_batch(batch: Any, categories: Sequence[str | None]) -> Iterator[tuple[str | None, Any]]:
-    """Split a batch by category.
-
-    Args:
-        batch: One of anomalib's batches, with N images.
-        categories: N categories; None for an image without one.
-
-    Yields:
-        Category and its part of the batch; the batch itself if there is only one category.
-    """
-    distinct = dict.fromkeys(categories)
-    for category in distinct:
-        chosen = [index for index, other in enumerate(categories) if other == category]
-        yield category, batch if len(distinct) == 1 else _take(batch, chosen)
-
-
-def _take(batch: Any, chosen: Sequence[int]) -> Any:
-    def pick(values: Any) -> Any:
-        if isinstance(values, Tensor):
-            return values[chosen]
-        return None if values is None else [values[index] for index in chosen]
-
-    return type(batch)(**{field.name: pick(getattr(batch, field.name)) for field in fields(batch)})
 
 
 class CategoryMetrics:

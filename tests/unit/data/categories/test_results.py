@@ -12,7 +12,8 @@ from anomalib.metrics import AUPRO, AUROC, F1Score, create_anomalib_metric
 from rich.console import Console
 from torchmetrics import MeanMetric
 
-from anomalib_mkd.data.categories.results import CategoryMetrics, _mean, results_table, split_batch
+from anomalib_mkd.category_post_processor import split_batch
+from anomalib_mkd.data.categories.results import CategoryMetrics, _mean, results_table
 from anomalib_mkd.results import auroc
 
 IMAGE = AUROC(fields=["pred_score", "gt_label"], prefix="image_")
