@@ -299,6 +299,14 @@ def test_a_small_category_beside_a_large_one_has_its_own_thresholds(tmp_path: Pa
     }
 
 
+def test_settings_that_change_scores_keep_no_thresholds_of_categories(root: Path, tmp_path: Path) -> None:
+    model, run = mixed_distillation(evaluator=False, visualizer=False), engine(tmp_path)
+    run.fit(model, datamodule=multi(root))
+    assert {*model.post_processor.table} == {"bolt", "nut"}
+    loaded = MixedDistillation.load_from_checkpoint(run.best_model_path, score_share=0.1)
+    assert loaded.post_processor.table == {}
+
+
 def test_global_thresholds_by_default(root: Path, tmp_path: Path) -> None:
     model, run = patchcore(visualizer=False), engine(tmp_path)
     run.fit(model, datamodule=multi(root))

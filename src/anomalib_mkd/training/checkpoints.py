@@ -260,9 +260,9 @@ class CheckpointMixin(LightningModule):
         return ""
 
     def _forget_learnt(self) -> None:
-        """Forget the scores of good parts that the checkpoint's settings gave."""
+        """Forget what the checkpoint's settings gave: scores of good parts, and thresholds of categories."""
         if isinstance(self.post_processor, SoftPostProcessor):
-            self.post_processor.learnt = []
+            self.post_processor.learnt, self.post_processor.table = [], {}
 
     @classmethod
     def load_from_checkpoint(  # type: ignore[override]  # more is passed on
