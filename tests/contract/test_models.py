@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
+from anomalib.data import ImageBatch
 from anomalib.models import get_model, list_models
 from anomalib.models.components import AnomalibModule
 from anomalib.pre_processing import PreProcessor
@@ -26,6 +27,7 @@ from torchvision.transforms.v2 import Compose, Grayscale, Resize
 
 import anomalib_mkd
 from anomalib_mkd import Dcam, MixedDistillation, Mkd, Mmrd
+from anomalib_mkd.data.normal_images import normal_batches
 from anomalib_mkd.export.resize import check_exportable
 from tests.life import NOISE, make_data, make_engine
 from tests.networks import copy_teacher, pictures
@@ -296,6 +298,51 @@ def test_a_cached_step_is_a_fresh_step_and_a_seed_repeats(case: Case, root: Path
     assert cached.losses == pytest.approx(fresh.losses, rel=1e-5)  # not exact: kernels may depend on the batch's size
     assert cached.losses == again.losses
     assert all(torch.equal(value, second[name]) for name, value in first.items())
+
+
+# ----------------------------------------------------------------------------------------------------------- precision
+
+
+def test_predictions_are_in_f32_whatever_precision_surrounds_them(case: Case) -> None:
+    module = case.build().eval()
+    found = []
+    for enabled in (False, True):
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            found.append(module.validation_step(ImageBatch(image=pictures(2, SIZE))))
+    plain, mixed = ((batch.pred_score, batch.anomaly_map) for batch in found)
+    torch.testing.assert_close(mixed, plain, rtol=0, atol=0)
+
+
+def test_a_student_learns_the_features_that_prediction_compares(case: Case) -> None:
+    module, batch = case.build(), ImageBatch(image=pictures(2, SIZE))
+    plain = module.teacher_pyramid(batch)
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = module.teacher_pyramid(batch)
+    torch.testing.assert_close(mixed, plain, rtol=0, atol=0)
+
+
+class Twice(Callback):
+    """Scores the images of a validation again by hand, as what learns a threshold does."""
+
+    def __init__(self) -> None:
+        self.by_loop: list[Tensor] = []
+        self.by_hand: list[Tensor] = []
+
+    def on_validation_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *_: Any) -> None:
+        del trainer, pl_module
+        self.by_loop.append(outputs.pred_score)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        images: Any = trainer.datamodule.val_data  # type: ignore[attr-defined]
+        batches = map(pl_module.validation_step, normal_batches(pl_module, len(images), images))
+        self.by_hand += [batch.pred_score for batch in batches]
+
+
+def test_scores_of_hooks_and_of_loops_are_the_same_in_mixed_precision(case: Case, root: Path, tmp_path: Path) -> None:
+    twice = Twice()
+    fit(case.build(), root, tmp_path, precision="bf16-mixed", callbacks=[twice])
+    assert twice.by_loop
+    torch.testing.assert_close(torch.cat(twice.by_hand), torch.cat(twice.by_loop), rtol=0, atol=0)
 
 
 # --------------------------------------------------------------------------------------------------------- checkpoints

@@ -202,6 +202,15 @@ class DistillationMixin(DefaultComponents, Calibration, CheckpointMixin, Distill
             self._cache.close()
         self._cache, self._autocast = None, nullcontext()
 
+    @property
+    def _full_precision(self) -> AbstractContextManager[object]:
+        """The context of all networks but a student in training: they compute in f32, whatever the trainer's precision.
+
+        Mkd's map is a gradient, which would underflow in half precision. And thresholds hold only for scores computed
+        as those that they come from, many of which hooks compute, where Lightning sets no precision.
+        """
+        return torch.autocast(self.device.type, enabled=False)
+
     def inputs(self, batch: Any) -> torch.Tensor:
         """Return the input of the networks, ``(N, C, H, W)``: the pre-processed images of a batch."""
         images: torch.Tensor = batch.image
@@ -217,8 +226,7 @@ class DistillationMixin(DefaultComponents, Calibration, CheckpointMixin, Distill
             count = len(images)
             if count == 1:  # alone, it would take other kernels, and its last bits would differ from those in a batch
                 images = torch.cat([images, images])
-            plugin = getattr(self._trainer, "precision_plugin", None)
-            with nullcontext() if plugin is None else plugin.forward_context():  # in a hook as in a step
+            with self._full_precision:
                 return rounded({name: level[:count] for name, level in self.model.teacher(images).items()})
 
         if self._cache is None or self._cache.features is None or batch.image_path is None:
@@ -260,7 +268,9 @@ class DistillationMixin(DefaultComponents, Calibration, CheckpointMixin, Distill
     def validation_step(self, batch: Any, *args: Any, **kwargs: Any) -> STEP_OUTPUT:
         """Predict scores and maps of a batch."""
         del args, kwargs
-        updated: STEP_OUTPUT = batch.update(**self.model(self.inputs(batch))._asdict())
+        with self._full_precision:
+            predicted = self.model(self.inputs(batch))
+        updated: STEP_OUTPUT = batch.update(**predicted._asdict())
         return updated
 
     test_step = predict_step = validation_step  # anomalib's own pass images only
