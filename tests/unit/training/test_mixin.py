@@ -1,17 +1,19 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""What stops a training before its first step, and what does not."""
+"""What stops a training before its first step, what does not, and what its steps do."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import torch
 from anomalib.pre_processing import PreProcessor
 from torchvision.transforms.v2 import RandomCrop, Resize
 
 from anomalib_mkd import MixedDistillation
+from anomalib_mkd.training.mixin import laid_out
 from tests.life import NOISE, make_data, make_engine
 
 if TYPE_CHECKING:
@@ -44,3 +46,11 @@ def test_a_transform_that_needs_more_than_a_pixel_is_of_unknown_size(tmp_path: P
     crop = RandomCrop(48)
     assert MixedDistillation(pre_trained=False, pre_processor=PreProcessor(crop)).input_size is None
     assert fit(tmp_path, crop).trainer.global_step == 1
+
+
+@pytest.mark.parametrize(("device", "channels_last"), [("cpu", True), ("meta", False)])
+def test_only_on_a_cpu_do_the_channels_come_last(device: str, *, channels_last: bool) -> None:
+    plain = torch.zeros(2, 3, 4, 4, device=device)
+    for images in (plain, plain.contiguous(memory_format=torch.channels_last)):
+        assert laid_out(images).is_contiguous(memory_format=torch.channels_last) is channels_last
+        assert laid_out(images).is_contiguous() is not channels_last
