@@ -46,6 +46,7 @@ class FeatureCache:
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
         self.used_bytes = 0
+        self._full = False  # since the first image that had no room
         self._pyramids: dict[str, Pyramid] = {}
 
     def pyramid(self, paths: Sequence[str], device: torch.device, compute: Callable[[], Pyramid]) -> Pyramid:
@@ -86,11 +87,12 @@ class FeatureCache:
             pyramid: Layer to ``(N, C_l, H_l, W_l)``.
         """
         for index, path in enumerate(paths):
-            if path in self._pyramids:
+            if self._full or path in self._pyramids:
                 continue
             kept = {name: _compact(features[index]) for name, features in pyramid.items()}
             size = sum(features.nbytes for features in kept.values())
-            if self.used_bytes + size <= self.max_bytes:
+            self._full = self.used_bytes + size > self.max_bytes
+            if not self._full:
                 self._pyramids[path] = kept
                 self.used_bytes += size
 

@@ -17,6 +17,7 @@ from torchvision.transforms.v2 import Resize
 from anomalib_mkd import MixedDistillation, Mkd
 from anomalib_mkd.data import MultiCategory, Parts
 from anomalib_mkd.data.parts import PartsDataset
+from anomalib_mkd.training import caching
 from anomalib_mkd.training.caching import FeatureCache, rounded
 from anomalib_mkd.types import Pyramid
 from tests.category_folders import draw_category
@@ -66,6 +67,22 @@ def test_a_full_cache_keeps_what_it_has_and_takes_no_more() -> None:
     assert cache.used_bytes == 2 * IMAGE_BYTES
     assert cache.get(["0", "1"]) is not None
     assert cache.get(["2"]) is None
+
+
+def test_a_full_cache_copies_no_features(monkeypatch: pytest.MonkeyPatch) -> None:
+    copied, compact = [], caching._compact
+
+    def counted(features: torch.Tensor) -> torch.Tensor:
+        copied.append(features)
+        return compact(features)
+
+    monkeypatch.setattr(caching, "_compact", counted)
+    cache = FeatureCache(2 * IMAGE_BYTES + 1)
+    cache.put(["0", "1", "2", "3"], pyramid(4))
+    assert len(copied) == 3 * 2  # up to the first image that had no room, of two levels each
+    cache.put(["4", "2"], pyramid(2))
+    assert len(copied) == 3 * 2
+    assert cache.get(["0", "1"]) is not None
 
 
 def test_rounded_features_are_the_same_whether_they_were_kept_or_not() -> None:
