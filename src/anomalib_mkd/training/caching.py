@@ -195,7 +195,7 @@ class TrainingCache:
 
     Args:
         module: The model, about to train; its trainer has the loader and all hooks that a batch passes.
-        gigabytes: Memory for both.
+        gigabytes: Memory for both, in all processes of a computer together.
     """
 
     def __init__(self, module: Any, gigabytes: float) -> None:
@@ -205,7 +205,7 @@ class TrainingCache:
         if reason:
             logger.info("The teacher runs in every step: %s.", reason)
             return
-        half = int(gigabytes * 2**30 / 2)
+        half = int(gigabytes * 2**30 / 2 / module.trainer.num_devices)  # each has a process
         loader = module.trainer.train_dataloader
         self.features = FeatureCache(half)
         if loader.num_workers == 0:  # each worker process would fill its own cache and lose it after the epoch

@@ -6,6 +6,7 @@
 from collections import Counter
 from functools import partial, wraps
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ from anomalib_mkd import MixedDistillation, Mkd
 from anomalib_mkd.data import MultiCategory, Parts
 from anomalib_mkd.data.parts import PartsDataset
 from anomalib_mkd.training import caching
-from anomalib_mkd.training.caching import FeatureCache, rounded
+from anomalib_mkd.training.caching import FeatureCache, TrainingCache, rounded
 from anomalib_mkd.types import Pyramid
 from tests.category_folders import draw_category
 from tests.life import NOISE, make_data, make_engine
@@ -114,6 +115,15 @@ def test_half_precision_is_read_under_autocast() -> None:
         back = cache.get(["0", "1"])
     assert back is not None
     assert all(torch.equal(level, rounded(pyramid(2))[name]) for name, level in back.items())
+
+
+def test_the_processes_of_a_computer_share_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(caching, "why_pictures_change", lambda _: None)
+    for processes in (1, 4):
+        trainer = SimpleNamespace(train_dataloader=SimpleNamespace(num_workers=1), num_devices=processes)
+        features = TrainingCache(SimpleNamespace(trainer=trainer), 1.0).features
+        assert features is not None
+        assert features.max_bytes == 2**29 // processes
 
 
 def is_cached(folder: Path, data: Any) -> bool:
