@@ -43,6 +43,8 @@ from anomalib_mkd.types import Pyramid
 
 SAVE_SECONDS = 60
 """Time between checkpoints of a training: the most that an interruption loses; writing takes half a second at most."""
+ASK_STEPS = 10
+"""Steps between two times that several processes agree whether to write a checkpoint, for which they exchange data."""
 
 
 class DivergedError(RuntimeError):
@@ -174,9 +176,14 @@ class DistillationMixin(DefaultComponents, Calibration, CheckpointMixin, Distill
     def on_train_batch_end(self, *args: Any, **kwargs: Any) -> None:
         """Write a checkpoint once a minute, after a step of the optimiser."""
         del args, kwargs
-        due = monotonic() - self._saved_at >= SAVE_SECONDS and not self.trainer.fit_loop._should_accumulate()  # noqa: SLF001
-        if self.trainer.strategy.broadcast(due):  # in all processes or in none
-            save_newest(self.trainer)
+        trainer = self.trainer
+        if trainer.fit_loop._should_accumulate():  # noqa: SLF001  # there is no public name
+            return
+        due = monotonic() - self._saved_at >= SAVE_SECONDS
+        if trainer.world_size > 1:  # all of them write, or none
+            due = trainer.global_step % ASK_STEPS == 0 and trainer.strategy.broadcast(due)
+        if due:
+            save_newest(trainer)
             self._saved_at = monotonic()
 
     def on_train_epoch_end(self) -> None:

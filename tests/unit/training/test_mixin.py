@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,7 +14,8 @@ from anomalib.pre_processing import PreProcessor
 from torchvision.transforms.v2 import RandomCrop, Resize
 
 from anomalib_mkd import MixedDistillation
-from anomalib_mkd.training.mixin import laid_out
+from anomalib_mkd.training import mixin
+from anomalib_mkd.training.mixin import ASK_STEPS, laid_out
 from tests.life import NOISE, make_data, make_engine
 
 if TYPE_CHECKING:
@@ -54,3 +56,21 @@ def test_only_on_a_cpu_do_the_channels_come_last(device: str, *, channels_last: 
     for images in (plain, plain.contiguous(memory_format=torch.channels_last)):
         assert laid_out(images).is_contiguous(memory_format=torch.channels_last) is channels_last
         assert laid_out(images).is_contiguous() is not channels_last
+
+
+@pytest.mark.parametrize(("processes", "answer"), [(1, False), (2, False), (2, True)])
+def test_several_processes_rarely_ask_whether_to_write_a_checkpoint(
+    monkeypatch: pytest.MonkeyPatch, processes: int, *, answer: bool
+) -> None:
+    asked, written = [], []
+    trainer: Any = SimpleNamespace(world_size=processes, global_step=0)
+    trainer.fit_loop = SimpleNamespace(_should_accumulate=lambda: False)
+    trainer.strategy = SimpleNamespace(broadcast=lambda own: asked.append((trainer.global_step, own)) or answer)
+    monkeypatch.setattr(mixin, "save_newest", lambda trainer: written.append(trainer.global_step))
+    model = MixedDistillation(pre_trained=False)
+    model._trainer, model._saved_at = trainer, mixin.monotonic()
+    for trainer.global_step in range(1, 2 * ASK_STEPS + 1):
+        model.on_train_batch_end()
+    asking = [ASK_STEPS, 2 * ASK_STEPS]
+    assert asked == ([(step, False) for step in asking] if processes > 1 else [])
+    assert written == (asking if answer else [])
