@@ -22,8 +22,8 @@ class Calibration(LightningModule):
     model: Any
     post_processor: Any
 
+    _validated_step: int | None  # of CheckpointMixin
     _calibrated_step: int | None = None
-    _validated_step: int | None = None
 
     @property
     def _from_good_parts(self) -> SoftPostProcessor | None:

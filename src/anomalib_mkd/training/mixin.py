@@ -147,11 +147,11 @@ class DistillationMixin(DefaultComponents, Calibration, CheckpointMixin, Distill
             self._validated_step = self.global_step
 
     def on_train_start(self) -> None:
-        """Check the data, open the caches, and restore the random course of a resumed training.
+        """Check the data, fit to normal images, open the caches, and restore the random course of a resumed training.
 
         Raises:
             ValueError: If there are too few good images for a threshold, or ``sigma`` is too large for the images; and
-                as for :func:`check_sized`.
+                as for :func:`check_sized` and :meth:`fit_to_normal_images`.
         """
         check_sized(self.trainer.train_dataloader)
         if self._from_good_parts is not None:
@@ -160,6 +160,7 @@ class DistillationMixin(DefaultComponents, Calibration, CheckpointMixin, Distill
         if size is not None:  # a blur that is too wide would stop the first prediction, after the training
             gaussian_blur(torch.zeros(1, 1, *size), self.hparams.get("sigma", 0.0))
         warn_of_pictures(self.trainer.train_dataloader)
+        self.fit_to_normal_images()
         self._cache = TrainingCache(self, self.hparams["cache_gigabytes"])
         self._autocast = student_autocast(self.device, self.hparams["student_precision"])
         self._course = Course(self.trainer, self._interrupted)
@@ -167,6 +168,9 @@ class DistillationMixin(DefaultComponents, Calibration, CheckpointMixin, Distill
         stop_if_stopped(self.trainer)
         if self.trainer.fit_loop.done:  # resumed after the last step
             self._end_without_validation()
+
+    def fit_to_normal_images(self) -> None:
+        """Set what normal images determine, before features are cached and the first step; nothing by default."""
 
     def on_train_epoch_start(self) -> None:
         """Set the order of the images."""

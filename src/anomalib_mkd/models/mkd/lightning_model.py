@@ -184,17 +184,17 @@ class Mkd(DistillationMixin, AnomalibModule):
         optimizer = torch.optim.Adam(self.model.learned_parameters(), lr=self.hparams["learning_rate"])
         return self.scheduled(optimizer)
 
-    def on_train_start(self) -> None:
+    def fit_to_normal_images(self) -> None:
         """Set the units of the levels and balance the two terms, unless a checkpoint restored them."""
-        super().on_train_start()
-        if not self.balanced:
-            batch = next(normal_batches(self))
-            teacher = self.teacher_pyramid(batch)
-            self.model.measure(teacher)
-            if self.hparams["value_weight"] == "auto":
-                self.model.train()
-                self.model.balance_terms(batch.image, teacher)
-            self.balanced.fill_(value=True)
+        if self.balanced:
+            return
+        batch = next(normal_batches(self))
+        teacher = self.teacher_pyramid(batch)
+        self.model.measure(teacher)
+        if self.hparams["value_weight"] == "auto":
+            self.model.train()
+            self.model.balance_terms(batch.image, teacher)
+        self.balanced.fill_(value=True)
 
     def calibrate(self) -> None:
         """Set the map's scale on normal images."""

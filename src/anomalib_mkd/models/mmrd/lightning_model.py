@@ -18,7 +18,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
 from anomalib_mkd.arguments import check_arguments
-from anomalib_mkd.data.normal_images import check_sized, held_out, normal_batches
+from anomalib_mkd.data.normal_images import held_out, normal_batches
 from anomalib_mkd.data.reading import datasets_of
 from anomalib_mkd.functional import evenly_spaced
 from anomalib_mkd.models.mmrd.depth_pre_processor import Aux, DepthPreProcessor, default_transform
@@ -169,18 +169,18 @@ class Mmrd(PairedExport, DistillationMixin, AnomalibModule):
             return super().inputs(batch)
         return self.depth_of(batch) if branches == AUX else torch.cat((batch.image, self.depth_of(batch)), dim=1)
 
-    def on_train_start(self) -> None:
-        """Fit the depth's range and the second modality's statistics to normal images, once."""
-        check_sized(self.trainer.train_dataloader)
-        if AUX in self.model.modalities:
-            check_depth(self.trainer.train_dataloader.dataset)  # type: ignore[union-attr]
-        if AUX in self.model.modalities and not bool(self.model.teacher.estimated):
-            if isinstance(self.pre_processor, DepthPreProcessor):
-                dataset = self.trainer.train_dataloader.dataset  # type: ignore[union-attr]
-                maps = (self.depth_of(dataset[index]) for index in evenly_spaced(len(dataset), AUX_IMAGES))
-                self.pre_processor.calibrate(maps, next(normal_batches(self, 1)).image.shape[-2:])
-            self.model.teacher.estimate(self.inputs(batch) for batch in normal_batches(self, AUX_IMAGES))
-        super().on_train_start()
+    def fit_to_normal_images(self) -> None:
+        """Fit the depth's range and the second modality's statistics, once; errors as for :func:`check_depth`."""
+        if AUX not in self.model.modalities:
+            return
+        dataset = self.trainer.train_dataloader.dataset  # type: ignore[union-attr]
+        check_depth(dataset)
+        if self.model.teacher.estimated:
+            return
+        if isinstance(self.pre_processor, DepthPreProcessor):
+            maps = (self.depth_of(dataset[index]) for index in evenly_spaced(len(dataset), AUX_IMAGES))
+            self.pre_processor.calibrate(maps, next(normal_batches(self, 1)).image.shape[-2:])
+        self.model.teacher.estimate(self.inputs(batch) for batch in normal_batches(self, AUX_IMAGES))
 
     def calibrate(self) -> None:
         """Also calibrate the maps on normal images, held-out ones if possible.
