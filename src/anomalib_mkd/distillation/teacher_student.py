@@ -68,10 +68,6 @@ class TeacherStudent(nn.Module, ABC):
         """Compute the pyramids that prediction also compares: both networks' features of the same images."""
         return teacher, self.student(images)
 
-    def observations(self) -> dict[str, Tensor]:
-        """Return scalars to log in addition to the terms of the loss; none by default."""
-        return {}
-
     def check_images(self, images: Tensor) -> None:
         """Validate the shape of images; skipped during export.
 

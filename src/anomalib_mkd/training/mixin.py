@@ -269,7 +269,7 @@ class DistillationMixin(DefaultComponents, Calibration, CheckpointMixin, Distill
             raise DivergedError(msg)
         size = len(batch.image)
         self.log("train_loss", loss, on_step=True, on_epoch=True, prog_bar=True, batch_size=size)
-        for name, value in {**parts, **self.model.observations()}.items():
+        for name, value in parts.items():
             self.log(f"train_{name}", value, on_step=False, on_epoch=True, batch_size=size)
         return loss
 

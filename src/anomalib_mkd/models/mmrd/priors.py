@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any, Literal, TypeAlias
 
 import torch
-from einops import rearrange, reduce
+from einops import rearrange
 from torch import Tensor, nn
 
 PRIOR_DIM = 256
@@ -34,20 +34,14 @@ class Prior(nn.Module):
         channels: Channels ``C`` of the queries.
         count: Number of prototypes ``K``.
 
-    Attributes:
-        perplexity: How many prototypes the last training batch used, 1 to K.
-
     Shape:
         ``(N, C, h, w)`` to tokens ``(N, h*w, PRIOR_DIM)``.
     """
-
-    perplexity: Tensor
 
     def __init__(self, channels: int, count: int) -> None:
         super().__init__()
         self.query = nn.Conv2d(channels, PRIOR_DIM, kernel_size=1)
         self.prototypes = nn.Parameter(nn.init.orthogonal_(torch.randn(count, PRIOR_DIM)))
-        self.register_buffer("perplexity", torch.zeros(()), persistent=False)
 
     def weights(self, tokens: Tensor) -> Tensor:
         """Compute the weights of the prototypes for each token.
@@ -63,11 +57,7 @@ class Prior(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Look up the prototypes."""
-        weights = self.weights(rearrange(self.query(features), "n d h w -> n (h w) d"))
-        if self.training:
-            usage = reduce(weights.detach().float(), "n token prototype -> prototype", "mean")
-            self.perplexity = torch.special.entr(usage).sum().exp()
-        return weights @ self.prototypes
+        return self.weights(rearrange(self.query(features), "n d h w -> n (h w) d")) @ self.prototypes
 
 
 def _unit(vectors: Tensor) -> Tensor:

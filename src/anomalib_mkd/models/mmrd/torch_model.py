@@ -146,12 +146,6 @@ class MmrdModel(LevelwiseTeacherStudent):
         self.map_mean.copy_(mean)
         self.map_peak.copy_(torch.maximum(reduce(peaks, "modality image -> modality", "mean"), mean + 1e-6))
 
-    def observations(self) -> dict[str, Tensor]:
-        """Return the number of prototypes in use, per modality."""
-        if not isinstance(self.student, GuidedStudent):
-            return {}
-        return {f"{name}_prototypes_in_use": prior.perplexity for name, prior in self.student.priors.items()}
-
 
 def plain_name(backbone: str) -> str:
     """Remove the tag of a backbone's name, and check that anomalib has a decoder for it.

@@ -49,19 +49,6 @@ def test_prototypes_start_orthogonal() -> None:
     torch.testing.assert_close(prototypes @ prototypes.T, torch.eye(4))
 
 
-def test_counts_the_prototypes_in_use() -> None:
-    prior, features = make_prior().eval(), torch.zeros(1, 6, 1, 1)
-    prior(features)
-    assert not prior.perplexity  # only training counts
-    prior.train()
-    with torch.no_grad():
-        for prototypes, expected in ((torch.eye(5, PRIOR_DIM), 1), (torch.ones(5, PRIOR_DIM), 5)):
-            prior.prototypes.copy_(prototypes)
-            prior.query.bias.copy_(torch.eye(PRIOR_DIM)[0])
-            prior(features)
-            assert prior.perplexity.item() == pytest.approx(expected, rel=0.01)
-
-
 @pytest.mark.parametrize("kind", ["intra_cross", "intra", "none"])
 def test_no_modality_comes_first(kind: InteractionKind) -> None:
     torch.manual_seed(0)
