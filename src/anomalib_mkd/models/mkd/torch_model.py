@@ -178,13 +178,13 @@ class MkdModel(TeacherStudent):
         return stretch_to_percentile(strength) if self.map_scaling == "per_image_p99" else strength
 
     def _smoothed_strength(self, images: Tensor) -> Tensor:
-        """Average over noisy copies, with the noise of the authors' code, but the same for every image."""
-        generator = torch.Generator(images.device).manual_seed(0)
+        """Average over noisy copies, with the noise of the authors' code, but the same for every image and device."""
+        generator = torch.Generator().manual_seed(0)  # of the CPU: others draw other numbers
         flat = images.flatten(1)
         deviation = (0.05 / (flat.amax(1) - flat.amin(1)).clamp_min(TINY)).square().view(-1, 1, 1, 1)
         total = torch.zeros_like(images[:, :1])
         for _ in range(SMOOTH_GRAD_COPIES):
-            noise = torch.randn(images.shape[1:], generator=generator, device=images.device, dtype=images.dtype)
+            noise = torch.randn(images.shape[1:], generator=generator, dtype=images.dtype).to(images.device)
             total = total + self._strength(self.score_and_gradient(images + deviation * noise)[1])
         mean = total / SMOOTH_GRAD_COPIES
         return stretch_to_percentile(mean, 100.0) if self.map_scaling == "per_image_p99" else mean

@@ -232,6 +232,11 @@ def test_smooth_grad_repeats_and_leaves_the_random_numbers_alone(scaling: str) -
     assert not torch.allclose(first, predict(tiny_model(map_scaling=scaling), images)[1])
 
 
+def test_smooth_grad_draws_its_noise_on_the_cpu_wherever_the_images_are() -> None:
+    model = tiny_model(localization="smooth_grad").to("meta")  # which has no random numbers of its own
+    assert predict(model, pictures(2, 32).to("meta"))[1].shape == (2, 1, 32, 32)
+
+
 def test_smooth_grad_is_the_mean_over_noisy_copies() -> None:
     model = tiny_model(localization="smooth_grad", sigma=0.0, opening=False)
     images = pictures(1, 32)
