@@ -108,8 +108,12 @@ class Results(Callback):
     # --------------------------------------------------------------------------------------------------- collecting
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Go behind the post-processor, which a model adds behind the user's callbacks; checkpoints stay last."""
+        """Go behind the post-processor, which a model adds behind the user's callbacks; checkpoints stay last.
+
+        All processes write to the folder of the first one.
+        """
         del pl_module, stage
+        _share_folder(trainer)
         others = [each for each in trainer.callbacks if each is not self]  # type: ignore[attr-defined]
         last = [each for each in others if isinstance(each, Checkpoint)]
         # a new list: the old one is being walked through
@@ -277,6 +281,17 @@ class Results(Callback):
                 folder / PAGE, run, self.predictions, self._gallery, self.suspicious, self._exhibits, self.advice
             )
         number_run(folder)
+
+
+def _share_folder(trainer: Any) -> None:
+    """Write to the folder of the first process: anomalib numbers one for each, and heat maps went to several."""
+    if trainer.world_size == 1:
+        return
+    own = trainer.default_root_dir
+    trainer._default_root_dir = trainer.strategy.broadcast(own)  # noqa: SLF001  # there is no public way
+    if trainer.default_root_dir != own:
+        with suppress(OSError):  # something is in it
+            Path(own).rmdir()
 
 
 def _keep_training(folder: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 import torch
 from anomalib.data import Folder
 from anomalib.post_processing import PostProcessor
+from lightning.pytorch import Trainer
 from torch import nn
 
 from anomalib_mkd.data import MultiCategory, Parts
@@ -39,6 +40,21 @@ def test_predictions_of_all_processes_are_joined(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(torch.distributed, "all_gather_object", gather)
     joined = callback._of_all_processes(SimpleNamespace(world_size=2), shares[0])
     assert sorted(joined) == rows
+
+
+def test_all_processes_write_to_the_folder_of_the_first(tmp_path: Path) -> None:
+    own, first = tmp_path / "v1", tmp_path / "v0"
+    own.mkdir()
+    trainer = Trainer(accelerator="cpu", default_root_dir=own, logger=False)
+    sent: list[str] = []
+    trainer.strategy.broadcast = lambda folder: sent.append(folder) or str(first)
+    callback._share_folder(trainer)
+    assert (sent, trainer.default_root_dir) == ([], str(own))  # alone
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trainer, "world_size", 2)
+        callback._share_folder(trainer)
+    assert (sent, trainer.default_root_dir) == ([str(own)], str(first))
+    assert not own.exists()
 
 
 @pytest.mark.parametrize(
