@@ -11,9 +11,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
+from anomalib.engine import Engine
+
+from anomalib_mkd import MixedDistillation
+from anomalib_mkd.data import Quickstart
+from tests.life import NOISE
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+pytestmark = [pytest.mark.filterwarnings(noise) for noise in NOISE]
 
 PROGRAM = """
 import sys
@@ -56,9 +63,20 @@ def train(folder: Path, *arguments: str) -> list[dict[str, object]]:
     return [torch.load(folder / f"of_process_{number}.pt", weights_only=True) for number in range(2)]
 
 
+def tested_alone(folder: Path, checkpoint: str) -> dict[str, float]:
+    """Test a checkpoint in one process, on the same images."""
+    model = MixedDistillation.load_from_checkpoint(checkpoint)
+    data = Quickstart(folder / "data", image_size=64, train_images=20, test_good=3, per_defect=1)
+    engine = Engine(default_root_dir=folder / "alone", logger=False, accelerator="cpu", devices=1)
+    (found,) = engine.test(model, datamodule=data)
+    return found
+
+
 @pytest.mark.slow
 def test_two_processes_train_one_model_for_the_steps_asked_for(tmp_path: Path) -> None:
     first, second = train(tmp_path)
+    alone = tested_alone(tmp_path, str(first["best"]))
+    assert {name: first[name] for name in alone} == pytest.approx(alone)
     assert first["steps"] == second["steps"] == 6  # 5 steps, rounded up to whole epochs of 2
     assert first["image_AUROC"] == second["image_AUROC"]
     for key, value in first["state"].items():
