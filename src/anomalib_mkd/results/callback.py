@@ -20,9 +20,9 @@ from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import Checkpoint
 from rich.console import Console
 
+from anomalib_mkd.category_post_processor import categories_of
 from anomalib_mkd.data.normal_images import count_held_out, held_out, normal_batches
 from anomalib_mkd.data.reading import each_of, seen_as_stored
-from anomalib_mkd.category_post_processor import categories_of
 from anomalib_mkd.results.advice import advice, outcome
 from anomalib_mkd.results.latest import forget_failed_run, number_run, remember_run
 from anomalib_mkd.results.machine import machine
