@@ -63,7 +63,7 @@ def train(folder: Path, *arguments: str) -> list[dict[str, object]]:
     return [torch.load(folder / f"of_process_{number}.pt", weights_only=True) for number in range(2)]
 
 
-def tested_alone(folder: Path, checkpoint: str) -> dict[str, float]:
+def found_alone(folder: Path, checkpoint: str) -> dict[str, float]:
     """Test a checkpoint in one process, on the same images."""
     model = MixedDistillation.load_from_checkpoint(checkpoint)
     data = Quickstart(folder / "data", image_size=64, train_images=20, test_good=3, per_defect=1)
@@ -75,7 +75,7 @@ def tested_alone(folder: Path, checkpoint: str) -> dict[str, float]:
 @pytest.mark.slow
 def test_two_processes_train_one_model_for_the_steps_asked_for(tmp_path: Path) -> None:
     first, second = train(tmp_path)
-    alone = tested_alone(tmp_path, str(first["best"]))
+    alone = found_alone(tmp_path, str(first["best"]))
     assert {name: first[name] for name in alone} == pytest.approx(alone)
     assert first["steps"] == second["steps"] == 6  # 5 steps, rounded up to whole epochs of 2
     assert first["image_AUROC"] == second["image_AUROC"]
