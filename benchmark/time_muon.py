@@ -19,7 +19,7 @@ from timm.optim.muon import Muon as TimmMuon
 from anomalib_mkd import MixedDistillation
 from anomalib_mkd.compare.turns import take_turns
 from anomalib_mkd.training.muon import Muon
-from anomalib_mkd.training.precision import has_bf16
+from anomalib_mkd.training.precision import is_faster_in_bf16
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -44,7 +44,7 @@ def give_gradients(weights: Iterable[Parameter]) -> None:
 def main() -> None:
     """Time the optimisers at two widths of the student."""
     torch.set_num_threads(1)
-    print(f"{torch.backends.cpu.get_cpu_capability()}, {'with' if has_bf16() else 'without'} bf16")
+    print(f"{torch.backends.cpu.get_cpu_capability()}, {'with' if is_faster_in_bf16() else 'without'} AMX")
     for width in (0.5, 1.0):
         weights = list(MixedDistillation(pre_trained=False, student_width=width).model.learned_parameters())
         steps = {name: make(weights, lr=1e-9).step for name, make in OPTIMIZERS.items()}

@@ -330,7 +330,7 @@ def test_a_run_on_an_accelerator_is_another_one_and_names_it(
 
 
 def test_precision_is_that_of_the_device_that_trained(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(precision, "has_bf16", lambda: True)
+    monkeypatch.setattr(precision, "is_faster_in_bf16", lambda: True)
     for device, name in (("cpu", "bf16-train"), ("cuda", "f32")):
         trainer = SimpleNamespace(strategy=SimpleNamespace(root_device=torch.device(device)))
         model: Any = SimpleNamespace(trainer=trainer, device=torch.device("cpu"), hparams={"student_precision": "auto"})

@@ -72,8 +72,8 @@ class Mkd(DistillationMixin, AnomalibModule):
         cache_gigabytes: Memory for the training images and the teacher's features of them; 0 reads and computes them in
             every step. Images are cached only if the data loader has no worker processes.
         student_precision: Precision of the student's forward and backward pass in training: "auto" uses bf16 on CPUs
-            that compute in it, where it is faster, and the trainer's precision elsewhere. Weights, loss and inference
-            stay in f32.
+            with AMX, where it is faster, and the trainer's precision elsewhere. Weights, loss and inference stay in
+            f32.
         false_alarms: Expected share of good parts called bad, for which the threshold is set. ``None``: anomalib's
             rule, the best F1 in validation, which needs bad parts there.
         pre_trained: Whether to load the backbone's ImageNet weights.

@@ -67,7 +67,7 @@ class Mmrd(PairedExport, DistillationMixin, AnomalibModule):
         schedule: "one_cycle" decays the learning rate to 0, so that the final weights do not depend on the last steps.
         training_steps: Steps per category if neither max_epochs nor max_steps is set, rounded up to whole epochs.
         cache_gigabytes: Memory for the training images and the teacher's features of them; 0 disables caching.
-        student_precision: "auto" trains the student in bf16 on CPUs that compute in it, else as the trainer does.
+        student_precision: "auto" trains the student in bf16 on CPUs with AMX, else as the trainer does.
         false_alarms: Expected share of good parts called bad, for which the threshold is set. ``None``: anomalib's
             rule, the best F1 in validation, which needs bad parts there.
         pre_trained: Whether to load the backbone's ImageNet weights.
