@@ -91,8 +91,9 @@ def accuracy(
             (1 % core set; 10 % with the variant coreset0.1).
         variants: Presets of benchmark/variants.py, joined by "+", for example none+width0.25; paper is tested by the
             paper's protocol.
-        data: Folders under the data root, in MVTec layout; joint4 is one model for the four of the default. For Mmrd
-            folders in MVTec 3D-AD's layout, or drawn3d/metal, drawn3d/washer, drawn3d/fabric, which are drawn.
+        data: Folders under the data root, in MVTec layout; joint4 is one model for the four of the default, joint10
+            for all ten. For Mmrd folders in MVTec 3D-AD's layout, or drawn3d/metal, drawn3d/washer, drawn3d/fabric,
+            which are drawn; with the variant rgb, photos alone.
         seeds: Seeds.
         steps: Training steps, in total for joint data; null for the model's own number (Stfpm: 100).
         pictures: Numbers of good training images to train with, drawn by the seed; none for all.
@@ -243,8 +244,8 @@ def selection(
         candidates: Arguments of the model by name, for example '{"default": {}, "long": {"training_steps": 600,
             "batch_size": 8}}'.
         model: Mkd, MixedDistillation, Dcam or Mmrd (needs depth).
-        data: Folders under the data root, in MVTec layout; joint4 is one model for four of them. For Mmrd in MVTec
-            3D-AD's layout, painted in colour, in depth, and in both.
+        data: Folders under the data root, in MVTec layout; joint4 is one model for four of them, joint10 for ten.
+            For Mmrd in MVTec 3D-AD's layout, painted in colour, in depth, and in both.
         seeds: Seeds of the split, the defects and the training.
         steps: Training steps of candidates without their own; null for the model's own number.
     """

@@ -203,8 +203,9 @@ def measure_latency(
     if rounds < 2:
         msg = f"Expected --rounds of at least 2, got {rounds}. Timings have a spread only then."
         raise ValueError(msg)
-    features = machine(threads).rsplit("; ", 1)[-1].replace(" ", "+")
-    key = Key(f"latency-{backbone}-{side}px-t{threads}-{rounds}rounds-{features}", batch=1, steps=0)
+    processor, *_, features = machine(threads).split("; ")
+    chip = f"{processor.replace(' ', '_')}-{features.replace(' ', '+')}"
+    key = Key(f"latency-{backbone}-{side}px-t{threads}-{rounds}rounds-{chip}", batch=1, steps=0)
     if has_run(results, key):
         logger.info("%s: already measured, skipped", key.run_id)
         return []

@@ -19,12 +19,14 @@ from benchmark.rows import (
     CHECKED,
     CHOOSING,
     DATA,
+    FOUR,
     INT8,
-    JUDGING,
+    JOINT,
     MEAN,
     OTHER_STEPS,
     OWN_STEPS,
     QUOTED,
+    TEN,
     Row,
     training_pictures,
 )
@@ -49,16 +51,15 @@ from benchmark.tables import (
     steps,
     teacher,
 )
-from benchmark.variants import BASELINES, CONSTANT, DELIVERED, NARROWED, OPTIONS, STUDIES, USUAL, WIDTHS
+from benchmark.variants import CONSTANT, DELIVERED, NARROWED, OPTIONS, STUDIES, USUAL, WIDTHS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
     from pathlib import Path
 
 MARKED = re.compile(r"(<!-- table:(?P<name>[\w-]+) -->\n).*?(<!-- /table -->)", re.DOTALL)
 CATEGORIES = tuple(name.rsplit("/", 1)[-1] for name in DATA)
 TEXTURE = CATEGORIES[-1]
-SINGLE = {name: (name,) for name in CATEGORIES}
 COLUMNS = {
     **{f"{name} (texture)" if name == TEXTURE else name: (name,) for name in CATEGORIES},
     MEAN: CATEGORIES,
@@ -87,19 +88,42 @@ LONGER = {
     "PatchCore 1 %": COMPARED["PatchCore 1 %"],
 }
 """The same beside the preset at full width."""
+EVERY = {
+    "MixedDistillation": COMPARED["MixedDistillation"],
+    "Dcam": ("Dcam", "default", 300),
+    "Mmrd, photo alone": ("Mmrd", "rgb", 150),
+    "Mkd": ("Mkd", "default", 1200),
+    "Stfpm": ("Stfpm", USUAL["Stfpm"], 100),
+    "PatchCore 1 %": COMPARED["PatchCore 1 %"],
+}
+"""Every method, and anomalib's."""
+PATHS = {
+    "no paths": ("MixedDistillation", "none", 300),
+    "both paths, the default": COMPARED["MixedDistillation"],
+}
+"""The recommended model without its paths, and with them."""
+TOGETHER = {"no gate": ("Dcam", "no_gate", 1200), "channel gate, the default": ("Dcam", "default", 1200)}
+"""Dcam for ten categories at once, without its gate, and with it: title to model, variant and steps in all."""
 TENTH = ("Patchcore", "coreset0.1", 0)
 """PatchCore with anomalib's default core set."""
 FEW = ("mvtec/bottle", "mvtec/screw", "magnetic_tile/mt", "aitex/fabric03")
 """Data sets that were trained on with some of their good images."""
 MISSED = ("screw", "mt")
 """Categories of which not every defect is found."""
-BOARDS = "deeppcb/group20085"
+PROCESSORS = {
+    "EPYC, AVX2": ("AMD EPYC", "AVX2"),
+    "EPYC, AVX-512": ("AMD EPYC", "AVX512-BF16"),
+    "Xeon, AVX-512": ("Intel", "AVX512-BF16"),
+    "Xeon, AMX": ("Intel", "AMX-INT8"),
+}
+"""Processors that graphs were timed on: title to the beginning of the name, and the last feature."""
+BOARDS = "group20085"
 """Circuit boards, of which every image shows another place."""
 
 
 def is_full_test(row: Row) -> bool:
     """Return whether a row is from a test in full precision on one of the categories or on all of them together."""
-    return row.protocol in {"user", "paper"} and (row.data in DATA or row.is_joint) and row.precision != INT8
+    return row.protocol in {"user", "paper"} and row.data in {*DATA, FOUR} and row.precision != INT8
 
 
 def is_single(row: Row) -> bool:
@@ -116,41 +140,6 @@ def is_long_mkd(row: Row) -> bool:
 def is_checkpoint(row: Row) -> bool:
     """Return whether a row is from a single late checkpoint."""
     return row.variant.startswith(CONSTANT)
-
-
-def accuracy(metric: str, *, first: bool = False) -> Table:
-    """Show one metric of the presets and of anomalib's models, with a column per category.
-
-    ``Mkd`` is shown with its paper's teacher alone: with others, the figures are not the method's.
-
-    Args:
-        metric: Of :data:`METRICS`.
-        first: Whether this is the first of the tables on a page, which also says how the lines were measured.
-    """
-    shown = {"default", "paper", *USUAL.values()}
-
-    def name(group: Group) -> str:
-        return f"{group[0].model}{' (anomalib)' if group[0].model in BASELINES else f', {group[0].protocol}'}"
-
-    columns = scores([metric], {**SINGLE, MEAN: CATEGORIES})
-    return Table(
-        lambda row: (
-            row.metric == metric
-            and row.variant in shown
-            and is_full_test(row)
-            and not row.is_joint
-            and (row.model != "Mkd" or row.weights == VGG)
-            and row.steps != PAPER_STEPS
-        ),
-        ("model", "variant", "protocol", "weights", "batch", "steps"),
-        {
-            "Model, protocol": name,
-            "Teacher": teacher,
-            **({"Steps x batch": steps} if first else {}),
-            **{title: cell for title, cell in columns.items() if first or title != "Seeds"},
-        },
-        order=lambda group: (group[0].model, group[0].variant, group[0].weights),
-    )
 
 
 def stability(model: str) -> Table:
@@ -204,12 +193,23 @@ def options(model: str) -> Table:
     )
 
 
+def is_on(name: str, feature: str) -> Callable[[Row], bool]:
+    """Build what says whether a row is of a processor, by the beginning of its name and its last feature."""
+    return lambda row: row.machine.startswith(name) and row.machine.endswith(feature)
+
+
+def latency(group: Group) -> str:
+    """Write median and distance between the quartiles in milliseconds, and the ratio to the teacher alone."""
+    spread, ratio = median("latency_spread", ".1f", 1000), median("latency_ratio", ".2f")
+    return f"{milliseconds(group)} ({spread(group)}), {ratio(group)}" if group else ""
+
+
 def over_sets(metric: str, subset: str = "all", pick: Callable[[list[float]], float] = statistics.fmean) -> Cell:
     """Build a cell of a metric over data sets, of each its mean over seeds: their mean, or another statistic."""
 
     def cell(group: Group) -> str:
         rows = [row for row in group if (row.metric, row.subset) == (metric, subset)]
-        means = [statistics.fmean(row.value for row in of_set) for of_set in groups_by(rows, "data")]
+        means = [statistics.fmean(row.value for row in of_set) for of_set in groups_by(rows, "category")]
         return f"{100 * pick(means):.1f}" if means else ""
 
     return cell
@@ -340,50 +340,59 @@ def trained_as(row: Row) -> tuple[str, str, int]:
     return row.model, row.variant, row.steps
 
 
-def on_sets(kinds: Mapping[str, tuple[str, str, int]], *, complete: bool = False) -> Table:
-    """Compare models on the data sets of photos.
+def on_sets(
+    kinds: Mapping[str, tuple[str, str, int]],
+    *,
+    data: Collection[str] = JOINT[TEN],
+    paired: bool = False,
+    timed: bool = False,
+) -> Table:
+    """Compare models on the categories of photos.
 
-    Means are over the sets with masks that all have been tested on, with and without the circuit boards.
+    Means are over those with masks that all have been tested on, with and without the circuit boards.
 
     Args:
         kinds: Title to model, variant and steps.
-        complete: Whether to show only sets that all have been tested on, by seed 0.
+        data: What the models were trained on: each of these alone, or joint data.
+        paired: Whether to show only categories that all have been tested on, by seed 0.
+        timed: Whether to show the seconds of their trainings.
     """
     shown = set(kinds.values())
 
     def lines(group: Group) -> Iterable[Group]:
-        sets = groups_by(group, "data")
-        if complete:
+        sets = groups_by(group, "category")
+        if paired:
             sets = [rows for rows in sets if {trained_as(row) for row in rows} == shown]
         masked = [rows for rows in sets if {trained_as(row) for row in rows if row.metric == "AUPRO"} == shown]
-        others = [rows for rows in masked if rows[0].data != BOARDS]
+        others = [rows for rows in masked if rows[0].category != BOARDS]
         means = [[row for rows in some for row in rows] for some in (masked, others) if some]
         return [*sets, *(means if others != masked else means[:1])]
 
     def name(group: Group) -> str:
-        sets = {row.data for row in group}
+        sets = {row.category for row in group}
         return group[0].category if len(sets) == 1 else f"mean of {len(sets)}{'' if BOARDS in sets else ', no boards'}"
 
     def only(kind: tuple[str, str, int], cell: Cell) -> Cell:
         return of(lambda row: trained_as(row) == kind, cell)
 
     def trained(group: Group) -> str:
-        if len({row.data for row in group}) > 1:
+        if len({row.category for row in group}) > 1:
             return ""
         return " / ".join(only(kind, seconds)(group) or "-" for kind in kinds.values())
 
     return Table(
         lambda row: (
             trained_as(row) in shown
-            and (row.data in {*CHOOSING, *JUDGING} and not (complete and row.seed))
-            and (row.protocol, row.weights, row.subset) == ("user", RESNET18, "all")
+            and (row.data in data and row.category != MEAN and not (paired and row.seed))
+            and (row.protocol, row.subset) == ("user", "all")
+            and row.weights == (VGG if row.model == "Mkd" else RESNET18)
             and row.precision != INT8
         ),
         (),
         {
             SHORT_TITLE: name,
             **{title: only(kind, both) for title, kind in kinds.items()},
-            **({} if complete else {"training, s": trained}),
+            **({"training, s": trained} if timed else {}),
         },
         more=lines,
     )
@@ -525,8 +534,6 @@ class Outcomes(Table):
 
 FILES = {"MixedDistillation": "mixed_distillation", "Dcam": "dcam"}
 TABLES: dict[str, Table] = {
-    "image": accuracy("image_AUROC", first=True),
-    "aupro": accuracy("AUPRO"),
     "defects": defects(),
     "quickstart": Table(
         lambda row: (row.weights, row.data, row.protocol, row.model) == ("quickstart", DATA[0], "user", "Mkd"),
@@ -540,8 +547,10 @@ TABLES: dict[str, Table] = {
     ),
     "stability": stability("Mkd"),
     "joint": joint(),
-    "every-set": on_sets(COMPARED),
-    "accurate": on_sets(LONGER, complete=True),
+    "every-set": on_sets(COMPARED, timed=True),
+    "every-model": on_sets(EVERY),
+    "accurate": on_sets(LONGER, paired=True),
+    "paths-by-set": on_sets(PATHS, paired=True),
     "few-pictures": few_pictures(),
     **{f"{name}-{FILES[model]}": study(model, answers) for model in FILES for name, answers in STUDIES[model].items()},
     **{f"options-{model.lower()}": options(model) for model in OPTIONS},
@@ -552,18 +561,14 @@ TABLES: dict[str, Table] = {
     "speed": Table(
         lambda row: (
             row.protocol == "speed"
-            and row.machine.endswith(("AVX2", "AMX-INT8"))  # the least and the most that CPUs offer
-            and row.variant in {"alone", "default", "size144", "bottle", "joint4"}  # widths have a table of their own
+            and row.variant in {"alone", "default", "size144", "bottle"}  # widths have a table of their own
         ),
-        ("run_id", "model", "variant", "precision", "machine"),
+        ("model", "variant", "precision"),
         {
             "Graph": "{row.model}, {row.variant}",
             "Precision": "{row.precision}",
-            "ms per image": milliseconds,
-            "quartiles apart": median("latency_spread", ".1f", 1000),
-            "of the teacher alone": median("latency_ratio", ".2f"),
             "MB": median("megabytes", ".1f"),
-            "Machine": lambda group: group[0].machine.partition(";")[0],
+            **{title: of(is_on(*of_machine), latency) for title, of_machine in PROCESSORS.items()},
         },
     ),
     "deployment": Table(

@@ -36,7 +36,8 @@ CHOOSING = ("aitex/fabric01", "kolektor/ksdd", "mpdd/metal_plate", "mvtec/bottle
 JUDGING = ("aitex/fabric03", "anomalib_dobot/cubes", "deeppcb/group20085", "magnetic_tile/mt", "mvtec/screw")
 """The ten categories of photos in alphabetical order, every other one; fixed before any score was seen."""
 
-JOINT = {"joint4": DATA}
+FOUR, TEN = "joint4", "joint10"
+JOINT = {FOUR: DATA, TEN: tuple(sorted((*CHOOSING, *JUDGING)))}
 """Data sets that one model learns together: name to folders."""
 MEAN = "mean"
 """Category of the rows about joint data as a whole."""
@@ -100,7 +101,7 @@ class Row:
         run_id: See :class:`Key`.
         model: Class name, for example ``Mkd``.
         variant: Preset or ablation, for example ``default`` or ``paper``.
-        data: Folder under the data root, for example ``mvtec/bottle``, or ``joint4``.
+        data: Folder under the data root, for example ``mvtec/bottle``, or a name in ``JOINT``.
         category: Last part of the folder; ``mean`` over the categories of joint data.
         subset: ``all``, or a defect type; of a check, why it failed or was skipped.
         seed: Seed of the run.

@@ -70,24 +70,22 @@ def lines_of(table: str, rows: list[Row]) -> list[str]:
     return [line for line in TABLES[table].markdown(rows).splitlines()[2:] if line.startswith("|")]
 
 
-def four_categories() -> list[Row]:
+def two_categories() -> list[Row]:
     return [
-        make_row(value + 0.01 * seed, data=data, seed=seed, weights=VGG)
-        for data, value in zip(DATA, (0.9, 0.7, 0.8, 0.6), strict=True)
+        make_row(value + 0.01 * seed, data=data, seed=seed, weights=VGG, steps=1200)
+        for data, value in zip(DATA[:2], (0.9, 0.7), strict=True)
         for seed in (0, 1, 2)
     ]
 
 
-def test_accuracy_table_by_hand() -> None:
-    lines = TABLES["image"].markdown(four_categories()).splitlines()
-    assert (
-        lines[0] == "| Model, protocol | Teacher | Steps x batch | Seeds | bottle | screw | metal_plate | mt | mean |"
+def test_methods_stand_side_by_side() -> None:
+    other = {"model": "Dcam", "weights": RESNET18}
+    rows = [*two_categories(), make_row(0.5, **other), make_row(0.1, **other, precision=INT8), make_row(0.2)]
+    lines = TABLES["every-model"].markdown(rows).splitlines()
+    assert lines[0] == (
+        "| image AUROC / AUPRO | MixedDistillation | Dcam | Mmrd, photo alone | Mkd | Stfpm | PatchCore 1 % |"
     )
-    assert lines[2] == (
-        "| Mkd, user | `vgg16.tv_in1k` | 300 x 16 | 3 | 91.0±1.0 | 71.0±1.0 | 81.0±1.0 | 61.0±1.0 | 76.0±1.0 |"
-    )
-    assert TABLES["aupro"].markdown(four_categories()) == EMPTY
-    assert TABLES["image"].markdown([make_row(0.9, model="Mkd", weights="quickstart")]) == EMPTY  # not its paper's
+    assert lines[2:] == ["| bottle |  | 50.0 |  | 91.0 |  |  |", "| screw |  |  |  | 71.0 |  |  |"]
 
 
 def metrics_of(image_auroc: float, aupro: float, **changes: object) -> list[Row]:
@@ -196,18 +194,7 @@ def test_joint_stands_beside_single() -> None:
     assert len(lines_of("joint", joint + single[:-2])) == 3  # the single mt is missing
     assert len(lines_of("joint", joint)) == 1
     assert TABLES["joint"].markdown(single) == EMPTY
-    assert TABLES["image"].markdown(joint) == EMPTY
-
-
-def test_8_bits_stay_out_of_the_table_of_models() -> None:
-    both, alone = make_row(0.9, model="Dcam"), make_row(0.2, model="Dcam", seed=1)
-    exported = dataclasses.replace(both, value=0.88, precision="int8")
-    assert "55.0" in TABLES["image"].markdown([both, alone, exported])
-
-
-def test_missing_categories_leave_blanks_and_no_mean() -> None:
-    line = TABLES["image"].markdown([make_row(0.9, weights=VGG)]).splitlines()[2]
-    assert line == "| Mkd, user | `vgg16.tv_in1k` | 300 x 16 | 1 | 90.0 |  |  |  |  |"
+    assert TABLES["every-model"].markdown(joint) == EMPTY
 
 
 def test_stability_puts_checkpoints_beside_what_is_delivered() -> None:
@@ -238,13 +225,13 @@ def test_speed_by_hand() -> None:
     rows = [
         make_row(value, model="Dcam", metric=metric, protocol="speed", precision="int8", **changes)
         for changes in (
-            {"machine": "chip; AVX2"},
-            {"machine": "chip; AVX2+AVX-512"},  # neither the least nor the most
-            {"machine": "chip; AVX2", "variant": "width0.25"},  # in the table of widths
+            {"machine": "Intel chip; AVX2 AVX512-BF16"},
+            {"machine": "other chip; AVX2 AVX512-BF16"},
+            {"machine": "Intel chip; AVX2 AMX-INT8", "variant": "width0.25"},  # in the table of widths
         )
         for metric, value in values.items()
     ]
-    assert lines_of("speed", rows) == ["| Dcam, default | int8 | 46.8 | 2.1 | 1.40 | 14.9 | chip |"]
+    assert lines_of("speed", rows) == ["| Dcam, default | int8 | 14.9 |  |  | 46.8 (2.1), 1.40 |  |"]
 
 
 def test_every_set_and_means_over_those_that_have_all() -> None:
@@ -329,31 +316,31 @@ def test_every_table_is_empty_without_rows(name: str) -> None:
 
 
 def test_documents_are_updated_then_agree(tmp_path: Path) -> None:
-    rows = four_categories()
+    rows = two_categories()
     readme = tmp_path / "README.md"
-    readme.write_text("before\n\n<!-- table:image -->\nold\n<!-- /table -->\n\nafter\n", encoding="utf-8")
+    readme.write_text("before\n\n<!-- table:every-model -->\nold\n<!-- /table -->\n\nafter\n", encoding="utf-8")
     page = tmp_path / "docs" / "deep" / "page.md"
     page.parent.mkdir(parents=True)
-    page.write_text("<!-- table:aupro -->\n<!-- /table -->\n", encoding="utf-8")
+    page.write_text("<!-- table:paths-by-set -->\n<!-- /table -->\n", encoding="utf-8")
     assert update(tmp_path, rows, check=True) == [readme, page]
     assert "old" in readme.read_text(encoding="utf-8")
     assert update(tmp_path, rows) == [readme, page]
     assert update(tmp_path, rows, check=True) == []
     text = readme.read_text(encoding="utf-8")
-    assert "76.0" in text
+    assert "91.0" in text
     assert text.startswith("before\n")
     assert text.endswith("\nafter\n")
 
 
 def test_bad_markers_are_named() -> None:
-    with pytest.raises(ValueError, match="Expected a table among image, aupro"):
-        render("<!-- table:imagee -->\n<!-- /table -->\n", [])
+    with pytest.raises(ValueError, match="Expected a table among defects, quickstart"):
+        render("<!-- table:every-modell -->\n<!-- /table -->\n", [])
     with pytest.raises(ValueError, match="Expected 1 tables to end"):
-        render("<!-- table:image -->\n", [])
+        render("<!-- table:every-model -->\n", [])
 
 
 def test_report_command_imports_no_torch(tmp_path: Path) -> None:
-    (tmp_path / "README.md").write_text("<!-- table:image -->\n<!-- /table -->\n", encoding="utf-8")
+    (tmp_path / "README.md").write_text("<!-- table:every-model -->\n<!-- /table -->\n", encoding="utf-8")
     append_rows(tmp_path / "results" / "other.csv", [make_row(0.5, protocol="other")])
     code = (
         "import sys; from benchmark.__main__ import main; main(sys.argv[1:]); "
