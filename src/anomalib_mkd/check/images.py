@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from anomalib_mkd.pictures import EIGHT_BIT_MODES, MASK_VALUES, drops_bits, is_turned, pages, upright_size
+from anomalib_mkd.threads import allowed_cores
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -90,7 +90,7 @@ def read_facts(path: Path, *, decode: bool = True) -> Facts:
 
 def read_all(paths: Sequence[Path], *, decode: bool = True) -> Iterator[Facts]:
     """Read what files are, in their order, on all cores."""
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(allowed_cores()) as pool:
         yield from pool.map(lambda path: read_facts(path, decode=decode), paths)
 
 

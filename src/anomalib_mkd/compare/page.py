@@ -17,6 +17,7 @@ from anomalib_mkd.compare.rows import FINDS, RUNS, table_csv, table_md
 from anomalib_mkd.compare.runs import PAGE, TABLE, TEXT
 from anomalib_mkd.files import whole
 from anomalib_mkd.results.report.page import Plot, environment
+from anomalib_mkd.threads import allowed_cores
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -83,14 +84,15 @@ AUROC there is that of the export's scores, before anomalib clips them at 0 and 
 def measured(*, validates_on_test: bool) -> list[str]:
     """Say how the figures come about, a sentence or two each."""
     labels = "" if validates_on_test else " No test label chooses anything but the model to recommend."
+    cores = allowed_cores()
     text = MEASURED.format(
         labels=labels,
         threads=timing.THREADS,
         rounds=timing.ROUNDS,
         burst=timing.BURST,
         bursts=timing.BURSTS,
-        cores=timing.cores(),
-        noun="core" if timing.cores() == 1 else "cores",
+        cores=cores,
+        noun="core" if cores == 1 else "cores",
         starts=timing.STARTS,
     )
     return [" ".join(each.split()) for each in text.split("\n\n")]

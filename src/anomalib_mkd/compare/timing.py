@@ -10,7 +10,6 @@ All exports are in memory at once and take turns on the same image, so that othe
 from __future__ import annotations
 
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -23,6 +22,7 @@ from PIL import Image
 
 from anomalib_mkd.compare.turns import take_turns
 from anomalib_mkd.deploy.graph import EXACT, core
+from anomalib_mkd.threads import allowed_cores
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -42,13 +42,6 @@ STARTS = 5
 """Starts of a process for each export."""
 LIMIT = 1800
 """Seconds after which a timing is given up."""
-
-
-def cores() -> int:
-    """Return the cores that this process may use, which a container or ``taskset`` limits."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1  # macOS and Windows
 
 
 def quartiles(seconds: Sequence[float]) -> tuple[float, float]:
@@ -168,7 +161,7 @@ def turns(paths: Mapping[str, str]) -> None:
             inputs = inputs_of(graph)
             latency = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": THREADS, **EXACT}
             alone = core().compile_model(graph, "CPU", latency)
-            many = {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_NUM_THREADS": cores(), **EXACT}
+            many = {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_NUM_THREADS": allowed_cores(), **EXACT}
             queue = openvino.AsyncInferQueue(core().compile_model(graph, "CPU", many))
             single[name] = lambda alone=alone, inputs=inputs: alone(inputs)  # type: ignore[misc]
             burst[name] = lambda queue=queue, inputs=inputs: _burst(queue, inputs)  # type: ignore[misc]

@@ -39,6 +39,7 @@ from anomalib_mkd.networks.backbone import QUICKSTART
 from anomalib_mkd.networks.pretrained import pretrained_state
 from anomalib_mkd.quickstart.weights import choose_weights
 from anomalib_mkd.results.predictions import thresholds
+from anomalib_mkd.training.threads import limit_threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -103,6 +104,7 @@ def work(job: Job) -> Row:
         Exception: If the model fails.
     """
     recipe = RECIPES[job.recipe]
+    limit_threads()
     job.say("reading")
     data = open_data(job.data, recipe.batch_size, job.seed)
     model, teacher = build(recipe, job.weights)

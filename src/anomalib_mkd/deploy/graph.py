@@ -16,6 +16,7 @@ import openvino
 from openvino import opset13 as operators
 
 from anomalib_mkd.deploy.metadata import PRECISION, RT_INFO, Metadata, read
+from anomalib_mkd.threads import allowed_cores, visible_cores
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -122,7 +123,11 @@ def compile_graph(
     if given.get("CACHE_DIR"):
         digest = hashlib.sha256(json.dumps(metadata.to_json(), sort_keys=True).encode()).hexdigest()
         given["CACHE_DIR"] = str(Path(given["CACHE_DIR"]) / digest[:16])
-    return core().compile_model(model, device, {"PERFORMANCE_HINT": "LATENCY", **EXACT, **given})
+    limits: dict[str, Any] = {}
+    if device == "CPU" and (allowed := allowed_cores()) < visible_cores():
+        # unpinned: pinned threads of every container would share the same cores
+        limits = {"INFERENCE_NUM_THREADS": allowed, "ENABLE_CPU_PINNING": False}
+    return core().compile_model(model, device, {"PERFORMANCE_HINT": "LATENCY", **EXACT, **limits, **given})
 
 
 def _constants(model: openvino.Model, names: Collection[str], place: Path | str) -> dict[str, Any]:

@@ -10,6 +10,8 @@ import platform
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from anomalib_mkd.threads import allowed_cores
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -66,7 +68,8 @@ def machine(
             fields.setdefault(key.strip().lower(), value.strip())
         name = fields.get("model name", name)
         features = cpu_features((fields.get("flags") or fields.get("features") or "").split())
-    parts = [*_accelerator(device), name, f"{os.cpu_count()} cores"]
+    allowed, cores = allowed_cores(), os.cpu_count() or 1
+    parts = [*_accelerator(device), name, f"{cores} cores" if allowed >= cores else f"{allowed} of {cores} cores"]
     if threads is not None:
         parts.append(f"{threads} thread{'s' if threads != 1 else ''}")
     return "; ".join([*parts, " ".join(features) or "no known features"])

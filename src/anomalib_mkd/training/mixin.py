@@ -39,6 +39,7 @@ from anomalib_mkd.training.schedule import (
     save_at_ends_of_epochs,
     save_newest,
 )
+from anomalib_mkd.training.threads import limit_threads
 from anomalib_mkd.types import Pyramid
 
 SAVE_SECONDS = 60
@@ -118,10 +119,13 @@ class DistillationMixin(DefaultComponents, Calibration, CheckpointMixin, Distill
     def setup(self, stage: str) -> None:
         """End training after ``training_steps``, unless the user set epochs or steps; name damaged checkpoints.
 
+        Threads are limited to a container's quota.
+
         Raises:
             ValueError: As for :func:`check_precision`.
         """
         check_precision(self.trainer.precision)
+        limit_threads()
         io = self.trainer.strategy.checkpoint_io
         if type(io) is AnomalibCheckpointIO:  # not one of the user's
             self.trainer.strategy.checkpoint_io = io = SafeCheckpointIO(io.extra_safe_globals)

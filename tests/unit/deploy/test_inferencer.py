@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from anomalib_mkd.deploy import DepthInferencer, Inferencer
+from anomalib_mkd.deploy import DepthInferencer, Inferencer, graph
 from anomalib_mkd.deploy.metadata import Input, Region
 from anomalib_mkd.deploy.prediction import decide
 from anomalib_mkd.thresholds import Fitted, Scale
@@ -145,6 +145,17 @@ def test_an_error_or_an_early_end_leaves_a_usable_inferencer(export: Path) -> No
     for _ in inferencer.predict_many([GOOD] * 9):
         break
     assert [each.bad for each in inferencer.predict([GOOD, BAD, GOOD])] == [False, True, False]
+
+
+@pytest.mark.parametrize(("config", "expected"), [(None, 1), ({"INFERENCE_NUM_THREADS": 2}, 2)])
+def test_threads_are_those_of_a_quota(
+    export: Path, config: dict[str, Any] | None, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(graph, "visible_cores", lambda: 2)
+    monkeypatch.setattr(graph, "allowed_cores", lambda: 1)
+    compiled = Inferencer(export, config=config)._compiled
+    assert compiled.get_property("INFERENCE_NUM_THREADS") == expected
+    assert not compiled.get_property("ENABLE_CPU_PINNING")
 
 
 def test_streams_and_single_pictures_do_not_disturb_each_other(export: Path) -> None:

@@ -5,10 +5,12 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import torch
 
+from anomalib_mkd.results import machine as names
 from anomalib_mkd.results.machine import machine
 
 if TYPE_CHECKING:
@@ -27,6 +29,12 @@ def test_machine_names_features(tmp_path: Path) -> None:
     text = machine(4, cpuinfo)
     assert text.startswith("A Chip; ")
     assert text.endswith("; 4 threads; AVX2 AVX-512 AVX512-VNNI AVX512-BF16 AMX-BF16 AMX-INT8")
+
+
+def test_machine_names_the_cores_of_a_quota(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    monkeypatch.setattr(names, "allowed_cores", lambda: 2)
+    assert "; 2 of 64 cores; " in machine(2, tmp_path / "none")
 
 
 def test_machine_without_description(tmp_path: Path) -> None:
