@@ -223,7 +223,7 @@ def measure_latency(
             for precision in PRECISIONS:
                 if precision == INT8:
                     inputs = inputs_of(compiled[model, variant, "f32"], noise)
-                    quantize(path, zip(*inputs, strict=True))
+                    quantize(path, list(zip(*inputs, strict=True)))
                 name = (model, variant, precision)
                 compiled[name] = compile_graph(path, threads)
                 megabytes[name] = sum(file.stat().st_size for file in (path, path.with_suffix(".bin"))) / 1e6

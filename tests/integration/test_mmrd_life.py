@@ -24,7 +24,7 @@ from anomalib_mkd import Mmrd
 from anomalib_mkd.data import DepthFolder, DepthPredictDataset, Recipe, make_dataset
 from anomalib_mkd.data.normal_images import normal_batches
 from anomalib_mkd.deploy import DepthInferencer
-from anomalib_mkd.deploy.graph import core
+from anomalib_mkd.deploy.graph import EXACT, core
 from anomalib_mkd.export.quantization import quantize
 from anomalib_mkd.models.mmrd import DepthTorchInferencer
 from anomalib_mkd.models.mmrd.depth_pre_processor import CONSTANTS, DepthPreProcessor, default_transform
@@ -262,11 +262,11 @@ def test_8_bits_are_calibrated_with_both_inputs(
     for suffix in (".xml", ".bin"):
         shutil.copy(exported.with_suffix(suffix), tmp_path)
     small = tmp_path / exported.name
-    quantize(small, (model.raw_inputs(data.train_data[index]) for index in range(len(data.train_data))))
+    quantize(small, [model.raw_inputs(data.train_data[index]) for index in range(len(data.train_data))])
     assert small.with_suffix(".bin").stat().st_size < 0.5 * exported.with_suffix(".bin").stat().st_size
     photos, depths = (part.numpy() for part in raw_pairs(data, 4))
     maps = [
-        core().compile_model(file, "CPU")({"image": photos, "depth": depths})["anomaly_map"].ravel()
+        core().compile_model(file, "CPU", EXACT)({"image": photos, "depth": depths})["anomaly_map"].ravel()
         for file in (small, exported)
     ]
     assert np.corrcoef(*maps)[0, 1] > 0.9

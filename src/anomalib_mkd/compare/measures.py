@@ -19,7 +19,7 @@ from openvino import opset13 as operators
 
 from anomalib_mkd.category_post_processor import categories_of
 from anomalib_mkd.deploy.graph import EXACT, core, read_graph
-from anomalib_mkd.export.quantization import fitted_arrays
+from anomalib_mkd.export.quantization import fitted
 from anomalib_mkd.results.predictions import predictions_of, thresholds
 from anomalib_mkd.results.report.plots import area, sweep
 
@@ -112,7 +112,7 @@ def export_scores(path: Path, inputs: Iterable[Sequence[Tensor]]) -> Tensor:
 
     Args:
         path: The ``.xml`` file.
-        inputs: As for :func:`~anomalib_mkd.export.quantization.fitted_arrays`, of N images.
+        inputs: As for :func:`~anomalib_mkd.export.quantization.fitted`, of N images.
 
     Returns:
         Scores ``(N,)``.
@@ -123,7 +123,7 @@ def export_scores(path: Path, inputs: Iterable[Sequence[Tensor]]) -> Tensor:
         score = score.get_node().input_value(0)
     alone = openvino.Model([operators.result(score)], graph.get_parameters())
     compiled = core().compile_model(alone, "CPU", EXACT)
-    return torch.tensor([float(np.ravel(compiled(arrays)[0])[0]) for arrays in fitted_arrays(graph, inputs)])
+    return torch.tensor([float(np.ravel(compiled(fitted(graph, given))[0])[0]) for given in inputs])
 
 
 def aurocs(scores: Tensor, labels: Tensor, categories: Sequence[str | None]) -> dict[str | None, float | None]:

@@ -19,7 +19,7 @@ from anomalib_mkd.data.normal_images import good_indices
 from anomalib_mkd.distillation.teacher_student import TeacherStudent
 from anomalib_mkd.export.finishing import EIGHT_BITS, finish, fitted_before, fitted_in_8_bits, results_of_good
 from anomalib_mkd.export.parity import compare
-from anomalib_mkd.export.quantization import MOST_IMAGES, compress
+from anomalib_mkd.export.quantization import MOST_IMAGES, Lazy, compress
 from anomalib_mkd.export.resize import check_exportable, exportable
 from anomalib_mkd.export.staged import staged
 from anomalib_mkd.export.tail import Raw
@@ -181,7 +181,7 @@ class DistillationExport(ExportMixin, LightningModule):
                     full = fitted and results_of_good(self, path, datamodule)
                     learnt = datamodule.train_data
                     chosen = good_indices(learnt, MOST_IMAGES)
-                    compress(path, compression_type, (self.raw_inputs(learnt[index]) for index in chosen))
+                    compress(path, compression_type, Lazy(lambda index: self.raw_inputs(learnt[index]), chosen))
                     if fitted and full:
                         again = results_of_good(self, path, datamodule)
                         fitted = fitted_in_8_bits(self.post_processor, fitted, full, again)

@@ -7,9 +7,10 @@ anomalib calibrates on the validation loader, which by default holds the test im
 photos of any size to a model whose size may be fixed.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar, overload
 
 import numpy as np
 import openvino
@@ -31,8 +32,46 @@ MOST_IMAGES = 300
 CORRECTION_IMAGES = 16
 """Number of images for the correction of biases; 64 are no better."""
 
+KEPT_BYTES = 2**28
+"""Most memory for these; larger ones are read again for each layer."""
 
-def quantize(path: Path, inputs: Iterable[Sequence[Tensor]]) -> None:
+T = TypeVar("T")
+
+
+class Lazy(Sequence[T], Generic[T]):
+    """A sequence whose items are made when they are asked for: 300 photos of a large camera would fill the memory.
+
+    Args:
+        make: Makes an item from its index.
+        indices: Indices of the items.
+
+    Example:
+        >>> squares = Lazy(lambda index: index**2, [3, 5])
+        >>> len(squares), squares[1], list(squares)
+        (2, 25, [9, 25])
+    """
+
+    def __init__(self, make: Callable[[int], T], indices: Sequence[int]) -> None:
+        self.make, self.indices = make, indices
+
+    def __len__(self) -> int:
+        """Return the number of items."""
+        return len(self.indices)
+
+    @overload
+    def __getitem__(self, index: int) -> T: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[T]: ...
+
+    def __getitem__(self, index: int | slice) -> T | Sequence[T]:
+        """Make an item, or return a part as another such sequence."""
+        if isinstance(index, slice):
+            return Lazy(self.make, self.indices[index])
+        return self.make(self.indices[index])
+
+
+def quantize(path: Path, inputs: Sequence[Sequence[Tensor]]) -> None:
     """Replace a model by one whose networks compute in 8 bits.
 
     Distances stay in full precision, which costs no time: they are small differences of large numbers, of which 8 bits
@@ -41,21 +80,20 @@ def quantize(path: Path, inputs: Iterable[Sequence[Tensor]]) -> None:
 
     Args:
         path: The ``.xml`` file of an OpenVINO model whose inputs are ``(N, C, H, W)``.
-        inputs: The model's inputs for each image; see :func:`fitted_arrays`.
+        inputs: The model's inputs for each image, as for :func:`fitted`.
     """
     import nncf  # noqa: PLC0415  # seconds
     from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters  # noqa: PLC0415
     from nncf.quantization.range_estimator import RangeEstimatorParametersSet  # noqa: PLC0415
 
     model = read_graph(path)
-    arrays = list(fitted_arrays(model, inputs))
     stems = _stems(model)
     full = _distances(model) + stems + _preparation(model, stems)
     with quiet_exporters():
         result = nncf.quantize(
             model,
-            nncf.Dataset(arrays),
-            subset_size=len(arrays),
+            nncf.Dataset(inputs, partial(fitted, model)),
+            subset_size=len(inputs),
             # The matrix products resize photos. No validation: NNCF does not know every operator, a result for example.
             ignored_scope=nncf.IgnoredScope(names=full, types=["MatMul"], validate=False),
             advanced_parameters=AdvancedQuantizationParameters(
@@ -64,12 +102,13 @@ def quantize(path: Path, inputs: Iterable[Sequence[Tensor]]) -> None:
                 disable_bias_correction=True,
             ),
         )
-    some = [arrays[index] for index in evenly_spaced(len(arrays), CORRECTION_IMAGES)]
-    correct_biases(result, read_graph(path), some)
+    some = Lazy(lambda index: fitted(model, inputs[index]), evenly_spaced(len(inputs), CORRECTION_IMAGES))
+    small = len(some) * sum(array.nbytes for array in some[0].values()) <= KEPT_BYTES
+    correct_biases(result, read_graph(path), list(some) if small else some)
     openvino.save_model(result, path, compress_to_fp16=False)
 
 
-def compress(path: Path, compression_type: CompressionType, inputs: Iterable[Sequence[Tensor]]) -> None:
+def compress(path: Path, compression_type: CompressionType, inputs: Sequence[Sequence[Tensor]]) -> None:
     """Replace a model by one in 8 bits: of weights alone for ``INT8``, else of networks; as for :func:`quantize`."""
     if compression_type == CompressionType.INT8_PTQ:
         quantize(path, inputs)
@@ -90,27 +129,24 @@ def input_sizes(model: openvino.Model) -> list[tuple[int, int] | None]:
     ]
 
 
-def fitted_arrays(model: openvino.Model, inputs: Iterable[Sequence[Tensor]]) -> Iterator[dict[str, Any]]:
-    """Convert images to inputs of a model, one at a time.
+def fitted(model: openvino.Model, given: Sequence[Tensor]) -> dict[str, Any]:
+    """Convert an image to inputs of a model.
 
     Args:
         model: Its inputs are ``(N, C, H, W)``.
-        inputs: The inputs for each image, ``(C, H, W)`` each: the photo in 0..1, then any others. If the model's size
-            is fixed, photos are resized bilinearly, the others by nearest neighbour.
+        given: The inputs, ``(C, H, W)`` each: the photo in 0..1, then any others. If the model's size is fixed, photos
+            are resized bilinearly, the others by nearest neighbour.
 
-    Yields:
+    Returns:
         Arrays by the name of the input.
     """
-    sizes = input_sizes(model)
-    counts = [taken.partial_shape[0].get_length() if taken.partial_shape[0].is_static else 1 for taken in model.inputs]
-    for given in inputs:
-        arrays = {}
-        for number, (value, taken) in enumerate(zip(given, model.inputs, strict=True)):
-            way = InterpolationMode.NEAREST if number else InterpolationMode.BILINEAR
-            size = sizes[number]
-            fitted = value if size is None else resize(value, list(size), way, antialias=not number)
-            arrays[taken.any_name] = fitted.expand(counts[number], -1, -1, -1).numpy()
-        yield arrays
+    arrays = {}
+    for number, (value, taken, size) in enumerate(zip(given, model.inputs, input_sizes(model), strict=True)):
+        count = taken.partial_shape[0]
+        way = InterpolationMode.NEAREST if number else InterpolationMode.BILINEAR
+        resized = value if size is None else resize(value, list(size), way, antialias=not number)
+        arrays[taken.any_name] = resized.expand(count.get_length() if count.is_static else 1, -1, -1, -1).numpy()
+    return arrays
 
 
 def raw_results(path: Path, inputs: Iterable[Sequence[Tensor]]) -> Tensor:
@@ -118,7 +154,7 @@ def raw_results(path: Path, inputs: Iterable[Sequence[Tensor]]) -> Tensor:
 
     Args:
         path: The ``.xml`` file.
-        inputs: As for :func:`fitted_arrays`, of N images.
+        inputs: As for :func:`fitted`, of N images.
 
     Returns:
         Score, mean of the highest 0.5 % and median of the map of each image, ``(N, 3)``.
@@ -126,8 +162,8 @@ def raw_results(path: Path, inputs: Iterable[Sequence[Tensor]]) -> Tensor:
     model = read_graph(path)
     compiled = core().compile_model(model, "CPU", EXACT)
     rows = []
-    for arrays in fitted_arrays(model, inputs):
-        found = compiled(arrays)
+    for given in inputs:
+        found = compiled(fitted(model, given))
         peak, median = peak_and_median(np.ravel(found["anomaly_map"][0]))
         rows.append([float(np.ravel(found["pred_score"])[0]), float(peak), float(median)])
     return torch.tensor(rows).reshape(-1, 3)

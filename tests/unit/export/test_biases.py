@@ -13,7 +13,7 @@ import pytest
 import torch
 from openvino import opset13 as ops
 
-from anomalib_mkd.deploy.graph import core
+from anomalib_mkd.deploy.graph import EXACT, core
 from anomalib_mkd.export.biases import correct_biases
 from anomalib_mkd.export.quantization import quantize
 
@@ -60,7 +60,7 @@ def means(path: Path, inputs: list[list[torch.Tensor]]) -> dict[str, NDArray[np.
             follower = taken.get_node()
             taps[operator.get_friendly_name()] = follower if follower.get_type_name() == "Add" else operator
     compiled = core().compile_model(
-        openvino.Model([taps[name].output(0) for name in NAMES], model.get_parameters()), "CPU"
+        openvino.Model([taps[name].output(0) for name in NAMES], model.get_parameters()), "CPU", EXACT
     )
     results = [compiled([value.numpy()[None] for value in given]) for given in inputs]
     return {name: np.mean([found[n].mean((0, 2, 3)) for found in results], 0) for n, name in enumerate(NAMES)}
@@ -107,6 +107,6 @@ def test_a_bias_counts_once_where_something_stands_before_it(tmp_path: Path, inp
     correct_biases(
         graph, full, [dict(zip(("image", "depth"), (v.numpy()[None] for v in g), strict=True)) for g in inputs]
     )
-    compiled = core().compile_model(graph, "CPU")
+    compiled = core().compile_model(graph, "CPU", EXACT)
     found = [compiled([value.numpy()[None] for value in given])["features"].mean((0, 2, 3)) for given in inputs]
     np.testing.assert_allclose(np.mean(found, 0), wanted, atol=0.003)

@@ -1,10 +1,11 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""What 8 bits leave alone: the preparation of the inputs, on a hand-made graph."""
+"""What 8 bits leave alone, the preparation of the inputs, and how many images they hold, on a hand-made graph."""
 
 from __future__ import annotations
 
+import weakref
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,10 +14,13 @@ import torch
 from openvino import opset13 as ops
 
 from anomalib_mkd.deploy.graph import core
-from anomalib_mkd.export.quantization import quantize
+from anomalib_mkd.export import quantization
+from anomalib_mkd.export.quantization import Lazy, quantize
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    import pytest
 
 SIZE = 32
 
@@ -51,3 +55,29 @@ def test_what_prepares_an_input_is_not_quantised(tmp_path: Path) -> None:
     ]
     assert "FakeQuantize" not in above(first)
     assert "FakeQuantize" in above(second)
+
+
+def test_a_few_photos_are_in_memory_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, alive, most = tmp_path / "model.xml", 0, 0
+    write_graph(path)
+
+    def gone() -> None:
+        nonlocal alive
+        alive -= 1
+
+    def read(index: int) -> list[torch.Tensor]:
+        nonlocal alive, most
+        photo = torch.rand(1, SIZE, SIZE, generator=torch.Generator().manual_seed(index))
+        weakref.finalize(photo, gone)
+        alive += 1
+        most = max(most, alive)
+        return [photo]
+
+    monkeypatch.setattr(quantization, "KEPT_BYTES", 0)
+    quantize(path, Lazy(read, range(20)))
+    assert most <= 3
+    lazy = path.with_suffix(".bin").read_bytes()
+    write_graph(path)
+    monkeypatch.undo()
+    quantize(path, [read(index) for index in range(20)])
+    assert path.with_suffix(".bin").read_bytes() == lazy
