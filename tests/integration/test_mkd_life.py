@@ -119,6 +119,17 @@ def test_the_users_own_length_wins(
     assert calibrated == [steps]  # once, at the end
 
 
+@pytest.mark.parametrize(("limits", "steps", "warned"), [({}, 16, True), ({"limit_train_batches": 4}, 4, False)])
+def test_an_epoch_far_longer_than_asked_for_is_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, limits: dict[str, int], steps: int, warned: bool
+) -> None:
+    engine = make_engine(tmp_path / "results", limit_val_batches=0, **limits)
+    data = make_data(tmp_path, train_images=20, train_batch_size=1)
+    engine.fit(Mkd(weights="quickstart", training_steps=4, **OFF), datamodule=data)
+    assert engine.trainer.global_step == steps
+    assert ("16 steps, 4 times as many" in caplog.text and "limit_train_batches 4" in caplog.text) is warned
+
+
 def test_without_validation_the_last_weights_are_calibrated_and_saved(tmp_path: Path) -> None:
     engine = make_engine(tmp_path / "results", limit_val_batches=0)
     engine.fit(Mkd(weights="quickstart", training_steps=4, **OFF), datamodule=make_data(tmp_path))

@@ -21,6 +21,8 @@ logger = logging.getLogger(__name__)
 LIGHTNING_DEFAULT_EPOCHS = 1000
 WARM_UP = 0.05
 """Share of the training during which the learning rate rises."""
+LONG = 2
+"""Times the steps asked for, from which on a first epoch is worth a warning."""
 
 
 def limit_training(trainer: Any, training_steps: int | None) -> None:
@@ -67,6 +69,14 @@ def limit_training(trainer: Any, training_steps: int | None) -> None:
         training_steps,
         categories,
     )
+    if steps_per_epoch >= LONG * steps:
+        logger.warning(
+            "One epoch of these images has %d steps, %d times as many as training_steps asks for, and takes as much "
+            "longer. Set --trainer.limit_train_batches %d to train on as many batches, drawn at random.",
+            steps_per_epoch,
+            steps_per_epoch // steps,
+            steps * trainer.accumulate_grad_batches,
+        )
 
 
 def check_not_ended(trainer: Any) -> None:
