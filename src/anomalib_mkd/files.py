@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import platform
 import shutil
+import sys
 from contextlib import contextmanager, suppress
 from glob import escape
 from typing import TYPE_CHECKING
@@ -99,11 +100,14 @@ def delete_left(folder: Path, start: str, end: str) -> None:
 
 
 def _runs(process: int) -> bool:
+    """Return whether a process runs on this computer, or may."""
+    if sys.platform == "win32":
+        return True  # there, os.kill ends whom it is to ask
     try:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:
+    except OSError:  # another user's
         pass
     return True
 

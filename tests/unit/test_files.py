@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from anomalib_mkd.files import whole, whole_folder
+from anomalib_mkd.files import delete_left, whole, whole_folder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -86,3 +86,29 @@ def test_what_killed_processes_left_of_a_folder_is_deleted(tmp_path: Path) -> No
     with whole_folder(tmp_path / "[1]") as unfinished:
         assert list(unfinished.iterdir()) == []
     assert {path.name for path in tmp_path.iterdir()} == {"[1]", *stay}
+
+
+def test_windows_is_not_asked_by_a_signal_that_kills(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with subprocess.Popen([sys.executable, "-c", "pass"]) as ended:
+        pass
+    left = tmp_path / f".{ended.pid}@{platform.node()}.part.version"
+    left.mkdir()
+    asked: list[int] = []
+    monkeypatch.setattr(os, "kill", lambda process, _: asked.append(process))
+    monkeypatch.setattr(sys, "platform", "win32")
+    delete_left(tmp_path, ".", f"@{platform.node()}.part.version")
+    monkeypatch.undo()
+    assert (asked, left.is_dir()) == ([], True)
+
+
+@pytest.mark.parametrize("error", [PermissionError(), OSError("anything")])
+def test_a_process_that_cannot_be_asked_counts_as_running(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: OSError
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(os, "kill", fail)
+    (left := tmp_path / f".1@{platform.node()}.part.version").mkdir()
+    delete_left(tmp_path, ".", f"@{platform.node()}.part.version")
+    assert left.is_dir()
