@@ -11,11 +11,13 @@ import shutil
 import sys
 from contextlib import contextmanager, suppress
 from glob import escape
+from pathlib import Path
+from secrets import token_hex
 from typing import TYPE_CHECKING
+from zlib import crc32
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 
 @contextmanager
@@ -26,7 +28,7 @@ def whole(path: Path) -> Iterator[Path]:
         path: Final name, in a folder that exists.
 
     Yields:
-        A hidden name in the same folder, with the same suffix and of this process alone.
+        A hidden name in the same folder, with the same suffix and of this block alone.
 
     Raises:
         OSError: If the folder is not writable.
@@ -40,7 +42,7 @@ def whole(path: Path) -> Iterator[Path]:
         ...     [file.name for file in Path(folder).iterdir()]
         ['table.csv']
     """
-    unfinished = path.with_name(f".{os.getpid()}.part.{path.name}")
+    unfinished = path.with_name(f".{token_hex(4)}.part.{path.name}")
     try:
         yield unfinished
         unfinished.replace(path)
@@ -59,7 +61,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
         path: Final name, in a folder that exists.
 
     Yields:
-        An empty folder with a hidden name beside it, of this process alone.
+        An empty folder with a hidden name beside it, of this block alone.
 
     Raises:
         OSError: If the folder around it is not writable, or ``path`` holds files by the end: another was faster.
@@ -73,30 +75,44 @@ def whole_folder(path: Path) -> Iterator[Path]:
         ...     [file.relative_to(folder).as_posix() for file in Path(folder).rglob("*")]
         ['version', 'version/table.csv']
     """
-    end = f"@{platform.node()}.part.{path.name}"  # several computers may share a disk
-    delete_left(path.parent, ".", end)
-    unfinished = path.with_name(f".{os.getpid()}{end}")
-    shutil.rmtree(unfinished, ignore_errors=True)  # of a killed process that had this number
+    unfinished = new_folder(path.parent, ".", f".part.{path.name}")
     try:
-        unfinished.mkdir()
         yield unfinished
         unfinished.rename(path)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
 
 
-def delete_left(folder: Path, start: str, end: str) -> None:
-    """Delete the folders of processes that no longer run on this computer.
+def new_folder(folder: Path, start: str, end: str = "") -> Path:
+    """Make an empty folder that no other caller has, after deleting those of processes that run no longer.
 
     Args:
-        folder: Where they lie.
-        start: How their names start, before the number of the process.
-        end: What follows the number; anything may come behind.
+        folder: Where to make it.
+        start: How its name starts.
+        end: How its name ends.
+
+    Returns:
+        Its path.
+
+    Raises:
+        OSError: If ``folder`` is not writable.
     """
-    for left in folder.glob(f"{escape(start)}*{escape(end)}*"):
-        process = left.name.removeprefix(start).partition(end)[0]
+    here = f"@{_here()}-"
+    for left in folder.glob(f"{escape(start)}*{here}*{escape(end)}"):
+        process = left.name.removeprefix(start).partition(here)[0]
         if process.isdecimal() and not _runs(int(process)):
             shutil.rmtree(left, ignore_errors=True)
+    path = folder / f"{start}{os.getpid()}{here}{token_hex(4)}{end}"
+    path.mkdir()
+    return path
+
+
+def _here() -> str:
+    """Name the computer and the container: several may share a disk, and each numbers its processes on its own."""
+    place = platform.node()
+    with suppress(OSError):  # no Linux
+        place += str(Path("/proc/self/ns/pid").readlink())  # a container may have the name of its computer
+    return f"{crc32(place.encode()):08x}"
 
 
 def _runs(process: int) -> bool:

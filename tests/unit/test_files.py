@@ -5,16 +5,15 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
-from anomalib_mkd.files import delete_left, whole, whole_folder
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from anomalib_mkd import files
+from anomalib_mkd.files import new_folder, whole, whole_folder
 
 
 def test_file_is_replaced_once_it_is_complete(tmp_path: Path) -> None:
@@ -75,28 +74,58 @@ def test_a_folder_of_another_process_stays(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_what_killed_processes_left_of_a_folder_is_deleted(tmp_path: Path) -> None:
-    with subprocess.Popen([sys.executable, "-c", "pass"]) as ended:
+def ended() -> int:
+    with subprocess.Popen([sys.executable, "-c", "pass"]) as process:
         pass
-    here = platform.node()
-    stay = {f".{os.getppid()}@{here}.part.[1]", f".{ended.pid}@other-{here}.part.[1]", f".{ended.pid}@{here}.part.1"}
-    for name in (*stay, f".{ended.pid}@{here}.part.[1]", f".{os.getpid()}@{here}.part.[1]"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "half.csv").write_text("half")
+    return process.pid
+
+
+def test_what_killed_processes_left_of_a_folder_is_deleted(tmp_path: Path) -> None:
+    with whole_folder(tmp_path / "[1]") as unfinished:
+        name, here = unfinished.name, files._here()
+    assert re.fullmatch(rf"\.{os.getpid()}@{here}-[0-9a-f]{{8}}\.part\.\[1\]", name)
+    (tmp_path / "[1]").rmdir()
+    killed = name.replace(str(os.getpid()), str(ended()))
+    stay = {name, name.replace(str(os.getpid()), str(os.getppid()))}
+    stay |= {killed.replace(here, "01234567"), killed.replace("[1]", "1")}
+    for each in (*stay, killed):
+        (tmp_path / each).mkdir()
+        (tmp_path / each / "half.csv").write_text("half")
     with whole_folder(tmp_path / "[1]") as unfinished:
         assert list(unfinished.iterdir()) == []
     assert {path.name for path in tmp_path.iterdir()} == {"[1]", *stay}
 
 
+@pytest.mark.parametrize(("node", "link"), [("other", None), (None, "pid:[1]")])
+def test_the_folder_of_another_container_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, node: str | None, link: str | None
+) -> None:
+    """Each numbers its processes on its own, and may have the name of its computer."""
+    with monkeypatch.context() as there:
+        there.setattr(os, "getpid", ended)
+        if node:
+            there.setattr(platform, "node", lambda: node)
+        if link:
+            there.setattr(Path, "readlink", lambda _: Path(link))
+        folder = new_folder(tmp_path, ".staged-")
+    new_folder(tmp_path, ".staged-")
+    assert folder.is_dir()
+
+
+def test_two_containers_of_one_name_write_files_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "getpid", lambda: 1)
+    with whole(tmp_path / "table.csv") as one, whole(tmp_path / "table.csv") as other:
+        one.write_text("one")
+        other.write_text("other")
+    assert (tmp_path / "table.csv").read_text() == "one"
+
+
 def test_windows_is_not_asked_by_a_signal_that_kills(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with subprocess.Popen([sys.executable, "-c", "pass"]) as ended:
-        pass
-    left = tmp_path / f".{ended.pid}@{platform.node()}.part.version"
-    left.mkdir()
     asked: list[int] = []
+    monkeypatch.setattr(os, "getpid", ended)
     monkeypatch.setattr(os, "kill", lambda process, _: asked.append(process))
     monkeypatch.setattr(sys, "platform", "win32")
-    delete_left(tmp_path, ".", f"@{platform.node()}.part.version")
+    left, _ = new_folder(tmp_path, "."), new_folder(tmp_path, ".")
     monkeypatch.undo()
     assert (asked, left.is_dir()) == ([], True)
 
@@ -109,6 +138,5 @@ def test_a_process_that_cannot_be_asked_counts_as_running(
         raise error
 
     monkeypatch.setattr(os, "kill", fail)
-    (left := tmp_path / f".1@{platform.node()}.part.version").mkdir()
-    delete_left(tmp_path, ".", f"@{platform.node()}.part.version")
+    left, _ = new_folder(tmp_path, "."), new_folder(tmp_path, ".")
     assert left.is_dir()

@@ -4,15 +4,13 @@
 """Files that appear under their final name only once they are complete."""
 
 import errno
-import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from anomalib_mkd.deploy.metadata import SUFFIXES, finish, publish
-from anomalib_mkd.files import delete_left
+from anomalib_mkd.files import new_folder
 
 PREFIX = ".staged-"
 
@@ -21,7 +19,7 @@ PREFIX = ".staged-"
 def staged(root: Path | str) -> Iterator[Path]:
     """Provide a folder whose files move to ``root`` when the block succeeds, and are deleted when it fails.
 
-    What killed processes left in ``root`` is deleted first.
+    What killed processes of this computer left in ``root`` is deleted first.
 
     Args:
         root: Destination of the files, under the same relative names; created if missing.
@@ -35,8 +33,7 @@ def staged(root: Path | str) -> Iterator[Path]:
     root = Path(root)
     try:
         root.mkdir(parents=True, exist_ok=True)
-        delete_left(root, PREFIX, "-")
-        staging = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=root))
+        staging = new_folder(root, PREFIX)
     except OSError as error:
         msg = f"Expected a writable folder for the export, got '{root}' ({error}). Choose another export_root."
         raise type(error)(msg) from error

@@ -121,7 +121,6 @@ def test_a_faster_process_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
     partial = tmp_path / "elsewhere"
     monkeypatch.setattr(Path, "rename", late)
-    monkeypatch.setattr("os.getpid", iter((1, 2)).__next__)
     make_dataset(tmp_path, recipe)
     assert not partial.exists()
     assert [path.name for path in tmp_path.iterdir()] == ["metal"]

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from anomalib_mkd.export.staged import staged
+from anomalib_mkd.export.staged import PREFIX, staged
+from anomalib_mkd.files import new_folder
 
 
 def files(root: Path) -> dict[str, str]:
@@ -55,12 +56,14 @@ def test_a_file_in_the_folders_place_is_refused_by_name(tmp_path: Path, below: s
     assert files(tmp_path) == {"taken": "a file"}
 
 
-def test_what_a_killed_export_left_is_cleared(tmp_path: Path) -> None:
+def test_what_a_killed_export_left_is_cleared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with subprocess.Popen([sys.executable, "-c", "pass"]) as ended:
         pass
-    killed, running = (tmp_path / f".staged-{pid}-abc" for pid in (ended.pid, os.getpid()))
+    running = new_folder(tmp_path, PREFIX)
+    with monkeypatch.context() as its:
+        its.setattr(os, "getpid", lambda: ended.pid)
+        killed = new_folder(tmp_path, PREFIX)
     for folder in (killed, running):
-        folder.mkdir()
         (folder / "model.bin").write_text("half")
     with staged(tmp_path) as folder:
         (folder / "model.bin").write_text("whole")
