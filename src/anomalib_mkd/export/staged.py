@@ -56,4 +56,4 @@ def staged(root: Path | str) -> Iterator[Path]:
         msg = f"Expected room for the export in '{root}', got a full disk ({error}). Free space, or choose another."
         raise OSError(error.errno, msg) from error
     finally:
-        shutil.rmtree(staging)
+        shutil.rmtree(staging, ignore_errors=True)  # file servers keep a file that is open: the next export clears it

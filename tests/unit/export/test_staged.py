@@ -77,3 +77,19 @@ def test_a_full_disk_is_said(tmp_path: Path) -> None:
     ):
         raise OSError(errno.ENOSPC, "No space left on device")
     assert not files(tmp_path)
+
+
+def test_a_folder_that_stays_neither_fails_an_export_nor_hides_its_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """NFS keeps a deleted file that is open as ``.nfs...``, and its folder with it."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOTEMPTY, "Directory not empty")
+
+    monkeypatch.setattr(os, "rmdir", fail)
+    with staged(tmp_path) as folder:
+        (folder / "model.bin").write_text("whole")
+    assert files(tmp_path) == {"model.bin": "whole"}
+    with pytest.raises(RuntimeError):
+        half_an_export(tmp_path)
