@@ -50,6 +50,7 @@ class Job:
         seconds: From the start of the process until the training ends.
         key: Identifies data, recipe, settings and versions.
         budget: Seconds that all models of the command share.
+        started: When the process was started, by this computer's clock: that of a file server may be another.
     """
 
     recipe: str
@@ -60,6 +61,7 @@ class Job:
     seconds: float
     key: str
     budget: float = 0.0
+    started: float = 0.0
 
     def write(self) -> Path:
         """Write the job into its folder, for the process."""
@@ -204,7 +206,7 @@ def run(job: Job, limit: float, tick: Callable[[str], None] = lambda _: None) ->
     if before is None:
         (job.folder / RESULT).unlink(missing_ok=True)
         remove_exports(job)
-    file = job.write()
+    file = replace(job, started=time.time()).write()
     start, late = time.monotonic(), False
     with (job.folder / LOG).open("wb") as log:
         process = subprocess.Popen([*WORKER, str(file)], stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)  # noqa: S603

@@ -34,7 +34,7 @@ from anomalib_mkd.compare.data import open_data
 from anomalib_mkd.compare.measures import Collector, aurocs, export_scores, mean, megabytes, peak_megabytes
 from anomalib_mkd.compare.recipes import RECIPES, RESNET18, Recipe
 from anomalib_mkd.compare.rows import Row
-from anomalib_mkd.compare.runs import JOB, DataError, Job, remove_exports, write_result
+from anomalib_mkd.compare.runs import DataError, Job, remove_exports, write_result
 from anomalib_mkd.networks.backbone import QUICKSTART
 from anomalib_mkd.networks.pretrained import pretrained_state
 from anomalib_mkd.quickstart.weights import choose_weights
@@ -108,7 +108,7 @@ def work(job: Job) -> Row:
     job.say("reading")
     data = open_data(job.data, recipe.batch_size, job.seed)
     model, teacher = build(recipe, job.weights)
-    used = time.time() - (job.folder / JOB).stat().st_mtime  # importing and reading
+    used = time.time() - job.started  # importing and reading
     timer, collector = Timer(timedelta(seconds=max(1.0, job.seconds - used))), Collector()
     engine = Engine(
         default_root_dir=job.folder / "run",

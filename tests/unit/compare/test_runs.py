@@ -18,6 +18,7 @@ import pytest
 from anomalib_mkd.compare import runs
 from anomalib_mkd.compare.rows import Row
 from anomalib_mkd.compare.runs import (
+    JOB,
     RESULT,
     Contents,
     DataError,
@@ -67,6 +68,7 @@ def test_a_result_is_returned_and_kept_for_the_same_key_alone(job: Job, monkeypa
     worker(monkeypatch, result(ROW))
     assert kept(job) is None
     assert run(job, limit=60) == ROW
+    assert time.time() - 60 < Job.read(job.folder / JOB).started < time.time()
     assert kept(job) == ROW
     assert kept(dataclasses.replace(job, key="another")) is None
 
@@ -174,7 +176,7 @@ def test_a_process_that_takes_too_long_is_ended(job: Job, monkeypatch: pytest.Mo
 
 def test_what_was_done_before_the_end_is_kept(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
     partial = dataclasses.replace(ROW, unfinished=True)
-    late = SimpleNamespace(monotonic=lambda: 100.0 * (job.folder / RESULT).exists(), sleep=time.sleep)
+    late = SimpleNamespace(monotonic=lambda: 100.0 * (job.folder / RESULT).exists(), sleep=time.sleep, time=time.time)
     monkeypatch.setattr(runs, "time", late)
     for end in ("import time; time.sleep(600)", "raise SystemExit(3)"):
         worker(monkeypatch, f"{result(partial)}; {end}")

@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import json
+import os
+import time
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
@@ -19,6 +21,7 @@ from anomalib_mkd.compare.worker import build, main, reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import timedelta
     from pathlib import Path
 
 
@@ -70,16 +73,21 @@ def test_what_a_test_found_is_kept_before_the_exports(tmp_path: Path, monkeypatc
     def die(*_: object) -> None:
         raise SystemExit
 
-    job = Job("Padim", tmp_path / "job", tmp_path / "data.yaml", "auto", 0, 60.0, "key")
-    job.write()
+    def timer(left: timedelta) -> None:
+        budget.append(left.total_seconds())
+
+    budget: list[float] = []
+    job = Job("Padim", tmp_path / "job", tmp_path / "data.yaml", "auto", 0, 60.0, "key", started=time.time() - 20)
+    os.utime(job.write(), (0, 0))  # the clock of a file server
     (job.folder / "int8").mkdir()  # of a shorter training
     data = SimpleNamespace(train_data=range(5), val_data=None)
-    fakes = {"Engine": Engine, "Collector": Collector, "open_data": lambda *_: data, "export": die}
+    fakes = {"Engine": Engine, "Collector": Collector, "open_data": lambda *_: data, "export": die, "Timer": timer}
     fakes |= {"build": lambda *_: (SimpleNamespace(post_processor=None), "Backbone: none.")}
     for name, fake in fakes.items():
         monkeypatch.setattr(worker, name, fake)
     with pytest.raises(SystemExit):
         worker.work(job)
+    assert budget == [pytest.approx(40, abs=5)], "of 60 s, 20 s went by"
     content = json.loads((job.folder / RESULT).read_text())
     assert content["goes_on"]
     assert (content["row"]["image_auroc"], content["row"]["unfinished"], content["row"]["stopped"]) == (
