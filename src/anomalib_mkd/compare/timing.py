@@ -41,7 +41,7 @@ WARM_UP = 2
 STARTS = 5
 """Starts of a process for each export."""
 LIMIT = 1800
-"""Seconds after which a timing is given up."""
+"""Seconds for each export after which their timing is given up."""
 
 
 def quartiles(seconds: Sequence[float]) -> tuple[float, float]:
@@ -69,7 +69,7 @@ def time_turns(exports: Mapping[str, Path]) -> dict[str, dict[str, Any]]:
         RuntimeError: If the process fails.
     """
     words = json.dumps({name: str(path) for name, path in exports.items()})
-    taken = json.loads(_output("turns", words))
+    taken = json.loads(_output("turns", words, limit=LIMIT * len(exports)))
     found = {}
     for name, own in taken.items():
         if "error" in own:
@@ -108,11 +108,11 @@ def _command(*words: str) -> list[str]:
     return [sys.executable, "-m", "anomalib_mkd.compare.timing", *words]
 
 
-def _output(*words: str) -> str:
+def _output(*words: str, limit: float) -> str:
     try:
-        ended = subprocess.run(_command(*words), capture_output=True, text=True, timeout=LIMIT, check=False)  # noqa: S603
+        ended = subprocess.run(_command(*words), capture_output=True, text=True, timeout=limit, check=False)  # noqa: S603
     except subprocess.TimeoutExpired as error:
-        msg = f"Expected the exports to be timed within {LIMIT} s, got no end. Compare fewer models at a time."
+        msg = f"Expected the exports to be timed within {limit:g} s, got no end. Compare fewer models at a time."
         raise RuntimeError(msg) from error
     if ended.returncode:
         last = (ended.stderr.strip().splitlines() or [f"exit code {ended.returncode}"])[-1]

@@ -45,6 +45,12 @@ def test_turns_of_exports_and_one_that_cannot_run(graph: Path, tmp_path: Path) -
     assert found["broken"]["error"]
 
 
+def test_the_time_for_timing_grows_with_the_exports(graph: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timing, "LIMIT", 0.01)
+    with pytest.raises(RuntimeError, match=r"^Expected the exports to be timed within 0\.03 s, got no end\. Compare"):
+        time_turns(dict.fromkeys("abc", graph))
+
+
 def test_first_verdict(graph: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(timing, "STARTS", 1)
     picture = tmp_path / "part.png"
