@@ -24,6 +24,8 @@ EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", 
 EIGHT_BIT_MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"}
 """Pillow's modes that become RGB without loss of range, unless :func:`drops_bits`; the others are 16 bits or floats."""
 EXIF_ORIENTATION = 0x0112
+BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
+"""What Pillow raises, and warns of, for images so large that it holds them for an attack; those of line cameras are."""
 MASK_VALUES = 16
 """Most grey values of a mask that may be numbers of defects; more are soft edges or the noise of JPEG."""
 
@@ -176,7 +178,7 @@ def refuse_turned(path: Path | str) -> None:
     try:
         with Image.open(path) as image:
             turned = is_turned(image)
-    except (OSError, SyntaxError):
+    except (OSError, SyntaxError, *BOMBS):
         return
     if turned:
         msg = f"Expected a photo stored upright, as its depth is, in {path}, got one turned by EXIF data. Save it anew."
@@ -203,7 +205,7 @@ def opened(path: Path | str, what: str) -> Iterator[Image.Image]:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it cannot be read, or has colour of more than 8 bits or several pages.
+        ValueError: If it cannot be read, is too large for Pillow, or has colour of more than 8 bits or several pages.
     """
     try:
         image = Image.open(path)
@@ -225,5 +227,17 @@ def opened(path: Path | str, what: str) -> Iterator[Image.Image]:
 
 
 def _unreadable(path: Path | str, what: str, error: Exception) -> ValueError:
+    if isinstance(error, BOMBS):
+        return ValueError(f"Expected fewer pixels in the {what} {path}, got {too_large(error)}.")
     reason = f"{type(error).__name__}: {error}"
     return ValueError(f"Expected a readable {what} in {path}, got {reason}. Save it again, or remove it.")
+
+
+def too_large(error: Exception) -> str:
+    """Say which of Pillow's limits an image exceeds, and the remedy; its own words suspect an attack.
+
+    Example:
+        >>> too_large(Image.DecompressionBombError("Image size (3 pixels) exceeds limit of 2 pixels, could be ..."))
+        'Image size (3 pixels) exceeds limit of 2 pixels. Cut it into parts, or scale it down'
+    """
+    return f"{str(error).partition(',')[0]}. Cut it into parts, or scale it down"

@@ -14,7 +14,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from anomalib_mkd.pictures import EIGHT_BIT_MODES, MASK_VALUES, drops_bits, is_turned, pages, upright_size
+from anomalib_mkd.pictures import (
+    BOMBS,
+    EIGHT_BIT_MODES,
+    MASK_VALUES,
+    drops_bits,
+    is_turned,
+    pages,
+    too_large,
+    upright_size,
+)
 from anomalib_mkd.threads import allowed_cores
 
 if TYPE_CHECKING:
@@ -83,6 +92,8 @@ def read_facts(path: Path, *, decode: bool = True) -> Facts:
                 fingerprint = small.tobytes()
     except UnidentifiedImageError:
         return Facts(path, "not an image")
+    except BOMBS as error:
+        return Facts(path, too_large(error))
     except Exception as error:  # noqa: BLE001  # whatever a reader raises on a damaged file
         return Facts(path, str(error))
     return Facts(path, None, kind, size, mode, dropped, number, turned, fingerprint)

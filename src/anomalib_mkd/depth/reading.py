@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from anomalib_mkd.arguments import check_arguments
+from anomalib_mkd.pictures import BOMBS, too_large
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -88,6 +89,9 @@ def _load(path: Path) -> NDArray[Any]:
         return READERS[path.suffix.lower()](path)
     except FileNotFoundError:
         raise
+    except BOMBS as error:
+        msg = f"Expected fewer pixels in the depth map {path}, got {too_large(error)}."
+        raise ValueError(msg) from error
     except (OSError, ValueError, EOFError) as error:
         msg = f"Expected a readable depth map in {path}, got {type(error).__name__}: {error}. Save the file again."
         raise ValueError(msg) from error

@@ -18,7 +18,7 @@ from PIL import Image
 
 from anomalib_mkd.data.reading import part_of
 from anomalib_mkd.files import no_formula, whole
-from anomalib_mkd.pictures import upright_size
+from anomalib_mkd.pictures import BOMBS, upright_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -203,7 +203,7 @@ def _in_file(box: Box, shape: Sequence[int], path: str | Path) -> Box | None:
     try:
         with Image.open(path) as picture:  # reads the header only
             width, height = upright_size(picture)
-    except OSError:  # images that come from elsewhere than files
+    except (OSError, *BOMBS):  # images that come from elsewhere than files, or were read without Pillow's limit
         return None
     across, down = width / shape[1], height / shape[0]
     left, top, right, bottom = box  # rounded outwards: a box is never empty

@@ -90,6 +90,14 @@ def test_damaged_files(tmp_path: Path) -> None:
     assert read_facts(tmp_path / "1.jpg", decode=False).fault is None  # its header is whole
 
 
+@pytest.mark.parametrize("decode", [True, False])
+def test_a_file_of_too_many_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, decode: bool) -> None:
+    Image.new("L", (30, 20)).save(tmp_path / "line.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    fault = "Image size (600 pixels) exceeds limit of 200 pixels. Cut it into parts, or scale it down"
+    assert read_facts(tmp_path / "line.png", decode=decode).fault == fault
+
+
 def test_a_turned_photo(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6

@@ -161,6 +161,22 @@ def test_16_bits_of_a_pixel_are_not_16_of_a_channel(tmp_path: Path) -> None:
     assert read_picture(tmp_path / "part.bmp").min() == 255
 
 
+@pytest.mark.parametrize("limit", [100, 400])  # of which the higher makes Pillow warn, here an error
+def test_a_file_of_too_many_pixels_is_not_called_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int
+) -> None:
+    file = tmp_path / "line.png"
+    Image.fromarray(PHOTO).save(file)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
+    text = (
+        r"^Expected fewer pixels in the image .*line\.png, got Image size \(600 pixels\) exceeds limit of \d00 pixels\."
+    )
+    with pytest.raises(ValueError, match=text + r" Cut it into parts, or scale it down\.$"):
+        photo(file)
+    with pytest.raises(ValueError, match=text):
+        photo_with_depth(file, DEPTH)
+
+
 @pytest.mark.parametrize("cut", [0, 10, 400])
 def test_files_that_cannot_be_read_are_named(tmp_path: Path, cut: int) -> None:
     Image.fromarray(PHOTO).save(tmp_path / "whole.jpg")

@@ -92,6 +92,15 @@ def test_broken_files_are_reported(tmp_path: Path, name: str) -> None:
         read_depth(tmp_path / f"other-{name}")
 
 
+def test_a_scan_of_too_many_pixels_is_not_called_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = write(tmp_path / "scan.png", np.ones((48, 40), np.uint16))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(
+        ValueError, match=r"^Expected fewer pixels in the depth map .*scan\.png, got .*Cut it into parts"
+    ):
+        read_depth(file, 0.001)
+
+
 def test_other_formats_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"Expected a depth map as \.tif, \.tiff, \.png, \.npy, got .*scan\.exr"):
         read_depth(tmp_path / "scan.exr")

@@ -16,6 +16,7 @@ from PIL import Image
 from anomalib_mkd.results.predictions import (
     HEADER,
     Prediction,
+    _in_file,
     highest_region,
     kind_of,
     place_of,
@@ -74,6 +75,12 @@ def test_a_box_is_in_pixels_of_its_file(tmp_path: Path) -> None:
     row = predictions_of(given, [None, None], 0.5, 0.5)[1]
     assert row.box == (15, 8, 27, 16)
     assert predictions_of(given, [None, None], 0.5, 0.5, boxes=lambda file: file != str(path))[1].box is None
+
+
+def test_a_file_of_too_many_pixels_has_no_box(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.new("RGB", (30, 20)).save(file := tmp_path / "line.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    assert _in_file((0, 0, 1, 1), (2, 3), file) is None
 
 
 @pytest.mark.parametrize(
