@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SIDE = 32  # of a fingerprint
+DECODERS = 8  # most images decoded at once: one of 12 megapixels takes about 48 MB
+READERS = 16  # headers read at once, whatever the cores: these wait for the disk or the network
 DEEP_MODES = {"I;16": "16 bits", "I;16L": "16 bits", "I;16B": "16 bits", "I": "32 bits", "F": "floating point"}
 
 
@@ -100,8 +102,8 @@ def read_facts(path: Path, *, decode: bool = True) -> Facts:
 
 
 def read_all(paths: Sequence[Path], *, decode: bool = True) -> Iterator[Facts]:
-    """Read what files are, in their order, on all cores."""
-    with ThreadPoolExecutor(allowed_cores()) as pool:
+    """Read what files are, in their order, several at once."""
+    with ThreadPoolExecutor(min(allowed_cores(), DECODERS) if decode else READERS) as pool:
         yield from pool.map(lambda path: read_facts(path, decode=decode), paths)
 
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import cv2
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from anomalib_mkd.check import images
 from anomalib_mkd.check.images import SIDE, exact_copies, mask_fault, near_copies, read_all, read_facts
 
 if TYPE_CHECKING:
@@ -88,6 +90,21 @@ def test_damaged_files(tmp_path: Path) -> None:
     assert faults[2:5] == ["empty", "not an image", "a broken link"]
     assert all(faults[5:])
     assert read_facts(tmp_path / "1.jpg", decode=False).fault is None  # its header is whole
+
+
+@pytest.mark.parametrize(("cores", "decode", "threads"), [(64, True, 8), (2, True, 2), (64, False, 16), (2, False, 16)])
+def test_threads_are_bound_by_memory_or_by_the_disk(
+    monkeypatch: pytest.MonkeyPatch, cores: int, *, decode: bool, threads: int
+) -> None:
+    made: list[int] = []
+
+    def pool(number: int) -> ThreadPoolExecutor:
+        made.append(number)
+        return ThreadPoolExecutor(1)
+
+    monkeypatch.setattr(images, "allowed_cores", lambda: cores)
+    monkeypatch.setattr(images, "ThreadPoolExecutor", pool)
+    assert (list(read_all([], decode=decode)), made) == ([], [threads])
 
 
 @pytest.mark.parametrize("decode", [True, False])
