@@ -5,11 +5,14 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+logger = logging.getLogger(__name__)
 
 LATEST = "latest"
 VERSION = r"v\d+"
@@ -31,7 +34,7 @@ def forget_failed_run(folder: Path) -> None:
     complete = [number for number in runs if _has_checkpoint(runs[number])]
     latest.unlink()
     if complete:
-        latest.symlink_to(runs[max(complete)].resolve(), target_is_directory=True)
+        _link(latest, runs[max(complete)])
 
 
 def remember_run(folder: Path) -> None:
@@ -42,7 +45,7 @@ def remember_run(folder: Path) -> None:
     """
     latest = folder.parent / LATEST
     if re.fullmatch(VERSION, folder.name) and not latest.is_symlink() and not latest.exists():
-        latest.symlink_to(folder.resolve(), target_is_directory=True)
+        _link(latest, folder)
 
 
 def number_run(folder: Path) -> None:
@@ -55,7 +58,15 @@ def number_run(folder: Path) -> None:
         return
     numbered = folder.with_name(f"v{max(_runs(folder.parent), default=-1) + 1}")
     folder.rename(numbered)
-    folder.symlink_to(numbered.resolve(), target_is_directory=True)
+    _link(folder, numbered)
+
+
+def _link(latest: Path, run: Path) -> None:
+    """Make the link, or say where the run is: Windows wants a privilege for links, and some disks have none."""
+    try:
+        latest.symlink_to(run.resolve(), target_is_directory=True)
+    except OSError as error:
+        logger.warning("There is no link %s (%s). The run is in %s.", latest, error, run)
 
 
 def _runs(folder: Path) -> dict[int, Path]:
