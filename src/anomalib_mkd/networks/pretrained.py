@@ -4,6 +4,7 @@
 """Weights of a teacher: the embedded file, a user's file, the Hugging Face cache or hub; checked before use."""
 
 import logging
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import resources
@@ -13,7 +14,7 @@ from typing import Any
 
 import timm
 import torch
-from huggingface_hub import get_session, hf_hub_url, try_to_load_from_cache
+from huggingface_hub import constants, get_session, hf_hub_url, try_to_load_from_cache
 from huggingface_hub.constants import HF_HUB_OFFLINE
 from safetensors.torch import load_file
 from timm.models import load_state_dict
@@ -37,7 +38,8 @@ def pretrained_state(backbone: str, layers: Sequence[str], weights: str | None) 
 
     Raises:
         FileNotFoundError: If the file does not exist.
-        RuntimeError: If the hub cannot be reached and nothing is cached, or the file does not fit the backbone.
+        RuntimeError: If nothing is cached and the hub cannot be reached or the cache not be written, or the file does
+            not fit the backbone.
     """
     if backbone == QUICKSTART:
         state = load_file(str(resources.files("anomalib_mkd") / "weights" / "quickstart_teacher.safetensors"))
@@ -50,7 +52,7 @@ def pretrained_state(backbone: str, layers: Sequence[str], weights: str | None) 
 
 
 def _hub_file(backbone: str) -> str | None:
-    """Find the weights of a backbone in the Hugging Face cache, or make sure that the hub can be reached.
+    """Find the weights of a backbone in the Hugging Face cache, or make sure that the hub and the cache can be used.
 
     The hub's client retries for about a minute, and its error explains little.
 
@@ -68,6 +70,13 @@ def _hub_file(backbone: str) -> str | None:
             f"'model.safetensors' of '{repository}' is not cached and the hub cannot be reached ({reason}). Set "
             "HF_HOME to a cache that holds it, pass a file with weights='PATH', or use the embedded teacher with "
             f"weights='{QUICKSTART}' (on the command line --model.weights)."
+        )
+        raise RuntimeError(msg)
+    unwritable = None if cached else why_unwritable()
+    if unwritable:
+        msg = (
+            f"Expected a Hugging Face cache for the ImageNet weights of {backbone!r} that can be written, got "
+            f"{unwritable}. Set HF_HOME to a writable folder."
         )
         raise RuntimeError(msg)
     return cached
@@ -123,6 +132,20 @@ def why_unreachable(backbone: str, timeout: float = 10) -> str | None:
     return reasons[0] if reasons else f"no answer within {timeout:g} s"
 
 
+def why_unwritable() -> str | None:
+    """Try to write to the Hugging Face cache; a user without a home, as of a container, cannot.
+
+    Returns:
+        The error; ``None`` if there is none.
+    """
+    try:
+        Path(constants.HF_HUB_CACHE).mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=constants.HF_HUB_CACHE).close()
+    except OSError as error:
+        return str(error)
+    return None
+
+
 def _timm_state(backbone: str, layers: Sequence[str], file: str | None) -> dict[str, Tensor]:
     """Let timm load weights, and return those that the teacher's network needs; refuse what does not fit it."""
     if file is not None:
@@ -135,7 +158,8 @@ def _timm_state(backbone: str, layers: Sequence[str], file: str | None) -> dict[
         try:
             net = create_network(backbone, **arguments, pretrained=True, pretrained_cfg_overlay=overlay)
         except (KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
-            raise _unfit(backbone, file, f"for which timm reports: {_shortened(error)}") from error
+            remedy = "" if file else "Try again, with HF_HOME set to a folder with room, or set weights to a file."
+            raise _unfit(backbone, file, f"for which timm reports: {_shortened(error)}", remedy) from error
     loaded = net.state_dict()
     if chain:  # only the steps up to the last tap are needed
         last = max(stages[name].position for name in layers)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from anomalib_mkd.check.options import check_weights
 from anomalib_mkd.networks.backbone import QUICKSTART, RESNET18
-from anomalib_mkd.networks.pretrained import cached_weights, why_unreachable
+from anomalib_mkd.networks.pretrained import cached_weights, why_unreachable, why_unwritable
 
 HUB_SECONDS = 2
 """How long the hub may take to answer."""
@@ -62,4 +62,8 @@ def _at_once(backbone: str, theirs: str) -> Choice:
     reason = why_unreachable(backbone, HUB_SECONDS)
     if reason:
         return Choice(QUICKSTART, f"Teacher: the embedded one. {theirs} is not cached, and the hub is away: {reason}.")
+    unwritable = why_unwritable()
+    if unwritable:
+        kept = f"its cache cannot be written: {unwritable}. Set HF_HOME to a writable folder for it"
+        return Choice(QUICKSTART, f"Teacher: the embedded one. {theirs} is not cached, and {kept}.")
     return Choice(None, f"Teacher: {theirs}, a download of 47 MB, once.")

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 from typing import TYPE_CHECKING
 
 import pytest
@@ -400,6 +401,32 @@ def test_where_the_hub_cannot_be_reached_one_sentence_says_what_to_do(
     for part in ("'model.safetensors' of 'timm/vgg16.tv_in1k'", reason, "HF_HOME", "weights='PATH'", "'quickstart'"):
         assert part in str(caught.value)
     assert len(blocked_network) <= (0 if offline else 1)  # no stack of retries
+
+
+def test_a_cache_that_cannot_be_written_is_told_before_the_download(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    no_network: None,  # noqa: ARG001
+) -> None:
+    (tmp_path / "home").touch()  # unlike a folder without permission, it stops root, too
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "home" / "hub"))
+    monkeypatch.setattr(module, "why_unreachable", lambda _: None)
+    with pytest.raises(RuntimeError, match=r"be written, got .*home/hub'\. Set HF_HOME to a writable folder\.$"):
+        Teacher(SMALL).prepare()
+
+
+def test_a_download_that_fails_is_not_blamed_on_the_users_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(module, "why_unreachable", lambda _: None)
+    teacher = Teacher(SMALL)
+    monkeypatch.setattr(module, "create_network", fail)
+    with pytest.raises(
+        RuntimeError, match=r"No space left on device\. Try again, with HF_HOME set to a folder with room"
+    ):
+        teacher.prepare()
 
 
 def test_without_pretrained_weights_nothing_is_loaded(no_network: None) -> None:  # noqa: ARG001

@@ -51,7 +51,22 @@ def test_auto(
 ) -> None:
     monkeypatch.setattr(weights, "cached_weights", lambda _: cached)
     monkeypatch.setattr(weights, "why_unreachable", lambda _name, _seconds: reason)
+    monkeypatch.setattr(weights, "why_unwritable", lambda: None)
     choice = choose_weights("auto", backbone)
     assert choice.weights == weight
     assert word in choice.sentence
     assert choice.sentence.count("\n") == 0
+
+
+def test_auto_without_a_cache_that_can_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = tmp_path / "home"
+    home.touch()  # unlike a folder without permission, it stops root, too
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(home / "hub"))
+    monkeypatch.setattr(weights, "cached_weights", lambda _: None)
+    monkeypatch.setattr(weights, "why_unreachable", lambda *_: None)
+    choice = choose_weights("auto", RESNET18)
+    assert choice.weights == "quickstart"
+    assert (
+        f"is not cached, and its cache cannot be written: [Errno 20] Not a directory: '{home}/hub'." in choice.sentence
+    )
+    assert choice.sentence.endswith(" Set HF_HOME to a writable folder for it.")
