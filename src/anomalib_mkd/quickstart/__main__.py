@@ -49,7 +49,7 @@ def quickstart(
         model: Model to train. Mkd is included for reference: expect fewer defects found and coarser heat maps.
         weights: Weights of the teacher: "imagenet" (downloaded once), "quickstart" (embedded in this package) or a file
             for the model's default teacher. "auto" takes ImageNet's if they are cached or, but for Mkd's,
-            the hub answers within two seconds, else the embedded ones.
+            the hub answers within five seconds, else the embedded ones.
         output: Folder for results.
         steps: Training steps, rounded up to whole epochs. Default: 300; 500 with the embedded teacher, whose steps take
             a third of the time.

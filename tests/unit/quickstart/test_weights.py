@@ -37,7 +37,7 @@ def test_a_file_that_is_not_there() -> None:
         (RESNET18, "file", None, None, "found in the Hugging Face cache"),
         (VGG16, "file", None, None, "found in the Hugging Face cache"),
         (RESNET18, None, None, None, "a download of 47 MB"),
-        (RESNET18, None, "no answer within 2 s", "quickstart", "the hub is away: no answer within 2 s"),
+        (RESNET18, None, "no answer within 5 s", "quickstart", "the hub is away: no answer within 5 s"),
         (VGG16, None, None, "quickstart", "is a large download"),
     ],
 )
@@ -56,6 +56,13 @@ def test_auto(
     assert choice.weights == weight
     assert word in choice.sentence
     assert choice.sentence.count("\n") == 0
+
+
+def test_auto_waits_for_a_slow_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(weights, "cached_weights", lambda _: None)
+    monkeypatch.setattr(weights, "why_unreachable", lambda _, seconds: "no answer" if seconds < 5 else None)
+    monkeypatch.setattr(weights, "why_unwritable", lambda: None)
+    assert choose_weights("auto", RESNET18).weights is None
 
 
 def test_auto_without_a_cache_that_can_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
