@@ -476,23 +476,28 @@ def make_dataset(root: Path | str, recipe: Recipe) -> Path:
 
     Raises:
         FileExistsError: If the folder holds anything but this recipe's images.
+        OSError: If it cannot be written.
     """
     final = Path(root) / recipe.category
     if final.exists():
         _check_manifest(final, recipe)
         logger.info("Found the %s images in %s.", recipe.category, final)
         return final
-    final.parent.mkdir(parents=True, exist_ok=True)
     try:
+        final.parent.mkdir(parents=True, exist_ok=True)
         with whole_folder(final) as partial:
             for split, label, index in tqdm(
                 recipe.shots(), f"Drawing {recipe.category}", len(recipe), unit="image", mininterval=1, disable=None
             ):
                 _write(partial, recipe, split, label, index)
             (partial / MANIFEST).write_text(json.dumps(asdict(recipe), indent=2) + "\n", encoding="utf-8")
-    except OSError:
+    except OSError as error:
         if not final.exists():
-            raise
+            msg = (
+                f"Expected a writable folder for the drawn images, got '{final.parent}' ({error}). Start in a folder "
+                "that you may write to, or choose another root."
+            )
+            raise type(error)(msg) from error
         _check_manifest(final, recipe)  # another process was faster
     return final
 

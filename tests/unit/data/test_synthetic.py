@@ -110,6 +110,18 @@ def test_a_folder_of_another_recipe_is_refused(tmp_path: Path) -> None:
         make_dataset(tmp_path, Recipe("metal", **SMALL))
 
 
+def test_a_folder_that_cannot_be_written_is_told_before_anything_is_drawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()  # unlike a folder without permission, it stops root, too
+    root = tmp_path / "file" / "quickstart"
+    monkeypatch.setattr(synthetic, "take", None)
+    with pytest.raises(
+        OSError, match=rf"^Expected a writable folder for the drawn images, got '{root}' .*\. Start in a "
+    ):
+        make_dataset(root, Recipe("metal", **SMALL))
+
+
 def test_a_faster_process_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = Recipe("metal", **SMALL)
     rename = Path.rename
