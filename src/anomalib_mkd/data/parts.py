@@ -75,7 +75,7 @@ class Parts(AnomalibDataModule):
         train_batch_size: Training batch size. The default is that of the published figures.
         eval_batch_size: Validation and test batch size.
         num_workers: Worker processes of the loaders. With none, images are read once and kept; more pay off where they
-            do not fit in memory.
+            do not fit in memory. In Docker they need ``--shm-size 2g``.
         train_augmentations: Augmentations of the training images.
         val_augmentations: Augmentations of the validation images.
         test_augmentations: Augmentations of the test images.

@@ -124,9 +124,11 @@ def compile_graph(
         digest = hashlib.sha256(json.dumps(metadata.to_json(), sort_keys=True).encode()).hexdigest()
         given["CACHE_DIR"] = str(Path(given["CACHE_DIR"]) / digest[:16])
     limits: dict[str, Any] = {}
-    if device == "CPU" and (allowed := allowed_cores()) < visible_cores():
-        # unpinned: pinned threads of every container would share the same cores
-        limits = {"INFERENCE_NUM_THREADS": allowed, "ENABLE_CPU_PINNING": False}
+    if device == "CPU":
+        if (allowed := allowed_cores()) < visible_cores():
+            limits["INFERENCE_NUM_THREADS"] = allowed
+        if {**limits, **given}.get("INFERENCE_NUM_THREADS"):
+            limits["ENABLE_CPU_PINNING"] = False  # else the few threads of every process would share the first cores
     return core().compile_model(model, device, {"PERFORMANCE_HINT": "LATENCY", **EXACT, **limits, **given})
 
 

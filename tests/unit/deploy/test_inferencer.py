@@ -147,11 +147,14 @@ def test_an_error_or_an_early_end_leaves_a_usable_inferencer(export: Path) -> No
     assert [each.bad for each in inferencer.predict([GOOD, BAD, GOOD])] == [False, True, False]
 
 
-@pytest.mark.parametrize(("config", "expected"), [(None, 1), ({"INFERENCE_NUM_THREADS": 2}, 2)])
-def test_threads_are_those_of_a_quota(
-    export: Path, config: dict[str, Any] | None, expected: int, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("visible", "config", "expected"),
+    [(2, None, 1), (2, {"INFERENCE_NUM_THREADS": 2}, 2), (1, {"INFERENCE_NUM_THREADS": 2}, 2)],
+)
+def test_threads_are_those_of_a_quota_or_the_users_and_are_not_pinned(
+    export: Path, visible: int, config: dict[str, Any] | None, expected: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(graph, "visible_cores", lambda: 2)
+    monkeypatch.setattr(graph, "visible_cores", lambda: visible)
     monkeypatch.setattr(graph, "allowed_cores", lambda: 1)
     compiled = Inferencer(export, config=config)._compiled
     assert compiled.get_property("INFERENCE_NUM_THREADS") == expected
