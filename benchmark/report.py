@@ -76,36 +76,27 @@ SCANS = "rgbd/table_top"
 """Mmrd's test data."""
 PAPER_STEPS = 3000
 """About those of Mkd's paper, of batches of 64, on ``screw``."""
-COMPARED = {
-    "MixedDistillation": ("MixedDistillation", "default", 300),
-    "its fast preset": ("MixedDistillation", "size144", 300),
-    "PatchCore 1 %": ("Patchcore", USUAL["Patchcore"], 0),
-}
-"""The recommended model, its preset of images of 144 px, and anomalib's: title to model, variant and steps."""
-LONGER = {
-    "MixedDistillation": COMPARED["MixedDistillation"],
-    "its accurate preset": ("MixedDistillation", "width1.0", 600),
-    "PatchCore 1 %": COMPARED["PatchCore 1 %"],
-}
-"""The same beside the preset at full width."""
 EVERY = {
-    "MixedDistillation": COMPARED["MixedDistillation"],
+    "MixedDistillation": ("MixedDistillation", "default", 300),
+    "fast": ("MixedDistillation", "size144", 300),
+    "accurate": ("MixedDistillation", "width1.0", 600),
     "Dcam": ("Dcam", "default", 300),
-    "Mmrd, photo alone": ("Mmrd", "rgb", 150),
     "Mkd": ("Mkd", "default", 1200),
     "Stfpm": ("Stfpm", USUAL["Stfpm"], 100),
-    "PatchCore 1 %": COMPARED["PatchCore 1 %"],
+    "PatchCore 1 %": ("Patchcore", USUAL["Patchcore"], 0),
 }
-"""Every method, and anomalib's."""
+"""Every method with its presets, and anomalib's: title to model, variant and steps."""
 PATHS = {
     "no paths": ("MixedDistillation", "none", 300),
-    "both paths, the default": COMPARED["MixedDistillation"],
+    "both paths, the default": EVERY["MixedDistillation"],
 }
 """The recommended model without its paths, and with them."""
 TOGETHER = {"no gate": ("Dcam", "no_gate", 1200), "channel gate, the default": ("Dcam", "default", 1200)}
 """Dcam for ten categories at once, without its gate, and with it: title to model, variant and steps in all."""
 TENTH = ("Patchcore", "coreset0.1", 0)
 """PatchCore with anomalib's default core set."""
+COMPARED = {title: EVERY[title] for title in ("MixedDistillation", "PatchCore 1 %")} | {"PatchCore 10 %": TENTH}
+"""Those that were trained on some of the good images."""
 FEW = ("mvtec/bottle", "mvtec/screw", "magnetic_tile/mt", "aitex/fabric03")
 """Data sets that were trained on with some of their good images."""
 MISSED = ("screw", "mt")
@@ -303,8 +294,6 @@ def both(group: Group) -> str:
 
 def few_pictures() -> Table:
     """Compare the recommended model with PatchCore after training on some of the good images: means over data sets."""
-    kinds = {title: kind for title, kind in COMPARED.items() if kind[1] != "size144"}
-    kinds["PatchCore 10 %"] = TENTH
 
     def compared(kind: tuple[str, str, int]) -> Cell:
         def cell(group: Group) -> str:
@@ -314,12 +303,12 @@ def few_pictures() -> Table:
 
     def of_whole_seeds(group: Group) -> Iterable[Group]:
         sets = {seed: {(row.data, trained_as(row)) for row in group if row.seed == seed} for seed in (0, 1)}
-        usual = {(data, kind) for data in FEW for kind in kinds.values() if kind != TENTH}
+        usual = {(data, kind) for data in FEW for kind in COMPARED.values() if kind != TENTH}
         yield [row for row in group if usual <= sets.get(row.seed, set())] or list(group)
 
     return Table(
         lambda row: (
-            (trained_as(row) in kinds.values() and row.data in FEW)
+            (trained_as(row) in COMPARED.values() and row.data in FEW)
             and (row.weights, row.subset) == (RESNET18, "all")
             and (row.protocol == "user" or training_pictures(row.protocol) is not None)
             and row.precision != INT8
@@ -328,7 +317,7 @@ def few_pictures() -> Table:
         {
             "Good images": lambda group: str(training_pictures(group[0].protocol) or "all"),
             "Seeds": seeds,
-            **{title: compared(kind) for title, kind in kinds.items()},
+            **{title: compared(kind) for title, kind in COMPARED.items()},
         },
         order=lambda group: training_pictures(group[0].protocol) or math.inf,
         more=of_whole_seeds,
@@ -345,17 +334,15 @@ def on_sets(
     *,
     data: Collection[str] = JOINT[TEN],
     paired: bool = False,
-    timed: bool = False,
 ) -> Table:
     """Compare models on the categories of photos.
 
-    Means are over those with masks that all have been tested on, with and without the circuit boards.
+    Means are over those with masks, with and without the circuit boards, of models that were tested on all of these.
 
     Args:
         kinds: Title to model, variant and steps.
         data: What the models were trained on: each of these alone, or joint data.
         paired: Whether to show only categories that all have been tested on, by seed 0.
-        timed: Whether to show the seconds of their trainings.
     """
     shown = set(kinds.values())
 
@@ -363,7 +350,7 @@ def on_sets(
         sets = groups_by(group, "category")
         if paired:
             sets = [rows for rows in sets if {trained_as(row) for row in rows} == shown]
-        masked = [rows for rows in sets if {trained_as(row) for row in rows if row.metric == "AUPRO"} == shown]
+        masked = [rows for rows in sets if any(row.metric == "AUPRO" for row in rows)]
         others = [rows for rows in masked if rows[0].category != BOARDS]
         means = [[row for rows in some for row in rows] for some in (masked, others) if some]
         return [*sets, *(means if others != masked else means[:1])]
@@ -372,13 +359,12 @@ def on_sets(
         sets = {row.category for row in group}
         return group[0].category if len(sets) == 1 else f"mean of {len(sets)}{'' if BOARDS in sets else ', no boards'}"
 
-    def only(kind: tuple[str, str, int], cell: Cell) -> Cell:
-        return of(lambda row: trained_as(row) == kind, cell)
+    def only(kind: tuple[str, str, int]) -> Cell:
+        def cell(group: Group) -> str:
+            own = [row for row in group if trained_as(row) == kind]
+            return both(own) if {row.category for row in own} == {row.category for row in group} else ""
 
-    def trained(group: Group) -> str:
-        if len({row.category for row in group}) > 1:
-            return ""
-        return " / ".join(only(kind, seconds)(group) or "-" for kind in kinds.values())
+        return cell
 
     return Table(
         lambda row: (
@@ -391,8 +377,7 @@ def on_sets(
         (),
         {
             SHORT_TITLE: name,
-            **{title: only(kind, both) for title, kind in kinds.items()},
-            **({"training, s": trained} if timed else {}),
+            **{title: only(kind) for title, kind in kinds.items()},
         },
         more=lines,
     )
@@ -547,9 +532,7 @@ TABLES: dict[str, Table] = {
     ),
     "stability": stability("Mkd"),
     "joint": joint(),
-    "every-set": on_sets(COMPARED, timed=True),
     "every-model": on_sets(EVERY),
-    "accurate": on_sets(LONGER, paired=True),
     "paths-by-set": on_sets(PATHS, paired=True),
     "few-pictures": few_pictures(),
     **{f"{name}-{FILES[model]}": study(model, answers) for model in FILES for name, answers in STUDIES[model].items()},
