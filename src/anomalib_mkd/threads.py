@@ -54,7 +54,7 @@ def allowed_cores(groups: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc
 
     ``docker run --cpus 2``, Kubernetes' limits and systemd's ``CPUQuota`` limit time, not cores, and neither torch nor
     OpenVINO knows (OpenVINO's issue 37838): with a thread for each visible core, all of them wait most of the time.
-    joblib counts as well, but it is not part of an environment without torch, and it rounds up, to one thread too many.
+    loky counts as well, but it is not part of an environment without torch, and it rounds up, to one thread too many.
 
     Args:
         groups: Where Linux mounts its control groups, of version 2 or 1.
