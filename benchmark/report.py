@@ -54,7 +54,7 @@ from benchmark.tables import (
 from benchmark.variants import CONSTANT, DELIVERED, NARROWED, OPTIONS, STUDIES, USUAL, WIDTHS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
 MARKED = re.compile(r"(<!-- table:(?P<name>[\w-]+) -->\n).*?(<!-- /table -->)", re.DOTALL)
@@ -86,13 +86,6 @@ EVERY = {
     "PatchCore 1 %": ("Patchcore", USUAL["Patchcore"], 0),
 }
 """Every method with its presets, and anomalib's: title to model, variant and steps."""
-PATHS = {
-    "no paths": ("MixedDistillation", "none", 300),
-    "both paths, the default": EVERY["MixedDistillation"],
-}
-"""The recommended model without its paths, and with them."""
-TOGETHER = {"no gate": ("Dcam", "no_gate", 1200), "channel gate, the default": ("Dcam", "default", 1200)}
-"""Dcam for ten categories at once, without its gate, and with it: title to model, variant and steps in all."""
 TENTH = ("Patchcore", "coreset0.1", 0)
 """PatchCore with anomalib's default core set."""
 COMPARED = {title: EVERY[title] for title in ("MixedDistillation", "PatchCore 1 %")} | {"PatchCore 10 %": TENTH}
@@ -329,27 +322,18 @@ def trained_as(row: Row) -> tuple[str, str, int]:
     return row.model, row.variant, row.steps
 
 
-def on_sets(
-    kinds: Mapping[str, tuple[str, str, int]],
-    *,
-    data: Collection[str] = JOINT[TEN],
-    paired: bool = False,
-) -> Table:
-    """Compare models on the categories of photos.
+def on_sets(kinds: Mapping[str, tuple[str, str, int]]) -> Table:
+    """Compare models on the categories of photos, each trained on it alone.
 
     Means are over those with masks, with and without the circuit boards, of models that were tested on all of these.
 
     Args:
         kinds: Title to model, variant and steps.
-        data: What the models were trained on: each of these alone, or joint data.
-        paired: Whether to show only categories that all have been tested on, by seed 0.
     """
     shown = set(kinds.values())
 
     def lines(group: Group) -> Iterable[Group]:
         sets = groups_by(group, "category")
-        if paired:
-            sets = [rows for rows in sets if {trained_as(row) for row in rows} == shown]
         masked = [rows for rows in sets if any(row.metric == "AUPRO" for row in rows)]
         others = [rows for rows in masked if rows[0].category != BOARDS]
         means = [[row for rows in some for row in rows] for some in (masked, others) if some]
@@ -369,7 +353,7 @@ def on_sets(
     return Table(
         lambda row: (
             trained_as(row) in shown
-            and (row.data in data and row.category != MEAN and not (paired and row.seed))
+            and row.data in JOINT[TEN]
             and (row.protocol, row.subset) == ("user", "all")
             and row.weights == (VGG if row.model == "Mkd" else RESNET18)
             and row.precision != INT8
@@ -533,7 +517,6 @@ TABLES: dict[str, Table] = {
     "stability": stability("Mkd"),
     "joint": joint(),
     "every-model": on_sets(EVERY),
-    "paths-by-set": on_sets(PATHS, paired=True),
     "few-pictures": few_pictures(),
     **{f"{name}-{FILES[model]}": study(model, answers) for model in FILES for name, answers in STUDIES[model].items()},
     **{f"options-{model.lower()}": options(model) for model in OPTIONS},

@@ -321,7 +321,7 @@ def test_documents_are_updated_then_agree(tmp_path: Path) -> None:
     readme.write_text("before\n\n<!-- table:every-model -->\nold\n<!-- /table -->\n\nafter\n", encoding="utf-8")
     page = tmp_path / "docs" / "deep" / "page.md"
     page.parent.mkdir(parents=True)
-    page.write_text("<!-- table:paths-by-set -->\n<!-- /table -->\n", encoding="utf-8")
+    page.write_text("<!-- table:defects -->\n<!-- /table -->\n", encoding="utf-8")
     assert update(tmp_path, rows, check=True) == [readme, page]
     assert "old" in readme.read_text(encoding="utf-8")
     assert update(tmp_path, rows) == [readme, page]
