@@ -107,23 +107,25 @@ class Collector(Callback):
             )
 
 
-def export_scores(path: Path, inputs: Iterable[Sequence[Tensor]]) -> Tensor:
-    """Predict the scores of an export as they are before anomalib clips them at 0 and 1, which would cost ranks.
+def export_outputs(path: Path, inputs: Iterable[Sequence[Tensor]]) -> tuple[Tensor, Tensor]:
+    """Predict scores and verdicts of an export; the scores before anomalib clips them at 0 and 1, which costs ranks.
 
     Args:
         path: The ``.xml`` file.
         inputs: As for :func:`~anomalib_mkd.export.quantization.fitted`, of N images.
 
     Returns:
-        Scores ``(N,)``.
+        Scores ``(N,)``, and whether each part is called bad ``(N,)``.
     """
     graph = read_graph(path)
-    score = graph.output("pred_score").get_node().input_value(0)
+    score, label = (graph.output(name).get_node().input_value(0) for name in ("pred_score", "pred_label"))
     if score.get_node().get_type_name() == "Clamp":
         score = score.get_node().input_value(0)
-    alone = openvino.Model([operators.result(score)], graph.get_parameters())
+    alone = openvino.Model([operators.result(score), operators.result(label)], graph.get_parameters())
     compiled = core().compile_model(alone, "CPU", EXACT)
-    return torch.tensor([float(np.ravel(compiled(fitted(graph, given))[0])[0]) for given in inputs])
+    found = [[float(np.ravel(value)[0]) for value in compiled(fitted(graph, given)).values()] for given in inputs]
+    scores, bad = zip(*found, strict=True)
+    return torch.tensor(scores), torch.tensor(bad).bool()
 
 
 def aurocs(scores: Tensor, labels: Tensor, categories: Sequence[str | None]) -> dict[str | None, float | None]:

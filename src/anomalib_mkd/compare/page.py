@@ -12,8 +12,8 @@ from anomalib_mkd.compare import timing
 from anomalib_mkd.compare.exports import exports_of
 from anomalib_mkd.compare.plots import Point, below, trade_off
 from anomalib_mkd.compare.recipes import RECIPES
-from anomalib_mkd.compare.recommend import Wish, pick, recommend, warnings
-from anomalib_mkd.compare.rows import FINDS, RUNS, table_csv, table_md
+from anomalib_mkd.compare.recommend import INT8, Export, Wish, pick, recommend, warnings
+from anomalib_mkd.compare.rows import table_csv, table_md, tables
 from anomalib_mkd.compare.runs import PAGE, TABLE, TEXT
 from anomalib_mkd.files import whole
 from anomalib_mkd.results.report.page import Plot, environment
@@ -77,7 +77,8 @@ First verdict: from the start of a process with OpenVINO, NumPy and Pillow alone
 median of {starts} starts.
 
 Size: all files of the export. 8 bits: by INT8_PTQ, anomalib's for its models and this package's own for its. Image
-AUROC there is that of the export's scores, before anomalib clips them at 0 and 1."""
+AUROC there is that of the export's scores, before anomalib clips them at 0 and 1; caught and called bad, by the
+threshold in the export."""
 """How the figures come about, a paragraph each."""
 
 
@@ -111,7 +112,8 @@ def write_files(folder: Path, rows: Sequence[Row], run: Comparison) -> None:
     picked = {wish: pick(rows, wish) for wish in sentences}
     failed = [row for row in rows if row.reason]
     chosen = picked[run.wish]
-    exports = "" if chosen is None else ready(chosen, folder, folder)
+    same = [wish for wish, export in picked.items() if export == chosen]
+    exports = "" if chosen is None else ready(chosen.row, folder, folder)
     about = [
         *run.remarks,
         f"Data: {run.data}. Seed: {run.seed}. Budget: {run.budget}.",
@@ -128,13 +130,10 @@ def write_files(folder: Path, rows: Sequence[Row], run: Comparison) -> None:
             failed=failed,
             sentence=sentences[run.wish],
             ready=exports,
-            others={wish: sentences[wish] for wish, row in picked.items() if row != picked[run.wish]},
-            same=[
-                wish for wish, row in picked.items() if wish != run.wish and row is not None and row == picked[run.wish]
-            ],
+            others={wish: sentences[wish] for wish in picked if wish not in same},
+            same=[wish for wish in same if wish != run.wish and chosen is not None],
             plots=_plots(rows),
-            tables={"What they find": FINDS}
-            | ({"What they take on the line": RUNS} if len(rows) > len(failed) else {}),
+            tables=tables(rows),
             recipes=RECIPES,
             measured=measured(validates_on_test=run.validates_on_test),
         )
@@ -193,9 +192,6 @@ def _point(row: Row, cost: str, factor: float) -> Point | None:
     """Place a model; ``None`` if it was not measured."""
     places = [
         (factor * value, 100 * accuracy) if value is not None and accuracy is not None else None
-        for value, accuracy in (
-            (getattr(row, cost), row.image_auroc),
-            (getattr(row, f"int8_{cost}"), row.int8_auroc),
-        )
+        for value, accuracy in ((export.value(cost), export.image_auroc) for export in (Export(row), Export(row, INT8)))
     ]
     return None if places[0] is None else Point(row.model, places[0], places[1])

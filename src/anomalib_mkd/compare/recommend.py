@@ -1,11 +1,11 @@
 # Copyright (C) 2026 The anomalib-mkd authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""One sentence that names a model, by the user's own wish and a rule that the sentence states; and what to watch."""
+"""One sentence that names an export, by the user's own wish and a rule that the sentence states; and what to watch."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from anomalib_mkd.results.advice import LEAST_CAUGHT, MOST_ALARMS, SEPARATED
 
@@ -16,16 +16,47 @@ if TYPE_CHECKING:
 
 Wish = Literal["accuracy", "speed", "size"]
 
+PRICES: dict[Wish, str] = {"accuracy": "latency", "speed": "latency", "size": "megabytes"}
+"""Figure whose lowest value decides among near exports."""
+
 NEAR = 0.01
 """Image AUROC that counts as equal: a point, less than another seed changes."""
 ENOUGH = 0.05
 """Image AUROC that speed or size may cost."""
 LEAST = 0.6
 """Image AUROC below which no model is recommended: chance has 0.5."""
+INT8 = "int8_"
+"""Begins the names of the figures in 8 bits."""
+
+
+class Export(NamedTuple):
+    """A model in f32 or in 8 bits.
+
+    Args:
+        row: Its figures.
+        prefix: Of the names of its figures: empty in f32, ``INT8`` in 8 bits.
+    """
+
+    row: Row
+    prefix: str = ""
+
+    @property
+    def name(self) -> str:
+        """As a sentence names it."""
+        return f"{self.row.model} in 8 bits" if self.prefix else self.row.model
+
+    @property
+    def image_auroc(self) -> float | None:
+        """Image AUROC, 0..1."""
+        return self.row.int8_auroc if self.prefix else self.row.image_auroc
+
+    def value(self, field: str) -> Any:
+        """Return a figure; ``None`` if it was not measured."""
+        return getattr(self.row, f"{self.prefix}{field}")
 
 
 def recommend(rows: Sequence[Row], wish: Wish) -> str:
-    """Recommend a model.
+    """Recommend an export.
 
     Args:
         rows: Of all models.
@@ -36,13 +67,13 @@ def recommend(rows: Sequence[Row], wish: Wish) -> str:
         >>> exact = Row("Exact", image_auroc=0.99, latency=0.04, megabytes=30.0)
         >>> swift = Row("Swift", image_auroc=0.985, latency=0.02, megabytes=20.0)
         >>> recommend([exact, swift], "accuracy")
-        'Take Swift: the fastest of the models within one point of the best image AUROC (98.5 %, 20.0 ms per image).'
+        'Take Swift: the fastest of the exports within one point of the best image AUROC (98.5 %, 20.0 ms per image).'
     """
     chosen = pick(rows, wish)
     if chosen is None:
         if tested := _tested(rows):
-            best = 100 * max(row.image_auroc or 0 for row in tested)
-            which = "no model" if len(tested) == len(rows) else "no model that finished"
+            best = 100 * max(export.image_auroc or 0 for export in tested)
+            which = "no model" if len(_models(tested)) == len(rows) else "no model that finished"
             return f"No recommendation: {which} tells good parts from bad ones (best image AUROC {best:.1f} %)."
         if any(not row.reason for row in rows):
             return "No recommendation: without both good and bad test parts, no accuracy was measured."
@@ -53,34 +84,37 @@ def recommend(rows: Sequence[Row], wish: Wish) -> str:
     )
     if len(rows) == 1:
         why = "no other model was compared"
-    elif len(_tested(rows)) == 1:
+    elif len(_models(_tested(rows))) == 1:
         why = "no other model finished"
-    elif len(_near(rows, wish)) == 1:
-        why = f"no other model is within {points} of its image AUROC"
-    elif _price(chosen, wish) is None:
+    elif len(_models(_near(rows, wish))) == 1:
+        why = f"no other model is within {points} of the best image AUROC"
+    elif chosen.value(PRICES[wish]) is None:
         why = "it has the best image AUROC, and no export was timed"
     else:
-        why = f"the {superlative} of the models within {points} of the best image AUROC"
-    latency = "" if chosen.latency is None else f", {1000 * chosen.latency:.1f} ms per image"
-    return f"Take {chosen.model}: {why} ({100 * (chosen.image_auroc or 0):.1f} %{latency})."
+        why = f"the {superlative} of the exports within {points} of the best image AUROC"
+    latency, size = chosen.value("latency"), chosen.value("megabytes")
+    costs = "" if latency is None else f", {1000 * latency:.1f} ms per image"
+    costs += f", {size:.1f} MB" if wish == "size" and size is not None else ""
+    return f"Take {chosen.name}: {why} ({100 * (chosen.image_auroc or 0):.1f} %{costs})."
 
 
-def pick(rows: Sequence[Row], wish: Wish) -> Row | None:
-    """Choose a model by accuracy in f32, and among near ones by its price.
+def pick(rows: Sequence[Row], wish: Wish) -> Export | None:
+    """Choose an export by accuracy, and among near ones by its price.
 
     Args:
         rows: Of all models.
         wish: ``accuracy``: the fastest among those within one point of the best image AUROC. ``speed`` and ``size``:
-            the fastest or smallest among those within five points.
+            the fastest or smallest among those within five points. In 8 bits a model counts only if its verdicts are
+            no worse: see :func:`caution`.
 
     Returns:
-        Its row; ``None`` if no accuracy was measured, or none is better than about chance.
+        The export; ``None`` if no accuracy was measured, or none is better than about chance.
     """
     near = _near(rows, wish)
-    priced = [row for row in near if _price(row, wish) is not None]
+    priced = [export for export in near if export.value(PRICES[wish]) is not None]
     if priced:
-        return min(priced, key=lambda row: _price(row, wish) or 0)
-    return max(near, key=lambda row: row.image_auroc or 0, default=None)
+        return min(priced, key=lambda export: float(export.value(PRICES[wish])))
+    return max(near, key=lambda export: export.image_auroc or 0, default=None)
 
 
 def caution(row: Row, *, ours: bool) -> list[str]:
@@ -91,24 +125,27 @@ def caution(row: Row, *, ours: bool) -> list[str]:
         ours: Whether it is one of this package's, whose threshold an argument moves.
 
     Returns:
-        A text for each fault; none if there is no fault.
+        A text for each fault, those of 8 bits only if they are not also those of f32; none if there is no fault.
 
     Example:
         >>> from anomalib_mkd.compare.rows import Row
         >>> caution(Row("Strict", image_auroc=0.96, caught=13, bad=56), ours=False)[0]
         'Caught only 13 of 56 bad parts, although most score higher than good ones: its threshold is too high for them.'
     """
+    misses, alarms = _faults(Export(row))
+    int8_misses, int8_alarms = _faults(Export(row, INT8))
     found = []
-    separated = row.image_auroc is not None and 100 * row.image_auroc >= SEPARATED
-    if row.caught is not None and row.bad and row.caught < LEAST_CAUGHT * row.bad and separated:
+    if misses or int8_misses:
+        caught, where = (row.caught, "") if misses else (row.int8_caught, " in 8 bits")
         text = (
-            f"Caught only {row.caught} of {row.bad} bad parts, although most score higher than good ones: its "
+            f"Caught only {caught} of {row.bad} bad parts{where}, although most score higher than good ones: its "
             "threshold is too high for them."
         )
         remedy = " Allow more false alarms, with --model.false_alarms 0.05 for example." if ours else ""
         found.append(text + remedy)
-    if row.false_alarms is not None and row.good and row.false_alarms > MOST_ALARMS * row.good:
-        text = f"Called {row.false_alarms} of {row.good} good parts bad."
+    if alarms or int8_alarms:
+        called, where = (row.false_alarms, "") if alarms else (row.int8_false_alarms, " in 8 bits")
+        text = f"Called {called} of {row.good} good parts bad{where}."
         found.append(f"{text} If all models do, these parts differ from those learnt.")
     return found
 
@@ -122,16 +159,30 @@ def warnings(row: Row) -> list[str]:
     return [note for note in row.notes if note.startswith(("Not ", "Caught ", "Called "))]
 
 
-def _tested(rows: Sequence[Row]) -> list[Row]:
-    return [row for row in rows if not row.reason and row.image_auroc is not None]
+def _faults(export: Export) -> tuple[bool, bool]:
+    """Return whether an export misses bad parts that its scores tell, and whether it calls many good ones bad."""
+    row, caught, alarms = export.row, export.value("caught"), export.value("false_alarms")
+    separated = export.image_auroc is not None and 100 * export.image_auroc >= SEPARATED
+    misses = caught is not None and bool(row.bad) and caught < LEAST_CAUGHT * (row.bad or 0) and separated
+    return misses, alarms is not None and bool(row.good) and alarms > MOST_ALARMS * (row.good or 0)
 
 
-def _near(rows: Sequence[Row], wish: Wish) -> list[Row]:
+def _tested(rows: Sequence[Row]) -> list[Export]:
+    """Return the exports whose accuracy is known, in 8 bits only if no fault is new there."""
+    found = []
+    for row in rows:
+        exact, eight = Export(row), Export(row, INT8)
+        new = any(now and not before for now, before in zip(_faults(eight), _faults(exact), strict=True))
+        found += [exact, *([] if new else [eight])]
+    return [export for export in found if not export.row.reason and export.image_auroc is not None]
+
+
+def _models(exports: Sequence[Export]) -> set[str]:
+    return {export.row.model for export in exports}
+
+
+def _near(rows: Sequence[Row], wish: Wish) -> list[Export]:
     tested = _tested(rows)
-    best = max((row.image_auroc or 0 for row in tested), default=0)
+    best = max((export.image_auroc or 0 for export in tested), default=0)
     least = max(LEAST, best - (NEAR if wish == "accuracy" else ENOUGH)) - 1e-9  # rounding
-    return [row for row in tested if (row.image_auroc or 0) >= least]
-
-
-def _price(row: Row, wish: Wish) -> float | None:
-    return row.megabytes if wish == "size" else row.latency
+    return [export for export in tested if (export.image_auroc or 0) >= least]

@@ -37,6 +37,8 @@ class Row:
         megabytes: Size of the export in f32.
         int8_megabytes: Size of the export in 8 bits.
         int8_auroc: Image AUROC of the scores of the export in 8 bits.
+        int8_caught: Bad test parts that this export calls bad; ``None`` with a threshold for each category.
+        int8_false_alarms: Good test parts that it calls bad.
         latency: Median seconds of one image in f32.
         latency_spread: Interquartile range of these.
         int8_latency: Median seconds of one image in 8 bits.
@@ -64,6 +66,8 @@ class Row:
     megabytes: float | None = None
     int8_megabytes: float | None = None
     int8_auroc: float | None = None
+    int8_caught: int | None = None
+    int8_false_alarms: int | None = None
     latency: float | None = None
     latency_spread: float | None = None
     int8_latency: float | None = None
@@ -132,9 +136,24 @@ RUNS = (
     Column("First verdict, s", "{:.2f}", ("first_verdict",)),
     Column("Size, f32, MB", "{:.1f}", ("megabytes",)),
     Column("Size, 8 bits, MB", "{:.1f}", ("int8_megabytes",)),
-    Column("Image AUROC in 8 bits, %", "{:.1f}", ("int8_auroc",), 100, "high"),
 )
-"""What its export takes on the line."""
+"""What its exports take on the line."""
+EIGHT_BITS = (
+    Column("Image AUROC in 8 bits, %", "{:.1f}", ("int8_auroc",), 100, "high"),
+    Column("Bad parts caught in 8 bits", "{} of {}", ("int8_caught", "bad"), best="high"),
+    Column("Good parts called bad in 8 bits", "{} of {}", ("int8_false_alarms", "good")),
+)
+"""What its export in 8 bits finds."""
+
+
+def tables(rows: Sequence[Row]) -> dict[str, list[Column]]:
+    """Return columns by title of their table: the first ones always, of the others those that a row has a value for."""
+    titled = {"What they find": FINDS, "What they take on the line": RUNS, "What they find in 8 bits": EIGHT_BITS}
+    kept = {
+        title: [column for column in columns if columns is FINDS or any(column.text(row) != NONE for row in rows)]
+        for title, columns in titled.items()
+    }
+    return {title: columns for title, columns in kept.items() if columns}
 
 
 def table_csv(rows: Sequence[Row]) -> str:
@@ -154,7 +173,7 @@ def table_csv(rows: Sequence[Row]) -> str:
 def table_md(rows: Sequence[Row], sentence: str, about: Sequence[str]) -> str:
     """Write the tables in Markdown, with the recommendation above and the circumstances below."""
     blocks = [sentence]
-    for columns in (FINDS, RUNS):
+    for columns in tables(rows).values():
         lines = [["Model", *(column.title for column in columns)], ["---", *["---:"] * len(columns)]]
         lines += [[row.model, *(column.text(row) for column in columns)] for row in rows]
         blocks.append("\n".join(f"| {' | '.join(map(_cell, line))} |" for line in lines))

@@ -22,7 +22,7 @@ from anomalib_mkd.compare.budget import Budget, seconds
 from anomalib_mkd.compare.exports import time_all
 from anomalib_mkd.compare.recipes import FAST, RECIPES, choose, is_extra
 from anomalib_mkd.compare.recommend import caution, pick, recommend, warnings
-from anomalib_mkd.compare.rows import FINDS, RUNS
+from anomalib_mkd.compare.rows import tables
 from anomalib_mkd.compare.runs import PAGE, TABLE, TEXT, examine
 from anomalib_mkd.compare.trainings import train_all, versions
 from anomalib_mkd.files import whole
@@ -148,7 +148,7 @@ def finish(options: argparse.Namespace, command: str, rows: list[Row], *, valida
         say(f"\n{remark}")
     say(f"\n{recommend(rows, options.prefer)}")
     chosen = pick(rows, options.prefer)
-    say("" if chosen is None else f"{ready(chosen, options.output)}\n")
+    say("" if chosen is None else f"{ready(chosen.row, options.output)}\n")
     for name in (PAGE, TABLE, TEXT):
         say(f"  {shown(options.output / name)}")
     return 0 if trained else 1
@@ -157,7 +157,7 @@ def finish(options: argparse.Namespace, command: str, rows: list[Row], *, valida
 def show(rows: Sequence[Row]) -> None:
     """Print both tables, and why a model has no figures."""
     console = plain_console(sys.stdout)
-    for columns in (FINDS, RUNS):
+    for columns in tables(rows).values():
         table = Table(box=None, pad_edge=False, header_style="bold")
         table.add_column("model", no_wrap=True)
         for column in columns:

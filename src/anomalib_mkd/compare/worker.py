@@ -31,7 +31,7 @@ from lightning.pytorch.callbacks import Timer
 import anomalib_mkd.models  # noqa: F401  # registers
 from anomalib_mkd.check.options import TEACHERS
 from anomalib_mkd.compare.data import open_data
-from anomalib_mkd.compare.measures import Collector, aurocs, export_scores, mean, megabytes, peak_megabytes
+from anomalib_mkd.compare.measures import Collector, aurocs, export_outputs, mean, megabytes, peak_megabytes
 from anomalib_mkd.compare.recipes import RECIPES, RESNET18, Recipe
 from anomalib_mkd.compare.rows import Row
 from anomalib_mkd.compare.runs import DataError, Job, remove_exports, write_result
@@ -152,11 +152,16 @@ def work(job: Job) -> Row:
     try:
         path = export(model, recipe, job.folder / "int8", quantized_data(job, recipe, data))
         items = [data.test_data[index] for index in range(len(data.test_data))]
-        found = export_scores(path, map(inputs_for(model), items))
+        scores, bad = export_outputs(path, map(inputs_for(model), items))
         labels = torch.tensor([bool(item.gt_label) for item in items])
         categories = getattr(data.test_data, "category_per_item", [None] * len(items))
+        judged = row.caught is not None and not getattr(model.post_processor, "table", None)  # which is no part of it
         row = dataclasses.replace(
-            row, int8_megabytes=megabytes(path), int8_auroc=mean(aurocs(found, labels, categories).values())
+            row,
+            int8_megabytes=megabytes(path),
+            int8_auroc=mean(aurocs(scores, labels, categories).values()),
+            int8_caught=int((bad & labels).sum()) if judged else None,
+            int8_false_alarms=int((bad & ~labels).sum()) if judged else None,
         )
         if row.image_auroc is not None and row.int8_auroc is not None and row.int8_auroc < row.image_auroc - NOTED_LOSS:
             notes.append(f"Not to be used in 8 bits: its image AUROC falls to {100 * row.int8_auroc:.1f} %.")

@@ -16,7 +16,7 @@ import torch
 from anomalib.data import ImageBatch
 from openvino import opset13 as operators
 
-from anomalib_mkd.compare.measures import Collector, aupro, auroc, export_scores, peak_megabytes
+from anomalib_mkd.compare.measures import Collector, aupro, auroc, export_outputs, peak_megabytes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,15 +30,18 @@ def test_auroc_of_raw_scores() -> None:
 
 
 @pytest.mark.parametrize("clipped", [True, False])
-def test_scores_of_an_export_are_those_before_clipping(tmp_path: Path, clipped: bool) -> None:
+def test_scores_of_an_export_are_those_before_clipping_and_its_verdicts_its_own(tmp_path: Path, clipped: bool) -> None:
     image = operators.parameter([1, 3, 4, 4], np.float32, name="image")
     score = operators.multiply(operators.reduce_max(image, [1, 2, 3]), np.float32(4))
     result = operators.result(operators.clamp(score, 0.0, 1.0) if clipped else score)
     result.input_value(0).set_names({"pred_score"})
+    label = operators.result(operators.greater(score, np.float32(1)))
+    label.input_value(0).set_names({"pred_label"})
     path = tmp_path / "model.xml"
-    openvino.save_model(openvino.Model([result], [image]), path)
-    found = export_scores(path, [[torch.full((3, 4, 4), value)] for value in (0.125, 0.5, 1.0)])
-    assert found.tolist() == [0.5, 2.0, 4.0]
+    openvino.save_model(openvino.Model([label, result], [image]), path)
+    scores, bad = export_outputs(path, [[torch.full((3, 4, 4), value)] for value in (0.125, 0.5, 1.0)])
+    assert scores.tolist() == [0.5, 2.0, 4.0]
+    assert bad.tolist() == [False, True, True]
 
 
 def test_aupro_of_raw_maps() -> None:

@@ -36,6 +36,8 @@ FULL = Row(
     megabytes=7.0,
     int8_megabytes=2.0,
     int8_auroc=0.98,
+    int8_caught=8,
+    int8_false_alarms=0,
     latency=0.02,
     latency_spread=0.001,
     int8_latency=0.01,
@@ -76,7 +78,8 @@ def test_the_recommended_models_warnings_stand_with_it(tmp_path: Path) -> None:
 def test_the_page_has_everything_and_is_self_contained(tmp_path: Path) -> None:
     page = written(tmp_path, FULL, OTHER, FAILED)
     for text in (
-        "Take MixedDistillation: no other model is within one point",
+        "Take MixedDistillation in 8 bits: no other model is within one point",
+        "<h2>What they find in 8 bits</h2>",
         "&lt;bottles&gt; &amp; co",
         "&lt;script&gt;alert(1)&lt;/script&gt;",
         "Teacher: &lt;the&gt; embedded one.",
@@ -96,6 +99,7 @@ def test_the_page_has_everything_and_is_self_contained(tmp_path: Path) -> None:
     assert ">Padim</text>" in page.replace("\n", "")
     text = (tmp_path / TEXT).read_text(encoding="utf-8")
     assert "| MixedDistillation | 99.0 | 90.0 | 8 of 8 | 1 of 5 | 30 | 900 |" in text
+    assert "| MixedDistillation | 98.0 | 8 of 8 | 0 of 5 |" in text
     assert "Seed: 7." in text
 
 

@@ -5,11 +5,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 
 import pytest
 
-from anomalib_mkd.compare.recommend import caution, pick, recommend
+from anomalib_mkd.compare.recommend import INT8, Export, caution, pick, recommend
 from anomalib_mkd.compare.rows import Row
 
 if TYPE_CHECKING:
@@ -28,9 +29,15 @@ ROWS = [
 @pytest.mark.parametrize(
     ("wish", "start"),
     [
-        ("accuracy", "Take Near: the fastest of the models within one point of the best image AUROC (98.1 %, 30.0 ms "),
-        ("speed", "Take Fast: the fastest of the models within five points of the best image AUROC (94.5 %, 10.0 ms "),
-        ("size", "Take Small: the smallest of the models within five points of the best image AUROC (95.0 %, 20.0 ms "),
+        (
+            "accuracy",
+            "Take Near: the fastest of the exports within one point of the best image AUROC (98.1 %, 30.0 ms ",
+        ),
+        ("speed", "Take Fast: the fastest of the exports within five points of the best image AUROC (94.5 %, 10.0 ms "),
+        (
+            "size",
+            "Take Small: the smallest of the exports within five points of the best image AUROC (95.0 %, 20.0 ms ",
+        ),
     ],
 )
 def test_each_wish_has_its_rule(wish: Wish, start: str) -> None:
@@ -40,7 +47,7 @@ def test_each_wish_has_its_rule(wish: Wish, start: str) -> None:
 
 def test_one_that_no_other_comes_near() -> None:
     assert recommend([ROWS[0], ROWS[4]], "accuracy").startswith(
-        "Take Best: no other model is within one point of its image AUROC (99.0 %, 40.0 ms "
+        "Take Best: no other model is within one point of the best image AUROC (99.0 %, 40.0 ms "
     )
     assert recommend([ROWS[4], ROWS[5]], "speed").startswith("Take Poor: no other model finished")
     assert recommend([ROWS[4]], "speed").startswith("Take Poor: no other model was compared")
@@ -95,4 +102,53 @@ def test_what_is_no_better_than_chance_is_not_recommended(wish: Wish) -> None:
     late = Row("Late", reason="Not finished.")
     assert recommend([blind, late], wish) == text.replace("no model tells", "no model that finished tells")
     weak = Row("Weak", image_auroc=0.62, latency=0.1, megabytes=9.0)
-    assert pick([blind, weak], wish) is weak  # within five points, but no better than chance
+    assert pick([blind, weak], wish) == Export(weak)  # within five points, but no better than chance
+
+
+EIGHT = Row(
+    "Both",
+    image_auroc=0.99,
+    caught=9,
+    bad=10,
+    false_alarms=0,
+    good=10,
+    megabytes=20.0,
+    latency=0.02,
+    int8_auroc=0.985,
+    int8_caught=8,
+    int8_false_alarms=1,
+    int8_megabytes=6.0,
+    int8_latency=0.01,
+)
+
+
+def test_eight_bits_are_recommended_if_they_keep_accuracy_and_verdicts() -> None:
+    other = Row("Other", image_auroc=0.985, megabytes=15.0, latency=0.015)
+    best = "of the exports within"
+    assert recommend([EIGHT, other], "accuracy").startswith(f"Take Both in 8 bits: the fastest {best} one point of ")
+    assert recommend([EIGHT, other], "size").endswith(
+        "five points of the best image AUROC (98.5 %, 10.0 ms per image, 6.0 MB)."
+    )
+    inaccurate = dataclasses.replace(EIGHT, int8_auroc=0.97)
+    assert pick([inaccurate, other], "accuracy") == Export(other)
+    assert pick([inaccurate, other], "speed") == Export(inaccurate, INT8)
+    unknown = dataclasses.replace(EIGHT, int8_auroc=None)
+    assert pick([unknown, other], "speed") == Export(other)
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"int8_caught": 4}, "Caught only 4 of 10 bad parts in 8 bits, although"),
+        ({"int8_false_alarms": 3}, "Called 3 of 10 good parts bad in 8 bits."),
+    ],
+)
+def test_eight_bits_whose_verdicts_fail_are_named_and_not_recommended(change: dict[str, int], text: str) -> None:
+    row = dataclasses.replace(EIGHT, **change)  # type: ignore[arg-type]
+    assert caution(EIGHT, ours=True) == []
+    (warning,) = caution(row, ours=True)
+    assert warning.startswith(text)
+    assert pick([row], "speed") == Export(row)
+    as_before = dataclasses.replace(row, caught=3, false_alarms=4)  # no worse than f32
+    assert pick([as_before], "speed") == Export(as_before, INT8)
+    assert not any("8 bits" in each for each in caution(as_before, ours=True))
