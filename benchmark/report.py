@@ -18,10 +18,12 @@ from benchmark.rows import (
     BATTERY,
     CHECKED,
     CHOOSING,
+    COMPARE,
     DATA,
     FOUR,
     INT8,
     JOINT,
+    JUDGED,
     MEAN,
     OTHER_STEPS,
     OWN_STEPS,
@@ -101,6 +103,8 @@ PROCESSORS = {
     "Xeon, AMX": ("Intel", "AMX-INT8"),
 }
 """Processors that graphs were timed on: title to the beginning of the name, and the last feature."""
+VERDICTS, INT8_VERDICTS = list(JUDGED)[:2], list(JUDGED)[2:]
+"""Metrics of verdicts in f32 and in 8 bits."""
 BOARDS = "group20085"
 """Circuit boards, of which every image shows another place."""
 
@@ -208,7 +212,9 @@ def threshold_rules() -> Table:
     """Compare rules of thresholds: false alarms, and what is caught, also with wrong images among those held out."""
     return Table(
         lambda row: (
-            row.metric in {"caught", "false_alarms"} and row.variant != "default" and row.steps == OWN_STEPS[row.model]
+            (row.protocol == "held_out" and row.variant != "default")
+            and row.metric in {"caught", "false_alarms"}
+            and row.steps == OWN_STEPS[row.model]
         ),
         ("variant", half),
         {
@@ -283,6 +289,34 @@ def depth_study(name: str, protocol: str) -> Table:
 def both(group: Group) -> str:
     """Write image AUROC and AUPRO over the data sets of a line."""
     return " / ".join(filter(None, (over_sets(metric)(group) for metric in SHORT)))
+
+
+def compared(title: str, cells: Mapping[str, tuple[str, Sequence[str]]], form: Callable[[float], str]) -> Table:
+    """Show what ``compare`` found, a line per category, and the mean of models that ran on all of them.
+
+    Args:
+        title: Of the first column.
+        cells: Title of each other column to model and metrics.
+        form: Writes a figure.
+    """
+
+    def of_model(model: str, metrics: Sequence[str]) -> Cell:
+        def cell(group: Group) -> str:
+            own = [[row.value for row in group if (row.model, row.metric) == (model, metric)] for metric in metrics]
+            complete = all(len(values) == len({row.category for row in group}) for values in own)
+            return " / ".join(form(statistics.fmean(values)) for values in own) if complete else ""
+
+        return cell
+
+    return Table(
+        lambda row: row.protocol == COMPARE,
+        (),
+        {
+            title: lambda group: group[0].category if len({row.category for row in group}) == 1 else MEAN,
+            **{name: of_model(*cell) for name, cell in cells.items()},
+        },
+        more=lambda group: [*groups_by(group, "category"), group],
+    )
 
 
 def few_pictures() -> Table:
@@ -517,6 +551,28 @@ TABLES: dict[str, Table] = {
     "stability": stability("Mkd"),
     "joint": joint(),
     "every-model": on_sets(EVERY),
+    "verdicts": compared(
+        "caught / called bad, %",
+        {
+            "MixedDistillation": ("MixedDistillation", VERDICTS),
+            "in 8 bits": ("MixedDistillation", INT8_VERDICTS),
+            "fast": ("MixedDistillation fast", VERDICTS),
+            "fast, in 8 bits": ("MixedDistillation fast", INT8_VERDICTS),
+            "PatchCore 1 %": ("Patchcore", VERDICTS),
+            "PatchCore in 8 bits": ("Patchcore", INT8_VERDICTS),
+        },
+        lambda value: f"{100 * value:.1f}",
+    ),
+    "training": compared(
+        "training, s",
+        {
+            "Good images": ("MixedDistillation", ["pictures"]),
+            "MixedDistillation": ("MixedDistillation", ["training_seconds"]),
+            "fast": ("MixedDistillation fast", ["training_seconds"]),
+            "PatchCore 1 %": ("Patchcore", ["training_seconds"]),
+        },
+        lambda value: f"{value:.0f}",
+    ),
     "few-pictures": few_pictures(),
     **{f"{name}-{FILES[model]}": study(model, answers) for model in FILES for name, answers in STUDIES[model].items()},
     **{f"options-{model.lower()}": options(model) for model in OPTIONS},

@@ -67,6 +67,16 @@ CHECKED = (
 )
 """Models that these checks know, in their table's order."""
 
+COMPARE = "compare"
+"""Protocol of rows that the command ``compare`` measured."""
+JUDGED = {
+    "caught": ("caught", "bad"),
+    "false_alarms": ("false_alarms", "good"),
+    "int8_caught": ("int8_caught", "bad"),
+    "int8_false_alarms": ("int8_false_alarms", "good"),
+}
+"""Metrics of these rows that are shares: the column of a part, and that of the whole."""
+
 QUOTED = "quoted"
 """Protocol of rows quoted from a publication; nothing else is known about them."""
 
@@ -116,7 +126,7 @@ class Row:
         precision: ``f32``, ``bf16-train`` if only training ran in bf16, or ``int8`` for the exported model.
         weights: Teacher weights: a timm name or ``quickstart``.
         protocol: ``user``, ``good25`` with 25 training images, ``paper``, ``painted6``, ``painted_scans``, ``short``,
-            ``options``, ``held_out``, ``speed``, ``deployment``, ``battery`` or ``quoted``.
+            ``options``, ``held_out``, ``speed``, ``deployment``, ``battery``, ``compare`` or ``quoted``.
         machine: Processor, cores and features, after the accelerator if it ran on one; see
             :func:`anomalib_mkd.results.machine.machine`.
         versions: See :func:`versions`.
@@ -206,8 +216,33 @@ def read_rows(path: Path | str) -> list[Row]:
     return rows
 
 
+def read_comparisons(folder: Path) -> list[Row]:
+    """Read what ``compare`` wrote, and shares instead of counted verdicts.
+
+    Args:
+        folder: Folder with a folder for each category, named like it.
+    """
+    rows = []
+    for path in sorted(folder.glob("*/compare.csv")):
+        category = path.parent.name
+        with path.open(newline="", encoding="utf-8") as file:
+            lines = [line for line in csv.DictReader(file) if not line["reason"]]
+        for line in lines:
+            counted = {name: line[name] for name in ("pictures", "training_seconds", "image_auroc", "aupro")}
+            values = {name: float(text) for name, text in counted.items() if text}
+            values |= {
+                name: float(line[part]) / float(line[whole]) for name, (part, whole) in JUDGED.items() if line[part]
+            }
+            own = {"run_id": f"compare-{line['model']}-{category}", "model": line["model"], "variant": "compared"}
+            own |= {"data": category, "category": category, "subset": "all", "precision": "f32", "protocol": COMPARE}
+            numbers = {"seed": 0, "batch": 0, "steps": int(line["steps"]), "epochs": 0, "image_size": 0}
+            unknown = dict.fromkeys(("weights", "machine", "versions", "commit"), "unknown")
+            rows += [Row(**own, **numbers, **unknown, metric=name, value=value) for name, value in values.items()]
+    return rows
+
+
 def read_folder(folder: Path | str) -> list[Row]:
-    """Read the rows of all result files in a folder.
+    """Read the rows of all result files in a folder, and those of its comparisons.
 
     Args:
         folder: Folder of CSV files.
@@ -219,7 +254,7 @@ def read_folder(folder: Path | str) -> list[Row]:
     if not files:
         msg = f"Expected CSV files in the folder {folder}, got none. Check its path."
         raise ValueError(msg)
-    rows = [row for path in files for row in read_rows(path)]
+    rows = [*(row for path in files for row in read_rows(path)), *read_comparisons(Path(folder) / "comparisons")]
     seen = set()
     for row in rows:
         measured = (row.key, row.model, row.variant, row.precision, row.data, row.category, row.subset, row.metric)

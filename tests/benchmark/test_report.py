@@ -29,7 +29,7 @@ from benchmark.report import (
     study,
     update,
 )
-from benchmark.rows import DATA, INT8, Row, append_rows, read_folder
+from benchmark.rows import COMPARE, DATA, INT8, Row, append_rows, read_folder
 from benchmark.tables import EMPTY, over_seeds, percent
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -259,6 +259,25 @@ def test_means_are_of_models_tested_on_all_sets() -> None:
         "| mean of 3 | 83.3 / 83.3 |  |  |  |  |  | 56.7 / 56.7 |",
         "| mean of 2, no boards | 90.0 / 90.0 | 80.0 / 80.0 |  |  |  |  | 70.0 / 70.0 |",
     ]
+
+
+def test_verdicts_by_hand() -> None:
+    def rows(model: str, category: str, **shares: float) -> list[Row]:
+        own = {"model": model, "protocol": COMPARE, "data": category}
+        return [make_row(value, metric=metric, **own) for metric, value in shares.items()]
+
+    measured = [
+        *rows("MixedDistillation", "a", caught=0.5, false_alarms=0.25, int8_caught=0.6, int8_false_alarms=0.1),
+        *rows("MixedDistillation", "b", caught=1.0, false_alarms=0.05),
+        *rows("Patchcore", "b", caught=0.0, false_alarms=1.0),
+    ]
+    assert lines_of("verdicts", measured) == [
+        "| a | 50.0 / 25.0 | 60.0 / 10.0 |  |  |  |  |",
+        "| b | 100.0 / 5.0 |  |  |  | 0.0 / 100.0 |  |",
+        "| mean | 75.0 / 15.0 |  |  |  |  |  |",
+    ]
+    timed = rows("Patchcore", "a", training_seconds=12.4)
+    assert lines_of("training", timed)[0] == "| a |  |  |  | 12 |"
 
 
 def test_the_price_of_width_is_that_of_one_machine() -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from anomalib_mkd.compare import rows as compare
 from benchmark import rows
 from benchmark.rows import COLUMNS, Row, append_rows, has_run, read_folder, read_rows
 
@@ -121,6 +122,21 @@ def test_a_folder_is_all_its_files(tmp_path: Path) -> None:
     append_rows(tmp_path / "c.csv", [dataclasses.replace(ROW, value=0.1)])
     with pytest.raises(ValueError, match="Expected each measurement once"):
         read_folder(tmp_path)
+
+
+def test_comparisons_have_shares_instead_of_counts(tmp_path: Path) -> None:
+    append_rows(tmp_path / "a.csv", [ROW])
+    found = [
+        compare.Row("Fast", pictures=40, steps=300, training_seconds=9.5, caught=3, bad=4, false_alarms=0, good=5),
+        compare.Row("Broken", reason="It broke."),
+    ]
+    (tmp_path / "comparisons" / "nut").mkdir(parents=True)
+    (tmp_path / "comparisons" / "nut" / "compare.csv").write_text(compare.table_csv(found), encoding="utf-8")
+    first, *others = read_folder(tmp_path)
+    assert first == ROW
+    assert {(row.protocol, row.model, row.category, row.steps) for row in others} == {("compare", "Fast", "nut", 300)}
+    values = {row.metric: row.value for row in others}
+    assert values == {"pictures": 40, "training_seconds": 9.5, "caught": 0.75, "false_alarms": 0}
 
 
 def test_rows_can_replace_those_of_a_file(tmp_path: Path) -> None:
