@@ -42,7 +42,7 @@ COLOURS = {
 }
 SHOWN = ("bottle", "group20085", "metal_plate", "screw")
 """Comparisons that are drawn."""
-MILLISECONDS = {f"{value}": value for value in (10, 20, 50, 100, 200, 500)}
+MILLISECONDS = {f"{value}": value for value in (5, 10, 20, 50, 100, 200)}
 PICTURES = {f"{count}": count for count in (5, 10, 25, 50, 100)} | {"all": 200}
 """Labels of the horizontal axes and their places; "all" stands for 160 to 320 images."""
 KINDS = {"MixedDistillation": "default", "Patchcore": "coreset0.01", "Patchcore 10 %": "coreset0.1"}
