@@ -228,16 +228,35 @@ def read_comparisons(folder: Path) -> list[Row]:
         with path.open(newline="", encoding="utf-8") as file:
             lines = [line for line in csv.DictReader(file) if not line["reason"]]
         for line in lines:
-            counted = {name: line[name] for name in ("pictures", "training_seconds", "image_auroc", "aupro")}
-            values = {name: float(text) for name, text in counted.items() if text}
+            found = {name: line[name] for name in ("pictures", "training_seconds", "image_auroc", "aupro")}
+            values = {name: float(text) for name, text in found.items() if text}
             values |= {
-                name: float(line[part]) / float(line[whole]) for name, (part, whole) in JUDGED.items() if line[part]
+                name: float(line[part]) / float(line[total]) for name, (part, total) in JUDGED.items() if line[part]
             }
-            own = {"run_id": f"compare-{line['model']}-{category}", "model": line["model"], "variant": "compared"}
-            own |= {"data": category, "category": category, "subset": "all", "precision": "f32", "protocol": COMPARE}
-            numbers = {"seed": 0, "batch": 0, "steps": int(line["steps"]), "epochs": 0, "image_size": 0}
-            unknown = dict.fromkeys(("weights", "machine", "versions", "commit"), "unknown")
-            rows += [Row(**own, **numbers, **unknown, metric=name, value=value) for name, value in values.items()]
+            rows += [
+                Row(
+                    run_id=f"compare-{line['model']}-{category}",
+                    model=line["model"],
+                    variant="compared",
+                    data=category,
+                    category=category,
+                    subset="all",
+                    seed=0,
+                    batch=0,
+                    steps=int(line["steps"]),
+                    metric=name,
+                    value=value,
+                    epochs=0.0,
+                    image_size=0,
+                    precision="f32",
+                    weights="unknown",
+                    protocol=COMPARE,
+                    machine="unknown",
+                    versions="unknown",
+                    commit="unknown",
+                )
+                for name, value in values.items()
+            ]
     return rows
 
 
