@@ -155,7 +155,7 @@ def finish(options: argparse.Namespace, command: str, rows: list[Row], *, valida
 
 
 def show(rows: Sequence[Row]) -> None:
-    """Print both tables, and why a model has no figures."""
+    """Print the tables, and why a model has no figures."""
     console = plain_console(sys.stdout)
     for columns in tables(rows).values():
         table = Table(box=None, pad_edge=False, header_style="bold")
