@@ -14,7 +14,9 @@ import statistics
 from typing import TYPE_CHECKING
 
 from anomalib_mkd.files import whole
+from anomalib_mkd.thresholds import FALSE_ALARMS
 from benchmark.rows import (
+    ALLOWED,
     BATTERY,
     CHECKED,
     CHOOSING,
@@ -30,6 +32,7 @@ from benchmark.rows import (
     QUOTED,
     TEN,
     Row,
+    allowed,
     training_pictures,
 )
 from benchmark.tables import (
@@ -227,6 +230,26 @@ def threshold_rules() -> Table:
             "1 wrong": over_sets("caught", "1 wrong"),
             "3 wrong": over_sets("caught", "3 wrong"),
         },
+    )
+
+
+def allowed_alarms() -> Table:
+    """Show what the delivered rule catches and calls bad by the share of false alarms asked for, and the means."""
+
+    def cell(subset: str) -> Cell:
+        return lambda group: " / ".join(over_sets(metric, subset)(group) for metric in ("caught", "false_alarms"))
+
+    return Table(
+        lambda row: row.protocol == "held_out" and row.variant == "delivered" and row.steps == OWN_STEPS[row.model],
+        (),
+        {
+            "caught / called bad, %": lambda group: (
+                group[0].category if len({row.category for row in group}) == 1 else MEAN
+            ),
+            "Seeds": seeds,
+            **{f"{100 * share:g} % allowed": cell(allowed(share)) for share in (FALSE_ALARMS, *ALLOWED)},
+        },
+        more=lambda group: [*sorted(groups_by(group, "category"), key=lambda own: own[0].category), group],
     )
 
 
@@ -577,6 +600,7 @@ TABLES: dict[str, Table] = {
     **{f"{name}-{FILES[model]}": study(model, answers) for model in FILES for name, answers in STUDIES[model].items()},
     **{f"options-{model.lower()}": options(model) for model in OPTIONS},
     "thresholds": threshold_rules(),
+    "allowed": allowed_alarms(),
     "pixel-levels": pixel_levels(),
     "verdicts-8-bits": in_8_bits(),
     "branches-rgbd": depth_study("branches", "user"),

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from anomalib_mkd.files import whole
+from anomalib_mkd.thresholds import FALSE_ALARMS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -46,6 +47,9 @@ OWN_STEPS = {"MixedDistillation": 300, "Dcam": 300, "Mkd": 1200, "Mmrd": 150}
 """Default ``training_steps`` of our models, per category."""
 OTHER_STEPS = {"Stfpm": 100, "Patchcore": 0}
 """Steps of anomalib's models, on any data; PatchCore never takes any."""
+
+ALLOWED = (0.02, 0.05, 0.1)
+"""Shares of false alarms that a user may allow instead of the default."""
 
 PAINTED = "painted6"
 """Protocol of rows on painted defects of six kinds; older rows, of ``painted``, have three."""
@@ -353,6 +357,11 @@ def noise_rows(key: Key, values: Mapping[str, float], **own: Any) -> list[Row]:
     own |= {"run_id": key.run_id, "batch": key.batch, "steps": key.steps, "versions": versions()}
     own |= {"data": "noise", "category": "noise", "subset": "all", "seed": 0, "epochs": 0}
     return [Row(metric=metric, value=value, **own) for metric, value in values.items()]
+
+
+def allowed(share: float) -> str:
+    """Name the rows of a share of false alarms that was asked for; those of the default are of ``all``."""
+    return "all" if share == FALSE_ALARMS else f"{100 * share:g} % allowed"
 
 
 def training_pictures(protocol: str) -> int | None:

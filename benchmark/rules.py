@@ -31,6 +31,7 @@ from anomalib_mkd.thresholds import (
     threshold_from_good,
 )
 from benchmark.good_scores import LEVELS
+from benchmark.rows import ALLOWED, allowed
 from benchmark.runs import Run, run_row
 from benchmark.variants import NAMED
 
@@ -213,6 +214,8 @@ def shares(scored: Scored, rule: Rule, false_alarms: float, wrong: int = 0) -> I
 def rule_rows(scored: Scored, source: str) -> list[Row]:
     """Build the rows of one training: what each rule catches and calls bad, and the F1 of pixels at each level.
 
+    The rule that is delivered has rows for other shares of false alarms, too.
+
     Args:
         scored: Scores after the training.
         source: Commit of the code.
@@ -222,6 +225,11 @@ def rule_rows(scored: Scored, source: str) -> list[Row]:
         for name, rule in RULES.items()
         for wrong in WRONG
         for metric, value in shares(scored, rule, FALSE_ALARMS, wrong)
+    }
+    values |= {
+        (delivered.__name__, metric, allowed(share)): value
+        for share in ALLOWED
+        for metric, value in shares(scored, delivered, share)
     }
     if scored.masks.any():
         threshold = delivered(scored.scores["held_out"], scored.scores["train"], FALSE_ALARMS)
