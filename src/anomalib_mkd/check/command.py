@@ -52,7 +52,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     from anomalib_mkd.check.configuration import configuration, require_folder, write_configuration  # noqa: PLC0415
     from anomalib_mkd.check.folder import check_folder  # noqa: PLC0415
+    from anomalib_mkd.pictures import allow_large  # noqa: PLC0415
 
+    allow_large()
     file, taken = options.write_config, ""
     try:
         if file is not None:

@@ -18,6 +18,8 @@ from lightning.fabric.utilities.warnings import PossibleUserWarning
 from rich import get_console
 from rich.logging import RichHandler
 
+from anomalib_mkd.pictures import allow_large
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -164,6 +166,7 @@ def quiet() -> None:
             logging.getLogger(name).addFilter(drop)
     for category, pattern, _ in WARNED:
         warnings.filterwarnings("ignore", pattern, category)
+    allow_large()
     say_once()
 
 

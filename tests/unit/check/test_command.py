@@ -9,9 +9,11 @@ import json
 import shutil
 import subprocess
 import sys
+import warnings
 from typing import TYPE_CHECKING
 
 import pytest
+from PIL import Image
 
 from anomalib_mkd.check.command import main
 from anomalib_mkd.data import Recipe, make_dataset
@@ -106,6 +108,15 @@ def test_json(parts: Path, rename: bool, capsys: pytest.CaptureFixture[str]) -> 
     assert set(found) == {"folder", "layout", "folders", "findings", "configuration"}
     assert found["layout"] == ("nothing" if rename else "parts")
     assert [each["level"] for each in found["findings"]] == (["problem"] if rename else [])
+
+
+def test_large_images_are_no_attack(parts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Image.open(next(parts.rglob("*.png"))) as image:
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", image.width * image.height - 1)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        assert main([str(parts)]) == 0
+    assert not caught
 
 
 def test_names_are_printed_as_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 from anomalib.loggers import configure_logger
 from lightning.fabric.utilities.warnings import PossibleUserWarning
+from PIL import Image
 from rich.logging import RichHandler
 
 from anomalib_mkd import MixedDistillation
@@ -69,6 +70,7 @@ def test_a_listed_warning_is_left_out_once_a_model_is_built() -> None:
         warnings.warn("The 'train_dataloader' does not have many workers", PossibleUserWarning, stacklevel=1)
         warnings.warn("Found 69 modules", PossibleUserWarning, stacklevel=1)
         warnings.warn("`max_epochs` was not set. Setting it to 1000 epochs.", UserWarning, stacklevel=1)
+        warnings.warn("Image size (90 pixels) exceeds limit", Image.DecompressionBombWarning, stacklevel=1)
     assert [str(each.message)[:9] for each in caught] == ["Found 69 ", "`max_epoc"]
 
 
