@@ -119,6 +119,7 @@ def declared_distributions(wheel: Path, *extras: str) -> set[str]:
     return {canonical(re.split(r"[\[<>=!]", line)[0]) for line, _, marker in lines if marker.strip() in wanted}
 
 
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="Python 3.10 does not tell which package most modules are of")
 def test_what_is_imported_is_required_and_nothing_else(wheel: Path) -> None:
     """What another package happens to bring along can go with its next version."""
     imported = imported_distributions("src") - {"anomalib-mkd"}
