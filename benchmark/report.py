@@ -84,13 +84,16 @@ PAPER_STEPS = 3000
 EVERY = {
     "MixedDistillation": ("MixedDistillation", "default", 300),
     "fast": ("MixedDistillation", "size144", 300),
-    "accurate": ("MixedDistillation", "width1.0", 600),
+    "accurate": ("MixedDistillation", "size384", 300),
+    "width 1, 600 steps": ("MixedDistillation", "width1.0", 600),
     "Dcam": ("Dcam", "default", 300),
     "Mkd": ("Mkd", "default", 1200),
     "Stfpm": ("Stfpm", USUAL["Stfpm"], 100),
     "PatchCore 1 %": ("Patchcore", USUAL["Patchcore"], 0),
 }
 """Every method with its presets, and anomalib's: title to model, variant and steps."""
+TEN_STEPS = 1200
+"""Those of one model for ten categories."""
 TENTH = ("Patchcore", "coreset0.1", 0)
 """PatchCore with anomalib's default core set."""
 COMPARED = {title: EVERY[title] for title in ("MixedDistillation", "PatchCore 1 %")} | {"PatchCore 10 %": TENTH}
@@ -379,13 +382,14 @@ def trained_as(row: Row) -> tuple[str, str, int]:
     return row.model, row.variant, row.steps
 
 
-def on_sets(kinds: Mapping[str, tuple[str, str, int]]) -> Table:
-    """Compare models on the categories of photos, each trained on it alone.
+def on_sets(kinds: Mapping[str, tuple[str, str, int]], data: Sequence[str] = JOINT[TEN]) -> Table:
+    """Compare models on the categories of photos.
 
     Means are over those with masks, with and without the circuit boards, of models that were tested on all of these.
 
     Args:
         kinds: Title to model, variant and steps.
+        data: What they were trained on: each category alone, or all of them together.
     """
     shown = set(kinds.values())
 
@@ -410,7 +414,7 @@ def on_sets(kinds: Mapping[str, tuple[str, str, int]]) -> Table:
     return Table(
         lambda row: (
             trained_as(row) in shown
-            and row.data in JOINT[TEN]
+            and (row.data in data and row.category != MEAN)
             and (row.protocol, row.subset) == ("user", "all")
             and row.weights == (VGG if row.model == "Mkd" else RESNET18)
             and row.precision != INT8
@@ -596,6 +600,10 @@ TABLES: dict[str, Table] = {
         },
         lambda value: f"{value:.0f}",
     ),
+    "paths": on_sets(
+        {"both paths, the default": EVERY["MixedDistillation"], "none": ("MixedDistillation", "none", 300)}
+    ),
+    "gates": on_sets({"gate": ("Dcam", "default", TEN_STEPS), "none": ("Dcam", "no_gate", TEN_STEPS)}, (TEN,)),
     "few-pictures": few_pictures(),
     **{f"{name}-{FILES[model]}": study(model, answers) for model in FILES for name, answers in STUDIES[model].items()},
     **{f"options-{model.lower()}": options(model) for model in OPTIONS},

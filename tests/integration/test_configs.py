@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 import timm
 import torch
-import yaml
 from anomalib.cli.cli import AnomalibCLI
 from anomalib.engine import engine
 from anomalib.models.components.feature_extractors import timm as feature_extractors
@@ -98,17 +97,15 @@ def test_model(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert cli.engine.trainer.global_step == 2
 
 
-def test_the_fast_preset_is_the_class_on_smaller_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = ROOT / "configs" / "model" / "mixed_distillation_fast.yaml"
+@pytest.mark.parametrize(("file", "name"), [("fast", FAST), ("accurate", ACCURATE)])
+def test_other_presets_are_the_class_on_images_of_another_size(
+    file: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = ROOT / "configs" / "model" / f"mixed_distillation_{file}.yaml"
     resize, normalize = train(tmp_path, model, DATA[-1], monkeypatch).model.pre_processor.transform.transforms
-    assert (resize.size, resize.antialias) == ([RECIPES[FAST].image_size] * 2, True)
+    assert (resize.size, resize.antialias) == ([RECIPES[name].image_size] * 2, True)
     usual = MixedDistillation.configure_pre_processor().transform.transforms[-1]
     assert (list(normalize.mean), list(normalize.std)) == (list(usual.mean), list(usual.std))
-
-
-def test_the_accurate_preset_is_that_of_compare() -> None:
-    file = ROOT / "configs" / "model" / "mixed_distillation_accurate.yaml"
-    assert yaml.safe_load(file.read_text(encoding="utf-8"))["model"]["init_args"] == RECIPES[ACCURATE].arguments
 
 
 @pytest.mark.parametrize("data", DATA, ids=lambda path: path.stem)
