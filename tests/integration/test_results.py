@@ -64,6 +64,14 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Engine:
     return engine
 
 
+def test_a_model_trained_without_metrics_is_tested_with_them(trained: Engine, tmp_path: Path) -> None:
+    """A checkpoint says which parts its training lacked, and anomalib then takes them from a model that has them."""
+    engine, whole = make_engine(tmp_path), MixedDistillation(weights="quickstart")
+    (found,) = engine.test(whole, datamodule=trained.trainer.datamodule, ckpt_path=trained.best_model_path)  # type: ignore[attr-defined]
+    assert 0 <= found["image_AUROC"] <= 1
+    assert whole.evaluator is not None
+
+
 def test_a_test_leaves_a_row_for_every_picture(trained: Engine) -> None:
     rows = table(trained)
     files = [Path(row["file"]) for row in rows]

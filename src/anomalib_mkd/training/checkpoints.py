@@ -156,7 +156,10 @@ class CheckpointMixin(LightningModule):
                 raise ValueError(msg)
         trainer: Any = self._trainer
         own, has = getattr(self.pre_processor, "transform", None), self.pre_processor is not None
+        evaluator, visualizer = self.evaluator, self.visualizer
         super().on_load_checkpoint(checkpoint)
+        if trainer is not None:  # in which both go on as callbacks, also if the checkpoint's training had none
+            self.evaluator, self.visualizer = evaluator, visualizer
         self._keep_transform(own, checkpoint)
         had = (checkpoint.get(COMPONENTS_KEY) or {}).get("pre_processor", has)
         if had and not has:
