@@ -48,9 +48,6 @@ OWN_STEPS = {"MixedDistillation": 300, "Dcam": 300, "Mkd": 1200, "Mmrd": 150}
 OTHER_STEPS = {"Stfpm": 100, "Patchcore": 0}
 """Steps of anomalib's models, on any data; PatchCore never takes any."""
 
-ALLOWED = (0.02, 0.05, 0.1)
-"""Shares of false alarms that a user may allow instead of the default."""
-
 PAINTED = "painted6"
 """Protocol of rows on painted defects of six kinds; older rows, of ``painted``, have three."""
 PAINTED_SCANS = "painted_scans"

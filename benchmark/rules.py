@@ -22,6 +22,7 @@ from scipy.stats import genpareto
 
 from anomalib_mkd.functional import evenly_spaced
 from anomalib_mkd.thresholds import (
+    ALLOWED,
     FALSE_ALARMS,
     LEARNT,
     as_varied,
@@ -31,7 +32,7 @@ from anomalib_mkd.thresholds import (
     threshold_from_good,
 )
 from benchmark.good_scores import LEVELS
-from benchmark.rows import ALLOWED, allowed
+from benchmark.rows import allowed
 from benchmark.runs import Run, run_row
 from benchmark.variants import NAMED
 

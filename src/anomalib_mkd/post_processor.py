@@ -26,6 +26,7 @@ from anomalib_mkd.category_post_processor import (
 )
 from anomalib_mkd.functional import linear_scale, soft_normalize
 from anomalib_mkd.thresholds import (
+    ALLOWED,
     FALSE_ALARMS,
     LEAST_GOOD,
     SUSPECT,
@@ -37,6 +38,7 @@ from anomalib_mkd.thresholds import (
     pooled,
     scale_from_good,
     strictest,
+    threshold_from_good,
 )
 
 if TYPE_CHECKING:
@@ -215,6 +217,18 @@ class SoftPostProcessor(CategoryPostProcessor):
             own, known = (parts[~suspects(parts[:, 0])] for parts in (own, known))
         enough = len(own) + len(known) >= LEAST_GOOD
         return fit_good(own, known, self.false_alarms or FALSE_ALARMS) if enough else None
+
+    @property
+    def alternatives(self) -> dict[float, float]:
+        """Return where each share of :data:`ALLOWED`, and the own one, set the threshold of scores on the scale 0..1.
+
+        Empty before a validation, if bad parts set the threshold, and if each category has its own.
+        """
+        if self.scales is None or self.false_alarms is None or self.table or len(self.good_scores) < LEAST_GOOD:
+            return {}
+        image, _ = self.scales
+        others = {share: image.scaled(threshold_from_good(self.good_scores, share)) for share in ALLOWED}
+        return dict(sorted({**others, self.false_alarms: image.scaled(image.threshold)}.items()))
 
     @property
     def rule(self) -> str:

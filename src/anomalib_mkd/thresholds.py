@@ -29,6 +29,9 @@ LEAST_GOOD = 5
 FALSE_ALARMS = 0.01
 """Default of the expected share of good parts that are called bad."""
 
+ALLOWED = (FALSE_ALARMS, 0.02, 0.05, 0.1)
+"""Shares of false alarms by which thresholds are shown, for users to choose from."""
+
 LEARNT = 64
 """Most good parts that the model has learnt whose scores join in."""
 

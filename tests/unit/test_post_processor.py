@@ -262,6 +262,26 @@ def test_the_rule_is_said_in_words() -> None:
     assert by_f1.rule == "best F1 in validation"
 
 
+def test_other_shares_set_the_thresholds_that_they_would_set() -> None:
+    scores = torch.linspace(1.0, 3.0, 30)
+    found = validated(batch(scores), false_alarms=0.03).alternatives
+    assert [*found] == [0.01, 0.02, 0.03, 0.05, 0.1]
+    assert found[0.03] == 0.5
+    for share, place in found.items():
+        threshold = validated(batch(scores), false_alarms=share).scales[0].threshold
+        made = processed(validated(batch(scores), false_alarms=0.03), torch.tensor([threshold]))
+        assert place == pytest.approx(made.pred_score.item(), abs=1e-5)
+
+
+def test_where_no_share_set_the_threshold_there_are_no_others() -> None:
+    assert SoftPostProcessor().alternatives == {}
+    bad = torch.tensor([False, False, True])
+    assert validated(batch(torch.tensor([0.0, 1.0, 2.0]), bad), false_alarms=None).alternatives == {}
+    several = validated(batch(torch.linspace(1.0, 3.0, 30)))
+    several.table = {"bolt": {}}
+    assert several.alternatives == {}
+
+
 def test_the_good_scores_travel_with_the_checkpoint() -> None:
     made, other = validated(batch(GOOD), false_alarms=0.05), SoftPostProcessor()
     other.load_state_dict(made.state_dict())

@@ -13,10 +13,10 @@ import numpy as np
 from anomalib_mkd.check.folder import ENOUGH_GOOD
 from anomalib_mkd.check.words import listed
 from anomalib_mkd.results.report.plots import area, sweep
-from anomalib_mkd.results.verdicts import counts, short_names, total
+from anomalib_mkd.results.verdicts import Alternative, alternatives, counts, short_names, total
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from anomalib_mkd.results.predictions import Prediction
 
@@ -39,6 +39,7 @@ class Outcome(NamedTuple):
         alarms: Those that were called bad.
         auroc: Image AUROC in percent; NaN without both good and bad parts.
         far: Names of images that set the threshold and whose score is far above the others'.
+        others: What other thresholds would do, in the order of the false alarms that they allow.
     """
 
     good_pictures: int | None
@@ -48,6 +49,7 @@ class Outcome(NamedTuple):
     alarms: int
     auroc: float
     far: tuple[str, ...] = ()
+    others: tuple[Alternative, ...] = ()
 
 
 def advice(outcome: Outcome) -> list[str]:
@@ -76,7 +78,7 @@ def advice(outcome: Outcome) -> list[str]:
         found.append(
             f"Only {outcome.caught} of {outcome.bad} bad parts were caught, although most score higher than good ones: "
             "the threshold is too high. Look in the report for bad parts among the good images, or allow more false "
-            "alarms (docs/how_to/thresholds.md)."
+            f"alarms (docs/how_to/thresholds.md){_looser(outcome)}."
         )
     elif few_caught:
         overlap = "" if math.isnan(outcome.auroc) else ", and their scores overlap those of good ones"
@@ -93,8 +95,23 @@ def advice(outcome: Outcome) -> list[str]:
     return found
 
 
+def _looser(outcome: Outcome) -> str:
+    """Say which share of false alarms catches enough, or else the most, and at what price."""
+    more = [each for each in outcome.others if each.bad.called_bad > outcome.caught]
+    if not more:
+        return ""
+    chosen = next((each for each in more if each.bad.called_bad >= LEAST_CAUGHT * outcome.bad), more[-1])
+    return (
+        f": --model.false_alarms {chosen.false_alarms:g} would catch {chosen.bad.called_bad} and call "
+        f"{chosen.good.called_bad} of {chosen.good.parts} good ones bad"
+    )
+
+
 def outcome(
-    predictions: Sequence[Prediction], good_pictures: int | None = None, far: Sequence[str] = ()
+    predictions: Sequence[Prediction],
+    good_pictures: int | None = None,
+    far: Sequence[str] = (),
+    thresholds: Mapping[float, float] | None = None,
 ) -> Outcome | None:
     """Count what a test found.
 
@@ -102,6 +119,7 @@ def outcome(
         predictions: Of the test.
         good_pictures: See :class:`Outcome`.
         far: Files of the images that :class:`Outcome` names.
+        thresholds: As for :func:`alternatives`.
 
     Returns:
         ``None`` if no part has both a truth and a verdict.
@@ -114,4 +132,5 @@ def outcome(
     both = all(values.size for values in scores.values())
     auroc = 100 * area(*sweep(scores[False], scores[True])[1:]) if both else math.nan
     (caught, bad), (alarms, good) = (total(groups, defective=defective) for defective in (True, False))
-    return Outcome(good_pictures, bad, caught, good, alarms, auroc, tuple(short_names(far)))
+    others = tuple(alternatives(predictions, thresholds or {}))
+    return Outcome(good_pictures, bad, caught, good, alarms, auroc, tuple(short_names(far)), others)

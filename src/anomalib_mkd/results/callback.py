@@ -257,7 +257,8 @@ class Results(Callback):
         if command != "train":
             _keep_training(folder)
         write_csv(folder / TABLE, self.predictions)
-        if command != "predict" and (found := outcome(self.predictions, self._good_pictures, self._far)):
+        limits = getattr(module.post_processor, "alternatives", {})
+        if command != "predict" and (found := outcome(self.predictions, self._good_pictures, self._far, limits)):
             self.advice = advice(found)
         if self.report:
             run = Run(
@@ -276,6 +277,7 @@ class Results(Callback):
                 megabytes=_megabytes(trainer),
                 parameters=sum(parameter.numel() for parameter in module.parameters()),
                 rule=_rule(module.post_processor),
+                thresholds=limits,
             )
             write_report(
                 folder / PAGE, run, self.predictions, self._gallery, self.suspicious, self._exhibits, self.advice

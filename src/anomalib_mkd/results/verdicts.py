@@ -86,6 +86,42 @@ def total(groups: Mapping[Group, Counts], defective: bool, category: str | None 
     return Counts(sum(n.called_bad for n in chosen), sum(n.parts for n in chosen))
 
 
+class Alternative(NamedTuple):
+    """What another threshold would do to the same parts.
+
+    Attributes:
+        false_alarms: Share of false alarms that sets it.
+        threshold: In the unit of the scores.
+        bad: Counts of the bad parts.
+        good: Counts of the good parts.
+    """
+
+    false_alarms: float
+    threshold: float
+    bad: Counts
+    good: Counts
+
+
+def alternatives(predictions: Sequence[Prediction], thresholds: Mapping[float, float]) -> list[Alternative]:
+    """Count what other thresholds would call bad.
+
+    Args:
+        predictions: With scores on one scale.
+        thresholds: Share of false alarms to the threshold that it sets.
+
+    Returns:
+        One for each, in their order; none unless the truth says of some parts that they are bad, and of some good.
+    """
+    scores = {truth: [row.score for row in predictions if row.truth is truth] for truth in (True, False)}
+    if not all(scores.values()):
+        return []
+
+    def counted(truth: bool, threshold: float) -> Counts:
+        return Counts(sum(not score <= threshold for score in scores[truth]), len(scores[truth]))  # NaN is bad
+
+    return [Alternative(share, at, counted(True, at), counted(False, at)) for share, at in thresholds.items()]
+
+
 def sentence(predictions: Sequence[Prediction]) -> str:
     """Sum up all parts.
 

@@ -12,6 +12,7 @@ import pytest
 from anomalib_mkd.check.folder import ENOUGH_GOOD
 from anomalib_mkd.results.advice import Outcome, advice, outcome
 from anomalib_mkd.results.predictions import Prediction
+from anomalib_mkd.results.verdicts import Alternative, Counts
 
 GOOD = Outcome(good_pictures=60, bad=24, caught=22, good=12, alarms=0, auroc=99.0)
 
@@ -39,6 +40,23 @@ def test_each_fault_has_its_remedy(changes: dict[str, object], starts: list[str]
     found = advice(GOOD._replace(**changes))  # type: ignore[arg-type]
     assert len(found) == len(starts)
     assert all(text.startswith(start) for text, start in zip(found, starts, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("caught", "said"),
+    [
+        ((4, 5, 13, 20), ": --model.false_alarms 0.05 would catch 13 and call 2 of 12 good ones bad."),  # enough
+        ((4, 5, 6, 7), ": --model.false_alarms 0.1 would catch 7 and call 3 of 12 good ones bad."),  # the most
+        ((4, 4, 4, 4), "(docs/how_to/thresholds.md)."),
+    ],
+)
+def test_a_looser_threshold_is_named_with_its_price(caught: tuple[int, ...], said: str) -> None:
+    others = tuple(
+        Alternative(share, 0.5, Counts(count, 24), Counts(alarms, 12))
+        for alarms, (share, count) in enumerate(zip((0.01, 0.02, 0.05, 0.1), caught, strict=True))
+    )
+    (text,) = advice(GOOD._replace(caught=4, others=others))
+    assert text.endswith(said)
 
 
 def test_many_files_are_not_all_listed() -> None:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,10 @@ from anomalib_mkd.results.predictions import Prediction
 from anomalib_mkd.results.verdicts import (
     FEW_KINDS,
     LISTED,
+    Alternative,
     Counts,
     Group,
+    alternatives,
     counts,
     group_table,
     prediction_table,
@@ -32,6 +35,17 @@ def rows(*parts: tuple[str, bool | None, bool | None], category: str = "") -> li
         Prediction(f"a/{kind}/{index}.png", 0.5, bad, 0.5, category, kind, truth)
         for index, (kind, truth, bad) in enumerate(parts)
     ]
+
+
+def test_alternatives_by_hand() -> None:
+    parts = [Prediction("", score, None, None, truth=truth) for score, truth in ((0.5, True), (0.4, True), (0.4, False))]
+    parts += [Prediction("", math.nan, True, 0.5, truth=False), Prediction("", 0.9, True, 0.5)]
+    assert alternatives(parts, {0.01: 0.5, 0.1: 0.3}) == [
+        Alternative(0.01, 0.5, Counts(0, 2), Counts(1, 2)),
+        Alternative(0.1, 0.3, Counts(2, 2), Counts(2, 2)),
+    ]
+    assert alternatives([part for part in parts if part.truth], {0.01: 0.5}) == []
+    assert alternatives(parts, {}) == []
 
 
 PARTS = rows(

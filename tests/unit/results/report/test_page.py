@@ -39,6 +39,7 @@ RUN = Run(
     pictures=50,
     megabytes=12.3,
     parameters=1_234_567,
+    thresholds={0.01: 0.5, 0.1: 0.46},
 )
 
 
@@ -104,6 +105,7 @@ def test_everything_is_there(tmp_path: Path) -> None:
         "A threshold just below 0.450, the lowest bad part, catches every bad part and calls 16.7 % of the good ones bad.",
         "One of 0.475, the highest good part, calls no good part bad and catches 83.3 % of the bad ones.",
         "Area 0.986",
+        "now: 0.01 9 of 12 0 of 12 0.500 0.1 11 of 12 1 of 12 0.460",
         "All heat maps of this page share one scale: 0.000 0.900",
         "No good part was called bad.",
         "dent/0.png 0.450 called good",
