@@ -66,12 +66,18 @@ class SqliteResults:
     def __init__(self, path: Path) -> None:
         self.base = sqlite3.connect(path, isolation_level=None, check_same_thread=False)  # a statement, a transaction
         self.lock = threading.Lock()
-        self.base.execute("PRAGMA journal_mode=WAL")
-        self.base.execute("PRAGMA synchronous=FULL")
-        self.base.execute(
-            f"CREATE TABLE IF NOT EXISTS results ({', '.join(Row._fields)}, PRIMARY KEY (name, size, changed))"
-        )
-        if [column[0] for column in self.base.execute("SELECT * FROM results LIMIT 0").description] != [*Row._fields]:
+        try:
+            self.base.execute("PRAGMA journal_mode=WAL")
+            self.base.execute("PRAGMA synchronous=FULL")
+            self.base.execute(
+                f"CREATE TABLE IF NOT EXISTS results ({', '.join(Row._fields)}, PRIMARY KEY (name, size, changed))"
+            )
+            columns = self.base.execute("SELECT * FROM results LIMIT 0").description
+        except sqlite3.Error:
+            self.close()
+            raise
+        if [name for name, *_ in columns] != [*Row._fields]:
+            self.close()
             raise another_table(path)
 
     def has(self, key: Key) -> bool:
