@@ -143,19 +143,19 @@ def finish(options: argparse.Namespace, command: str, rows: list[Row], *, valida
         validates_on_test=validates_on_test,
     )
     write_files(options.output, rows, run)
-    show(rows)
+    chosen = pick(rows, options.prefer)
+    show(rows, None if chosen is None else chosen.row)
     for remark in remarks:
         say(f"\n{remark}")
     say(f"\n{recommend(rows, options.prefer)}")
-    chosen = pick(rows, options.prefer)
     say("" if chosen is None else f"{ready(chosen.row, options.output)}\n")
     for name in (PAGE, TABLE, TEXT):
         say(f"  {shown(options.output / name)}")
     return 0 if trained else 1
 
 
-def show(rows: Sequence[Row]) -> None:
-    """Print the tables, and why a model has no figures."""
+def show(rows: Sequence[Row], chosen: Row | None) -> None:
+    """Print the tables, why a model has no figures, and the warnings of all but the chosen one, which come with it."""
     console = plain_console(sys.stdout)
     for columns in tables(rows).values():
         table = Table(box=None, pad_edge=False, header_style="bold")
@@ -169,6 +169,6 @@ def show(rows: Sequence[Row]) -> None:
             console.print()
             console.print(table)
     for row in rows:
-        for text in filter(None, (row.reason, *warnings(row))):
+        for text in filter(None, (row.reason, *([] if row is chosen else warnings(row)))):
             console.print()
             console.print(Text(f"{row.model}: {text}"), soft_wrap=True)

@@ -105,8 +105,11 @@ def test_shares_rows_and_files(
         f"Its exports, for images resized to its input: {tmp_path}/out/models/MixedDistillation/f32/weights/openvino\n"
         in out
     )
-    assert "MixedDistillation: Caught only 1 of 10 bad parts" in out
-    assert "MixedDistillation: Called 5 of 5 good parts bad." in out
+    before, after = out.split("Take MixedDistillation", 1)
+    for text in ("Caught only 1 of 10 bad parts", "Called 5 of 5 good parts bad."):
+        assert f"Patchcore: {text}" in before
+        assert f"MixedDistillation: {text}" not in before  # said once, with the recommendation
+        assert text in after
     assert "Comparing: " in out or "[1/4] MixedDistillation: " in out
     assert {path.name for path in (tmp_path / "out").iterdir()} >= {"compare.html", "compare.csv", "compare.md"}
     lines = (tmp_path / "out" / "compare.csv").read_text().splitlines()
