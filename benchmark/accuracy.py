@@ -224,6 +224,8 @@ def run_rows(
 ) -> list[Row]:
     """Build the rows of a run: of each category, and for joint data the unweighted mean over categories.
 
+    A category without masks has no metric of pixels, and is not in its mean.
+
     Args:
         run: The run.
         trained: Extent of its training.
@@ -239,7 +241,8 @@ def run_rows(
     }
     if run.category == MEAN:
         for metric in dict.fromkeys(metric for _, metric, _ in values):
-            values[MEAN, metric, "all"] = statistics.fmean(values[category, metric, "all"] for category in outputs)
+            of_each = [value for (_, name, subset), value in values.items() if (name, subset) == (metric, "all")]
+            values[MEAN, metric, "all"] = statistics.fmean(of_each)
     values |= {(run.category, metric, "all"): value for metric, value in (extra or {}).items()}
     size = next(iter(outputs.values())).maps.shape[-1]
     return [
