@@ -131,6 +131,7 @@ def test_one_model_is_measured_on_each_category_and_on_their_mean(tmp_path: Path
     upside_down = tmp_path / "data" / DATA[1]  # defects of the second category look as its normal images do
     for path in sorted((upside_down / "test" / "dent").iterdir()):
         path.write_bytes((upside_down / "test" / "good" / path.name).read_bytes())
+    shutil.rmtree(tmp_path / "data" / DATA[3] / "ground_truth")
     built = []
 
     def build(run: Run) -> Stub:
@@ -146,6 +147,7 @@ def test_one_model_is_measured_on_each_category_and_on_their_mean(tmp_path: Path
     assert {(row.key, row.data, row.epochs) for row in rows} == {(run.key, "joint4", 0.25)}  # 3 of 12 batches
     image = {row.category: row.value for row in rows if (row.metric, row.subset) == ("image_AUROC", "all")}
     assert image == {"bottle": 1, "screw": 0.5, "metal_plate": 1, "mt": 1, "mean": 0.875}
+    assert {row.category for row in rows if row.metric == "AUPRO"} == {"bottle", "screw", "metal_plate", "mean"}
     whole = {(row.metric, row.subset) for row in rows if row.category == "mean"}
     assert whole == {(m, "all") for m in ("image_AUROC", "pixel_AUROC", "AUPRO", "train_seconds", "test_seconds")}
     assert {row.subset for row in rows if row.category == "screw"} == {"all", "dent"}
