@@ -156,10 +156,11 @@ class CheckpointMixin(LightningModule):
                 raise ValueError(msg)
         trainer: Any = self._trainer
         own, has = getattr(self.pre_processor, "transform", None), self.pre_processor is not None
-        evaluator, visualizer = self.evaluator, self.visualizer
+        callbacks = {name: getattr(self, name) for name in ("evaluator", "visualizer")}
         super().on_load_checkpoint(checkpoint)
-        if trainer is not None:  # in which both go on as callbacks, also if the checkpoint's training had none
-            self.evaluator, self.visualizer = evaluator, visualizer
+        if trainer is not None:  # in which they go on, also if the checkpoint's training had none
+            for name, callback in callbacks.items():
+                setattr(self, name, callback)
         self._keep_transform(own, checkpoint)
         had = (checkpoint.get(COMPONENTS_KEY) or {}).get("pre_processor", has)
         if had and not has:
