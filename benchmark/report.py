@@ -208,6 +208,11 @@ def over_sets(metric: str, subset: str = "all", pick: Callable[[list[float]], fl
     return cell
 
 
+def category_or_mean(group: Group) -> str:
+    """Name the category of a line; ``mean`` if it has several."""
+    return group[0].category if len({row.category for row in group}) == 1 else MEAN
+
+
 def half(row: Row) -> str:
     """Say whether a data set chose the rules of thresholds or judged them."""
     return "choosing" if row.data in CHOOSING else "judging"
@@ -245,9 +250,7 @@ def allowed_alarms() -> Table:
         lambda row: row.protocol == "held_out" and row.variant == "delivered" and row.steps == OWN_STEPS[row.model],
         (),
         {
-            "caught / called bad, %": lambda group: (
-                group[0].category if len({row.category for row in group}) == 1 else MEAN
-            ),
+            "caught / called bad, %": category_or_mean,
             "Seeds": seeds,
             **{f"{100 * share:g} % allowed": cell(allowed(share)) for share in ALLOWED},
         },
@@ -337,7 +340,7 @@ def compared(title: str, cells: Mapping[str, tuple[str, Sequence[str]]], form: C
         lambda row: row.protocol == COMPARE,
         (),
         {
-            title: lambda group: group[0].category if len({row.category for row in group}) == 1 else MEAN,
+            title: category_or_mean,
             **{name: of_model(*cell) for name, cell in cells.items()},
         },
         more=lambda group: [*groups_by(group, "category"), group],

@@ -219,7 +219,7 @@ class SoftPostProcessor(CategoryPostProcessor):
         return fit_good(own, known, self.false_alarms or FALSE_ALARMS) if enough else None
 
     @property
-    def alternatives(self) -> dict[float, float]:
+    def thresholds_by_share(self) -> dict[float, float]:
         """Return where each share of :data:`ALLOWED`, and the own one, set the threshold of scores on the scale 0..1.
 
         Empty before a validation, if bad parts set the threshold, and if each category has its own.

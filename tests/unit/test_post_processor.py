@@ -264,7 +264,7 @@ def test_the_rule_is_said_in_words() -> None:
 
 def test_other_shares_set_the_thresholds_that_they_would_set() -> None:
     scores = torch.linspace(1.0, 3.0, 30)
-    found = validated(batch(scores), false_alarms=0.03).alternatives
+    found = validated(batch(scores), false_alarms=0.03).thresholds_by_share
     assert [*found] == [0.01, 0.02, 0.03, 0.05, 0.1]
     assert found[0.03] == 0.5
     for share, place in found.items():
@@ -274,12 +274,12 @@ def test_other_shares_set_the_thresholds_that_they_would_set() -> None:
 
 
 def test_where_no_share_set_the_threshold_there_are_no_others() -> None:
-    assert SoftPostProcessor().alternatives == {}
+    assert SoftPostProcessor().thresholds_by_share == {}
     bad = torch.tensor([False, False, True])
-    assert validated(batch(torch.tensor([0.0, 1.0, 2.0]), bad), false_alarms=None).alternatives == {}
+    assert validated(batch(torch.tensor([0.0, 1.0, 2.0]), bad), false_alarms=None).thresholds_by_share == {}
     several = validated(batch(torch.linspace(1.0, 3.0, 30)))
     several.table = {"bolt": {}}
-    assert several.alternatives == {}
+    assert several.thresholds_by_share == {}
 
 
 def test_the_good_scores_travel_with_the_checkpoint() -> None:

@@ -13,10 +13,10 @@ import numpy as np
 from anomalib_mkd.check.folder import ENOUGH_GOOD
 from anomalib_mkd.check.words import listed
 from anomalib_mkd.results.report.plots import area, sweep
-from anomalib_mkd.results.verdicts import Alternative, alternatives, counts, short_names, total
+from anomalib_mkd.results.verdicts import Alternative, counts, short_names, total
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from anomalib_mkd.results.predictions import Prediction
 
@@ -111,7 +111,7 @@ def outcome(
     predictions: Sequence[Prediction],
     good_pictures: int | None = None,
     far: Sequence[str] = (),
-    thresholds: Mapping[float, float] | None = None,
+    others: Sequence[Alternative] = (),
 ) -> Outcome | None:
     """Count what a test found.
 
@@ -119,7 +119,7 @@ def outcome(
         predictions: Of the test.
         good_pictures: See :class:`Outcome`.
         far: Files of the images that :class:`Outcome` names.
-        thresholds: As for :func:`alternatives`.
+        others: See :class:`Outcome`.
 
     Returns:
         ``None`` if no part has both a truth and a verdict.
@@ -132,5 +132,4 @@ def outcome(
     both = all(values.size for values in scores.values())
     auroc = 100 * area(*sweep(scores[False], scores[True])[1:]) if both else math.nan
     (caught, bad), (alarms, good) = (total(groups, defective=defective) for defective in (True, False))
-    others = tuple(alternatives(predictions, thresholds or {}))
-    return Outcome(good_pictures, bad, caught, good, alarms, auroc, tuple(short_names(far)), others)
+    return Outcome(good_pictures, bad, caught, good, alarms, auroc, tuple(short_names(far)), tuple(others))

@@ -30,7 +30,7 @@ from anomalib_mkd.results.predictions import predictions_of, thresholds, write_c
 from anomalib_mkd.results.report import Gallery, Run, command_of, write_report
 from anomalib_mkd.results.report.gallery import TRAINED
 from anomalib_mkd.results.report.outliers import most_suspicious, write_suspicious
-from anomalib_mkd.results.verdicts import group_table, prediction_table, sentence
+from anomalib_mkd.results.verdicts import alternatives, group_table, prediction_table, sentence
 from anomalib_mkd.terminal.bar import Bar
 from anomalib_mkd.terminal.progress import RunProgress
 from anomalib_mkd.thresholds import SUSPECT
@@ -257,8 +257,8 @@ class Results(Callback):
         if command != "train":
             _keep_training(folder)
         write_csv(folder / TABLE, self.predictions)
-        limits = getattr(module.post_processor, "alternatives", {})
-        if command != "predict" and (found := outcome(self.predictions, self._good_pictures, self._far, limits)):
+        others = alternatives(self.predictions, getattr(module.post_processor, "thresholds_by_share", {}))
+        if command != "predict" and (found := outcome(self.predictions, self._good_pictures, self._far, others)):
             self.advice = advice(found)
         if self.report:
             run = Run(
@@ -277,7 +277,7 @@ class Results(Callback):
                 megabytes=_megabytes(trainer),
                 parameters=sum(parameter.numel() for parameter in module.parameters()),
                 rule=_rule(module.post_processor),
-                thresholds=limits,
+                alternatives=others,
             )
             write_report(
                 folder / PAGE, run, self.predictions, self._gallery, self.suspicious, self._exhibits, self.advice

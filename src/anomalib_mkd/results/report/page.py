@@ -19,7 +19,7 @@ from anomalib_mkd.results.predictions import word
 from anomalib_mkd.results.report import plots
 from anomalib_mkd.results.report.gallery import Exhibit, Gallery
 from anomalib_mkd.results.report.pictures import Scale, draw_heat_map, draw_legend, draw_mask, embedded, read
-from anomalib_mkd.results.verdicts import Counts, alternatives, counts, sentence, short_names, total, with_kinds
+from anomalib_mkd.results.verdicts import Counts, counts, sentence, short_names, total, with_kinds
 from anomalib_mkd.thresholds import SUSPECT
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from anomalib_mkd.results.predictions import Prediction
-    from anomalib_mkd.results.verdicts import Group
+    from anomalib_mkd.results.verdicts import Alternative, Group
 
 MULTIPLES = 12
 """Most categories with a histogram of their own."""
@@ -65,7 +65,7 @@ class Run:
         megabytes: Size of the checkpoint.
         parameters: Number of the model's parameters.
         rule: How the threshold was set; empty if unknown.
-        thresholds: Share of false alarms to the threshold that it sets; empty if unknown.
+        alternatives: What other thresholds would have done; empty if unknown.
     """
 
     command: str
@@ -83,7 +83,7 @@ class Run:
     megabytes: float | None = None
     parameters: int | None = None
     rule: str = ""
-    thresholds: Mapping[float, float] = field(default_factory=dict)
+    alternatives: Sequence[Alternative] = ()
 
 
 class Card(NamedTuple):
@@ -136,7 +136,6 @@ def write_report(
         advice: What to do about a result that is unfit for use.
     """
     content = _content(predictions, gallery, training, exhibits)
-    content["alternatives"] = alternatives(predictions, run.thresholds)
     html = environment().get_template("template.html").render(content, run=run, advice=advice)
     with whole(path) as unfinished:
         unfinished.write_bytes(html.encode("utf-8", "backslashreplace"))  # names of files need not be Unicode

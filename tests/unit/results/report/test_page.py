@@ -24,6 +24,7 @@ from anomalib_mkd.results.predictions import Prediction
 from anomalib_mkd.results.report.outliers import most_suspicious
 from anomalib_mkd.results.report import Gallery, Run, write_report
 from anomalib_mkd.results.report.gallery import TRAINED
+from anomalib_mkd.results.verdicts import Alternative, Counts
 
 RUN = Run(
     command="test",
@@ -39,7 +40,10 @@ RUN = Run(
     pictures=50,
     megabytes=12.3,
     parameters=1_234_567,
-    thresholds={0.01: 0.5, 0.1: 0.46},
+    alternatives=(
+        Alternative(0.01, 0.5, Counts(9, 12), Counts(0, 12)),
+        Alternative(0.1, 0.46, Counts(11, 12), Counts(1, 12)),
+    ),
 )
 
 
