@@ -50,7 +50,7 @@ def base(model: Path) -> str:
 
 def teacher(name: str) -> dict[str, Any]:
     """Arguments for a teacher that needs no network: the embedded one, or a ResNet where decoder or images fit it."""
-    fits = name in {"mmrd", "mixed_distillation_fast"}
+    fits = name in {"mmrd", "mixed_distillation_fast", "mixed_distillation_accurate"}
     return {"backbone": "resnet18.tv_in1k", "pre_trained": False} if fits else {"weights": "quickstart"}
 
 
