@@ -81,9 +81,10 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--budget", default="30m", help="for all trainings, tests and exports together (default: 30m)")
     made.add_argument(
         "--prefer",
-        choices=("accuracy", "speed", "size"),
+        choices=("accuracy", "verdicts", "speed", "size"),
         default="accuracy",
-        help="what counts most (default: accuracy)",
+        help="what counts most; verdicts: bad parts caught less good ones called bad, at the delivered threshold "
+        "(default: accuracy)",
     )
     made.add_argument("--output", type=Path, default=Path("compare_results"), help="folder for results")
     made.add_argument("--seed", type=int, default=0, help="seed of the trainings (default: 0)")

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 from datetime import datetime
 from pathlib import Path
@@ -20,8 +19,8 @@ from anomalib_mkd.check.options import check_output, check_weights
 from anomalib_mkd.check.words import shown
 from anomalib_mkd.compare.budget import Budget, seconds
 from anomalib_mkd.compare.exports import time_all
-from anomalib_mkd.compare.recipes import FAST, RECIPES, choose, is_extra
-from anomalib_mkd.compare.recommend import caution, pick, recommend, warnings
+from anomalib_mkd.compare.recipes import FAST, choose, is_extra
+from anomalib_mkd.compare.recommend import pick, recommend, warnings
 from anomalib_mkd.compare.rows import tables
 from anomalib_mkd.compare.runs import PAGE, TABLE, TEXT, examine
 from anomalib_mkd.compare.trainings import train_all, versions
@@ -122,9 +121,6 @@ def finish(options: argparse.Namespace, command: str, rows: list[Row], *, valida
     if trained:
         say(f"Timing {len(trained)} models in turns.")
         rows, remarks = time_all(options.output, rows)
-        rows = [
-            dataclasses.replace(row, notes=(*row.notes, *caution(row, ours=RECIPES[row.model].ours))) for row in rows
-        ]
     if validates_on_test:
         remarks.append(TEST_LABELS)
     say("Writing the page.")

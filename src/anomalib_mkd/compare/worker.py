@@ -33,12 +33,14 @@ from anomalib_mkd.check.options import TEACHERS
 from anomalib_mkd.compare.data import open_data
 from anomalib_mkd.compare.measures import Collector, aurocs, export_outputs, mean, megabytes, peak_megabytes
 from anomalib_mkd.compare.recipes import RECIPES, RESNET18, Recipe
+from anomalib_mkd.compare.recommend import caution
 from anomalib_mkd.compare.rows import Row
 from anomalib_mkd.compare.runs import DataError, Job, remove_exports, write_result
 from anomalib_mkd.networks.backbone import QUICKSTART
 from anomalib_mkd.networks.pretrained import pretrained_state
 from anomalib_mkd.quickstart.weights import choose_weights
 from anomalib_mkd.results.predictions import thresholds
+from anomalib_mkd.results.verdicts import alternatives
 from anomalib_mkd.training.threads import limit_threads
 
 if TYPE_CHECKING:
@@ -142,12 +144,21 @@ def work(job: Job) -> Row:
     engine.test(model=model, datamodule=data, verbose=False)
     row = dataclasses.replace(row, **collector.figures())
     notes += by_category(collector.image_aurocs())
-    write_result(job, ended(row, [*notes, "Not exported: its process ended before that."]), goes_on=True)
+    others = alternatives(collector.predictions, getattr(model.post_processor, "thresholds_by_share", {}))
+
+    def noted(*new: str) -> Row:
+        return dataclasses.replace(row, notes=(*notes, *new, *caution(row, ours=recipe.ours, others=others)))
+
+    def ended(stage: str) -> Row:
+        """Return the row that is kept if the process ends here."""
+        return dataclasses.replace(noted(f"Not {stage}: its process ended before that."), unfinished=True)
+
+    write_result(job, ended("exported"), goes_on=True)
     remove_exports(job)  # those of a shorter training, as of now
     job.say("exporting")
     path = export(model, recipe, job.folder / "f32")
     row = dataclasses.replace(row, megabytes=megabytes(path))
-    write_result(job, ended(row, [*notes, "Not in 8 bits: its process ended before that."]), goes_on=True)
+    write_result(job, ended("in 8 bits"), goes_on=True)
     job.say("exporting in 8 bits")
     try:
         path = export(model, recipe, job.folder / "int8", quantized_data(job, recipe, data))
@@ -168,12 +179,7 @@ def work(job: Job) -> Row:
     except Exception as error:  # noqa: BLE001  # the row reports whatever stops NNCF or OpenVINO
         traceback.print_exc()
         notes.append(f"Not in 8 bits: {reason(error)}")
-    return dataclasses.replace(row, notes=tuple(notes))
-
-
-def ended(row: Row, notes: Sequence[str]) -> Row:
-    """Return the row that is kept if the process ends here."""
-    return dataclasses.replace(row, unfinished=True, notes=tuple(notes))
+    return noted()
 
 
 def by_category(aurocs: Mapping[str | None, float | None]) -> list[str]:

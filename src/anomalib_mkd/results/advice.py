@@ -63,6 +63,7 @@ def advice(outcome: Outcome) -> list[str]:
     """
     few_caught = outcome.bad > 0 and outcome.caught < LEAST_CAUGHT * outcome.bad
     many_alarms = outcome.alarms > MOST_ALARMS * outcome.good
+    looser = looser_threshold(outcome.caught, outcome.bad, outcome.others)
     found = []
     if outcome.far:
         found.append(
@@ -78,7 +79,7 @@ def advice(outcome: Outcome) -> list[str]:
         found.append(
             f"Only {outcome.caught} of {outcome.bad} bad parts were caught, although most score higher than good ones: "
             "the threshold is too high. Look in the report for bad parts among the good images, or allow more false "
-            f"alarms (docs/how_to/thresholds.md){_looser(outcome)}."
+            f"alarms (docs/how_to/thresholds.md){f': {looser}' if looser else ''}."
         )
     elif few_caught:
         overlap = "" if math.isnan(outcome.auroc) else ", and their scores overlap those of good ones"
@@ -95,14 +96,23 @@ def advice(outcome: Outcome) -> list[str]:
     return found
 
 
-def _looser(outcome: Outcome) -> str:
-    """Say which share of false alarms catches enough, or else the most, and at what price."""
-    more = [each for each in outcome.others if each.bad.called_bad > outcome.caught]
+def looser_threshold(caught: int, bad: int, others: Sequence[Alternative]) -> str:
+    """Say which share of false alarms catches enough, or else the most, and at what price.
+
+    Args:
+        caught: Bad parts that are caught now.
+        bad: All bad parts.
+        others: See :class:`Outcome`.
+
+    Returns:
+        Part of a sentence; empty if none of them catches more.
+    """
+    more = [each for each in others if each.bad.called_bad > caught]
     if not more:
         return ""
-    chosen = next((each for each in more if each.bad.called_bad >= LEAST_CAUGHT * outcome.bad), more[-1])
+    chosen = next((each for each in more if each.bad.called_bad >= LEAST_CAUGHT * bad), more[-1])
     return (
-        f": --model.false_alarms {chosen.false_alarms:g} would catch {chosen.bad.called_bad} and call "
+        f"--model.false_alarms {chosen.false_alarms:g} would catch {chosen.bad.called_bad} and call "
         f"{chosen.good.called_bad} of {chosen.good.parts} good ones bad"
     )
 

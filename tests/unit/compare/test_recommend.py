@@ -12,6 +12,7 @@ import pytest
 
 from anomalib_mkd.compare.recommend import INT8, Export, caution, pick, recommend
 from anomalib_mkd.compare.rows import Row
+from anomalib_mkd.results.verdicts import Alternative, Counts
 
 if TYPE_CHECKING:
     from anomalib_mkd.compare.recommend import Wish
@@ -77,6 +78,18 @@ def test_a_threshold_that_misses_what_the_scores_show_is_named(row: Row, warned:
     assert ("--model.false_alarms" in "".join(caution(row, ours=True))) is warned
 
 
+def test_the_warning_counts_what_another_threshold_of_ours_would_do() -> None:
+    row = Row("Strict", image_auroc=0.96, caught=13, bad=56, false_alarms=1, good=20)
+    at = [Alternative(share, 0.5, Counts(caught, 56), Counts(2, 20)) for share, caught in ((0.05, 20), (0.1, 30))]
+    (text,) = caution(row, ours=True, others=at)
+    assert text.endswith(
+        "Allow more false alarms: --model.false_alarms 0.1 would catch 30 and call 2 of 20 good ones bad."
+    )
+    assert caution(row, ours=True)[0].endswith("Allow more false alarms: --model.false_alarms.")
+    in_8_bits = dataclasses.replace(row, caught=50, int8_caught=13, int8_auroc=0.95)  # counted in f32 alone
+    assert caution(in_8_bits, ours=True, others=at)[0].endswith("Allow more false alarms: --model.false_alarms.")
+
+
 @pytest.mark.parametrize(
     ("row", "warned"),
     [
@@ -103,6 +116,36 @@ def test_what_is_no_better_than_chance_is_not_recommended(wish: Wish) -> None:
     assert recommend([blind, late], wish) == text.replace("no model tells", "no model that finished tells")
     weak = Row("Weak", image_auroc=0.62, latency=0.1, megabytes=9.0)
     assert pick([blind, weak], wish) == Export(weak)  # within five points, but no better than chance
+
+
+def judged(name: str, auroc: float, caught: int, alarms: int | None, latency: float | None = 0.02) -> Row:
+    return Row(name, image_auroc=auroc, caught=caught, bad=100, false_alarms=alarms, good=50, latency=latency)
+
+
+def test_verdicts_go_by_what_the_delivered_threshold_catches() -> None:
+    strict = judged("Strict", 0.95, 15, 0, 0.01)
+    useful = judged("Useful", 0.90, 70, 5)
+    assert recommend([strict, useful], "verdicts") == (
+        "Take Useful: no other model is within five points of the best verdicts (70 of 100 bad parts caught, 5 of 50 "
+        "good parts called bad, 20.0 ms per image)."
+    )
+    assert pick([strict, useful], "accuracy") == Export(strict)
+    swift = judged("Swift", 0.85, 71, 8, 0.001)  # five points less
+    text = recommend([useful, swift], "verdicts")
+    assert text.startswith("Take Swift: the fastest of the exports within five points of the best verdicts (71 of ")
+    hasty = judged("Hasty", 0.85, 71, 9, 0.001)
+    assert pick([useful, hasty], "verdicts") == Export(useful)
+    unknown = judged("Unknown", 0.99, 71, None)
+    assert pick([unknown, useful], "verdicts") == Export(useful)
+    untimed = [judged("A", 0.9, 70, 5, None), judged("B", 0.9, 70, 6, None)]
+    assert pick(untimed, "verdicts") == Export(untimed[0])
+
+
+@pytest.mark.parametrize(("caught", "alarms"), [(0, 0), (20, 10), (10, 30), (60, None)])
+def test_verdicts_no_better_than_chance_are_not_recommended(caught: int, alarms: int | None) -> None:
+    rows = [judged("Poor", 0.95, caught, alarms)]
+    text = "No recommendation: no model has a threshold whose verdicts are better than chance."
+    assert (recommend(rows, "verdicts"), pick(rows, "verdicts")) == (text, None)
 
 
 EIGHT = Row(

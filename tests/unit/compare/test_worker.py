@@ -9,7 +9,7 @@ import json
 import os
 import time
 from types import SimpleNamespace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 
@@ -64,8 +64,10 @@ def test_what_a_test_found_is_kept_before_the_exports(tmp_path: Path, monkeypatc
         test = fit
 
     class Collector:
+        predictions: ClassVar[list[Any]] = []
+
         def figures(self) -> dict[str, float]:
-            return {"image_auroc": 0.9}
+            return {"image_auroc": 0.9, "caught": 1, "bad": 4}
 
         def image_aurocs(self) -> dict[str, float]:
             return {"bottle": 1.0, "screw": 0.8}
@@ -99,5 +101,6 @@ def test_what_a_test_found_is_kept_before_the_exports(tmp_path: Path, monkeypatc
         "Backbone: none.",
         "Image AUROC by category: bottle 100.0 %, screw 80.0 %.",
         "Not exported: its process ended before that.",
+        "Caught only 1 of 4 bad parts, although most score higher than good ones: its threshold is too high for them.",
     ]
     assert not (job.folder / "int8").exists()
