@@ -18,6 +18,7 @@ from anomalib_mkd.deploy.metadata import Metadata, Region
 from anomalib_mkd.deploy.pictures import is_many, photo, photo_with_depth, read_region
 from anomalib_mkd.deploy.prediction import Prediction, decide
 from anomalib_mkd.depth.checks import warn_of_unit
+from anomalib_mkd.pictures import allow_large
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -57,6 +58,7 @@ class _Compiled:
         maps: bool = True,
     ) -> None:
         check_arguments(locals(), optional=("threshold", "false_alarms", "smallest_area"))
+        allow_large()
         model, metadata = load(path)
         if category is not None:
             metadata = metadata.of_category(category)

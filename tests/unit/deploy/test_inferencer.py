@@ -9,6 +9,7 @@ import dataclasses
 import signal
 import subprocess
 import sys
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -66,6 +67,16 @@ os.kill(os.getpid(), signal.SIGUSR1)
 """
     ended = subprocess.run([sys.executable, "-c", code, export], check=True, capture_output=True, text=True)  # noqa: S603
     assert ended.stdout.strip() == "survived"
+
+
+def test_pillow_does_not_suspect_an_attack_in_a_line_scan(
+    export: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Image.fromarray(BAD).save(tmp_path / "scan.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", BAD.shape[0] * BAD.shape[1] - 1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert Inferencer(export).predict(tmp_path / "scan.png").bad
 
 
 def test_a_defect_is_bad_and_boxed(export: Path) -> None:
