@@ -124,3 +124,9 @@ def test_names_cover_neither_each_other_nor_points(heights: list[float]) -> None
     assert moved[-1] >= 0
     crowded = {point for point in heights if heights.count(point) > 1}
     assert all(abs(name - point) > APART - 1e-9 for name in moved for point in crowded)
+
+
+def test_wishes_of_the_same_choice_are_one_sentence(tmp_path: Path) -> None:
+    assert "The choice for verdicts, speed and size, too." in written(tmp_path, FULL)
+    small = dataclasses.replace(OTHER, megabytes=1.0)
+    assert "The choice for verdicts and speed, too." in written(tmp_path, FULL, small)
