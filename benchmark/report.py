@@ -83,7 +83,8 @@ PAPER_STEPS = 3000
 EVERY = {
     "MixedDistillation": ("MixedDistillation", "default", 300),
     "fast": ("MixedDistillation", "size144", 300),
-    "accurate": ("MixedDistillation", "size384", 300),
+    "accurate": ("MixedDistillation", "size320", 300),
+    "384 px": ("MixedDistillation", "size384", 300),
     "width 1, 600 steps": ("MixedDistillation", "width1.0", 600),
     "Dcam": ("Dcam", "default", 300),
     "Mkd": ("Mkd", "default", 1200),

@@ -62,7 +62,7 @@ RECIPES: dict[str, Recipe] = {
     for recipe in (
         _ours("MixedDistillation", "this package's recommendation, by its own defaults"),
         _ours(FAST, "the same on images of 144 px: configs/model/mixed_distillation_fast.yaml", 144),
-        _ours(ACCURATE, "the same on images of 384 px: configs/model/mixed_distillation_accurate.yaml", 384),
+        _ours(ACCURATE, "the same on images of 320 px: configs/model/mixed_distillation_accurate.yaml", 320),
         _ours("Dcam", "this package's, by its own defaults"),
         _ours("Mkd", "this package's, by its own defaults"),
         _ours("Mmrd", "this package's for photo and depth, by its own defaults"),
